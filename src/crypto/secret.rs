@@ -1,0 +1,65 @@
+//! Bytes that wipe themselves.
+
+use std::fmt;
+
+use rand_core::CryptoRngCore;
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// `N` secret bytes: wiped on drop, compared in constant time, `_` in `Debug`.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Secret<const N: usize>([u8; N]);
+
+impl<const N: usize> Secret<N> {
+    /// Takes the bytes over; the caller's copy, if any, is the caller's to wipe.
+    pub fn new(bytes: [u8; N]) -> Self {
+        Self(bytes)
+    }
+
+    /// Fresh random bytes.
+    pub fn random(rng: &mut impl CryptoRngCore) -> Self {
+        let mut secret = Self([0; N]);
+        rng.fill_bytes(&mut secret.0);
+        secret
+    }
+
+    /// From a slice of exactly `N` bytes.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The bytes themselves, for a primitive or for the state file. Named so that every use stands out.
+    pub fn expose(&self) -> &[u8; N] {
+        &self.0
+    }
+}
+
+impl<const N: usize> PartialEq for Secret<N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl<const N: usize> Eq for Secret<N> {}
+
+impl<const N: usize> fmt::Debug for Secret<N> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("_")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_nothing_of_a_secret() {
+        assert_eq!(format!("{:?}", Secret::new([0x41; 4])), "_");
+    }
+
+    #[test]
+    fn a_slice_of_another_length_is_refused() {
+        assert!(Secret::<4>::from_slice(&[1, 2, 3]).is_none());
+        assert_eq!(Secret::<3>::from_slice(&[1, 2, 3]), Some(Secret::new([1, 2, 3])));
+    }
+}

@@ -1,0 +1,204 @@
+//! Every size, count and wait that a stranger or a busy day could otherwise stretch, each with the reason for its
+//! number. Sizes are bytes, times say their unit in the name.
+
+// ---- The wire (design, sections 4 and 6) ----
+
+/// An envelope, always. Fixed by the design: one size hides what is inside.
+pub const ENVELOPE_BYTES: usize = 16_384;
+
+/// The plaintext of every frame after the handshake. Fixed by the design: an envelope and 256 bytes for the request
+/// around it.
+pub const FRAME_BYTES: usize = 16_640;
+
+/// What Poly1305 adds to every box.
+pub const BOX_OVERHEAD_BYTES: usize = 16;
+
+/// The body of a request, reply or push inside its frame: what remains after the two bytes of its length.
+pub const FRAME_BODY_BYTES_MAX: usize = FRAME_BYTES - 2;
+
+/// The protocol version that the first request of a connection names.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+// ---- Connections ----
+
+/// The whole handshake, both ways. Three flights over Tor take a few seconds at worst; a peer that needs longer is
+/// stalling and holds a descriptor.
+pub const HANDSHAKE_TIMEOUT_MS: u64 = 30_000;
+
+/// Opening a TCP connection or a circuit.
+pub const CONNECT_TIMEOUT_MS: u64 = 60_000;
+
+/// How often a client says something on its home connection, so that both sides find out about a dead path.
+pub const PING_INTERVAL_MS: u64 = 45_000;
+
+/// How long a client waits for any reply: a disk sync under load and a slow circuit fit, a dead path does not.
+pub const REPLY_TIMEOUT_MS: u64 = 60_000;
+
+/// How long the server keeps a connection on which nothing arrives: three missed pings.
+pub const IDLE_TIMEOUT_MS: u64 = 180_000;
+
+/// How long one frame may take to leave. A reader slower than 16 KiB in this time is as good as gone.
+pub const WRITE_TIMEOUT_MS: u64 = 120_000;
+
+/// How long a connection to somebody else's server is kept for the same recipient after its last use.
+pub const FOREIGN_IDLE_MS: u64 = 20_000;
+
+/// First wait after a lost connection; doubles from there.
+pub const RECONNECT_DELAY_MIN_MS: u64 = 200;
+
+/// Longest wait between two tries to connect: a server that came back is noticed within a minute.
+pub const RECONNECT_DELAY_MAX_MS: u64 = 60_000;
+
+/// Requests under way on one connection before the first is answered. Enough to fill one group commit; the memory it
+/// can pin on the server is this many frames.
+pub const PIPELINE_MAX: usize = 32;
+
+/// Pushed envelopes a client lets wait in memory between its socket and its core.
+pub const PUSH_QUEUE_MAX: usize = 64;
+
+// ---- The ratchet (design, section 5) ----
+
+/// Skipped message keys kept in one session; beyond it the oldest go. A thousand is the design's least; twice that is
+/// a burst in full disorder, at 80 bytes each.
+pub const SKIPPED_KEYS_MAX: usize = 2_000;
+
+/// How far one message may jump ahead in its chain. Fixed by the design: 65,536 HMACs are 50 ms of work.
+pub const CHAIN_JUMP_MAX: u64 = 65_536;
+
+/// How many tags ahead of the last message a session announces in each chain: the disorder in which an envelope is
+/// still found without trial decryption.
+pub const TAG_WINDOW: u64 = 64;
+
+/// Sessions kept with one peer; the lowest generations go first. Two arise when both start at once; a few more cover
+/// restarts.
+pub const SESSIONS_PER_PEER_MAX: usize = 8;
+
+// ---- Prekeys (design, section 5) ----
+
+/// One-time prekeys an account keeps at its server.
+pub const PREKEYS_TARGET: usize = 100;
+
+/// Below this many the pool is refilled.
+pub const PREKEYS_REFILL_BELOW: usize = 50;
+
+/// One-time prekeys a server accepts for one account: two full pools, for the moment of a refill.
+pub const PREKEYS_PER_ACCOUNT_MAX: usize = 200;
+
+/// Secrets of one-time prekeys a client keeps. Somebody who takes prekeys without using them grows this; at the bound
+/// the last-resort prekey serves until some expire.
+pub const PREKEY_SECRETS_MAX: usize = 2_000;
+
+/// How long a one-time prekey may be used after its making: 30 days.
+pub const PREKEY_LIFETIME_S: u64 = 30 * 86_400;
+
+/// How long a last-resort prekey may be used after its making: 14 days.
+pub const LAST_RESORT_LIFETIME_S: u64 = 14 * 86_400;
+
+/// When a last-resort prekey is replaced by a fresh one: halfway, so that one in a sender's hand is still good.
+pub const LAST_RESORT_ROTATE_S: u64 = 7 * 86_400;
+
+/// One serialized signed prekey. Today about 200 bytes; ML-KEM-768 will add 1,184.
+pub const PREKEY_BYTES_MAX: usize = 2_048;
+
+// ---- Messages (design, section 4) ----
+
+/// Content of one message until parts arrive: an envelope less its header (with room for ML-KEM in it) and the
+/// message's own fields.
+pub const CONTENT_BYTES_MAX: usize = 10_240;
+
+/// Participants of a conversation: their profiles, at their largest, fill an introduction envelope.
+pub const PARTICIPANTS_MAX: usize = 24;
+
+/// A subject, in bytes of UTF-8. It becomes part of a directory's name.
+pub const SUBJECT_BYTES_MAX: usize = 200;
+
+/// A sender's file name that travels with a message: what every Linux filesystem can hold.
+pub const FILE_NAME_BYTES_MAX: usize = 255;
+
+/// The host of a server's address: the longest DNS name, and longer than any onion name.
+pub const HOST_BYTES_MAX: usize = 253;
+
+/// A serialized signed profile. The fields at their largest come to 560.
+pub const PROFILE_BYTES_MAX: usize = 640;
+
+// ---- The directory (design, section 2) ----
+
+/// A file in `contacts/`: a card is some 500 characters; more is not a card.
+pub const CARD_FILE_BYTES_MAX: u64 = 4_096;
+
+/// `metadata.toml` made by a person: 24 names of 255 bytes and a subject.
+pub const METADATA_FILE_BYTES_MAX: u64 = 32_768;
+
+/// Any state file of the daemon, as a guard against a damaged disk.
+pub const STATE_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// How long an empty file waits before it gets an `.error`.
+pub const EMPTY_FILE_GRACE_MS: u64 = 60_000;
+
+/// How often a file that is open for writing is tried again.
+pub const LEASE_RETRY_MS: u64 = 1_000;
+
+/// How often the directory is read whole although no event asked for it.
+pub const RESCAN_INTERVAL_MS: u64 = 60_000;
+
+/// How often work that a full or read-only disk refused is tried again.
+pub const DISK_RETRY_MS: u64 = 1_000;
+
+/// Hints in flight from the watcher. When it is full the rest is replaced by one rescan.
+pub const WATCH_QUEUE_MAX: usize = 65_536;
+
+/// Events the core handles before it commits them together. Bounds the memory and the length of one batch.
+pub const BATCH_EVENTS_MAX: usize = 256;
+
+/// Sealed envelopes of one recipient handed to its courier ahead of the server's answers.
+pub const COURIER_QUEUE_MAX: usize = 32;
+
+/// Connections to other people's servers open at the same time.
+pub const COURIERS_MAX: usize = 64;
+
+/// The journal is checkpointed when it has grown to this size. Replay reads it whole.
+pub const JOURNAL_CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// One journal record: a batch of the core at its largest.
+pub const JOURNAL_RECORD_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Strangers whose first messages are kept in `requests/`.
+pub const REQUESTS_MAX: usize = 100;
+
+/// Messages kept of one stranger.
+pub const REQUEST_MESSAGES_MAX: usize = 100;
+
+/// Envelopes that nothing opened, kept to be tried again: 4 MiB.
+pub const UNOPENED_MAX: usize = 256;
+
+/// How long such an envelope is kept before it is given up.
+pub const UNOPENED_LIFETIME_S: u64 = 14 * 86_400;
+
+/// How long the hash of a received envelope is remembered: the server's retention and the sender's retries, doubled.
+pub const RECEIVED_HASH_LIFETIME_S: u64 = 90 * 86_400;
+
+// ---- The home server (design, section 7) ----
+
+/// Connections at one time. Each holds a descriptor and some 50 kB.
+pub const SERVER_CONNECTIONS_MAX: usize = 4_096;
+
+/// Envelopes in one mailbox: 256 MiB. A sender is told that the mailbox is full.
+pub const MAILBOX_ENVELOPES_MAX: u64 = 16_384;
+
+/// Accounts on one server while it has no registration tokens.
+pub const ACCOUNTS_MAX: u64 = 100_000;
+
+/// Entries in one reply to `list`: 40 bytes each, well inside a frame.
+pub const LIST_PAGE_MAX: usize = 256;
+
+/// Envelope ids in one `delete`.
+pub const DELETE_IDS_MAX: usize = 1_024;
+
+/// The sealed counter record of section 5, fixed in size.
+pub const SEALED_COUNTER_BYTES: usize = 256;
+
+/// Operations that one group commit of the server takes together.
+pub const STORE_BATCH_MAX: usize = 512;
+
+/// Operations that wait for a group commit before callers have to wait: a few batches.
+pub const STORE_QUEUE_MAX: usize = 2_048;

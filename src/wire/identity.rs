@@ -1,0 +1,175 @@
+//! Who somebody is: two long-term public keys, and the hashes that stand for one or several of them.
+
+use std::fmt;
+
+use data_encoding::HEXLOWER;
+
+use super::Malformed;
+use crate::crypto::dh::PublicKey;
+use crate::crypto::hash::{sha256, sha256_128};
+use crate::crypto::sign::VerifyingKey;
+
+/// An account's id at its home server: its X25519 transport key (design, section 3).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AccountId(pub PublicKey);
+
+impl AccountId {
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0.0
+    }
+}
+
+/// The keys that make somebody who they are: Ed25519 for profiles and prekeys, X25519 for authorship.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Identity {
+    /// Signs profiles and prekeys.
+    pub signing: VerifyingKey,
+    /// Proves authorship inside the ratchet.
+    pub auth: PublicKey,
+}
+
+impl Identity {
+    /// `signing || auth`, 64 bytes.
+    pub fn to_bytes(&self) -> [u8; 64] {
+        let mut bytes = [0; 64];
+        bytes[..32].copy_from_slice(&self.signing.0);
+        bytes[32..].copy_from_slice(&self.auth.0);
+        bytes
+    }
+
+    /// `SHA-256("chatterbox 1 fingerprint" || 0 || signing || auth)`.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(sha256(&[b"chatterbox 1 fingerprint\0", &self.to_bytes()]))
+    }
+}
+
+/// The hash of an [`Identity`], 32 bytes. Displays as 64 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl Fingerprint {
+    /// From 64 lowercase hex digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok().map(Self)
+    }
+
+    /// The first `digits` hex digits, for names like `NAME~FINGERPRINT8`.
+    pub fn short(&self, digits: usize) -> String {
+        self.to_string().chars().take(digits).collect()
+    }
+
+    /// Sixteen groups of four digits, as people compare them.
+    pub fn groups(&self) -> String {
+        let hex = self.to_string();
+        let groups: Vec<&str> = (0..16).map(|group| &hex[group * 4..group * 4 + 4]).collect();
+        groups.join(" ")
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Fingerprint({self})")
+    }
+}
+
+/// A conversation's id, 16 bytes. Displays as 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConversationId(pub [u8; 16]);
+
+impl ConversationId {
+    /// The id of the conversation opened through a directory named after contacts: the first 16 bytes of
+    /// `SHA-256("chatterbox 1 conversation" || 0 || fingerprints, sorted)`, ours included, so that every side finds
+    /// the same one (design, section 2).
+    pub fn of_participants(fingerprints: &[Fingerprint]) -> Self {
+        let sorted = sorted_bytes(fingerprints);
+        Self(sha256_128(&[b"chatterbox 1 conversation\0", &sorted]))
+    }
+
+    /// From 32 lowercase hex digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok().map(Self)
+    }
+
+    /// From a slice of exactly 16 bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`] for any other length.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self, Malformed> {
+        super::array("conversation id", bytes).map(Self)
+    }
+}
+
+impl fmt::Display for ConversationId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for ConversationId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ConversationId({self})")
+    }
+}
+
+/// A message's id, 16 random bytes. Displays as 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(pub [u8; 16]);
+
+impl MessageId {
+    /// From 32 lowercase hex digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok().map(Self)
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "MessageId({self})")
+    }
+}
+
+/// `SHA-256("chatterbox 1 participants" || 0 || fingerprints, sorted)`: every message carries it, so that members who
+/// were given different lists notice.
+pub fn participants_hash(fingerprints: &[Fingerprint]) -> [u8; 32] {
+    sha256(&[b"chatterbox 1 participants\0", &sorted_bytes(fingerprints)])
+}
+
+fn sorted_bytes(fingerprints: &[Fingerprint]) -> Vec<u8> {
+    let mut sorted = fingerprints.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    sorted.iter().flat_map(|fingerprint| fingerprint.0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_side_finds_the_same_conversation() {
+        let (a, b, c) = (Fingerprint([1; 32]), Fingerprint([2; 32]), Fingerprint([3; 32]));
+        assert_eq!(ConversationId::of_participants(&[a, b, c]), ConversationId::of_participants(&[c, a, b]));
+        assert_ne!(ConversationId::of_participants(&[a, b]), ConversationId::of_participants(&[a, b, c]));
+        assert_ne!(participants_hash(&[a, b]), participants_hash(&[a, c]));
+    }
+
+    #[test]
+    fn fingerprints_are_shown_in_groups() {
+        assert_eq!(Fingerprint([0xab; 32]).groups(), ["abab"; 16].join(" "));
+        assert_eq!(Fingerprint([0xab; 32]).short(8), "abababab");
+        assert_eq!(Fingerprint::from_hex(&Fingerprint([7; 32]).to_string()), Some(Fingerprint([7; 32])));
+    }
+}

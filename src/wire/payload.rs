@@ -1,0 +1,130 @@
+//! What stands inside an envelope, under the ratchet and the padding (design, section 4).
+
+use prost::Message as _;
+use zeroize::Zeroizing;
+
+use super::generated::payload as pb;
+use super::identity::{ConversationId, MessageId};
+use super::profile::SignedProfile;
+use super::{Malformed, array, decode};
+use crate::clock::Timestamp;
+use crate::limits::{CONTENT_BYTES_MAX, FILE_NAME_BYTES_MAX, PARTICIPANTS_MAX, SUBJECT_BYTES_MAX};
+
+/// A message as its author wrote it. No `Debug`: it is private text.
+#[derive(Clone, PartialEq)]
+pub struct Payload {
+    /// Random; counts only together with author and conversation.
+    pub id: MessageId,
+    /// Where it belongs.
+    pub conversation: ConversationId,
+    /// [`super::identity::participants_hash`] of the conversation as its author knows it.
+    pub participants: [u8; 32],
+    /// The author's `max(clock, last + 1 us)`.
+    pub time: Timestamp,
+    /// Random, new after the author lost state.
+    pub incarnation: [u8; 16],
+    /// The author's own count in this conversation and incarnation, from 1.
+    pub counter: u64,
+    /// With the first message of a conversation to somebody.
+    pub introduction: Option<Introduction>,
+    /// The file; none in a message that only introduces.
+    pub content: Option<Content>,
+}
+
+/// What a new participant must know of a conversation.
+#[derive(Clone, PartialEq)]
+pub struct Introduction {
+    /// Empty if there is none.
+    pub subject: String,
+    /// When it was opened, by its opener's clock.
+    pub created: Timestamp,
+    /// All participants, the author included.
+    pub profiles: Vec<SignedProfile>,
+}
+
+/// A file.
+#[derive(Clone, PartialEq)]
+pub struct Content {
+    /// The sender's name for the file, if it had an extension. Unescaped and not to be trusted.
+    pub file_name: Vec<u8>,
+    /// Exactly what was in it.
+    pub bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Payload {
+    /// Parses what an envelope held.
+    ///
+    /// # Errors
+    /// [`Malformed`], naming the field.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        let payload: pb::Payload = decode("payload", bytes)?;
+        if payload.counter == 0 {
+            return Err(Malformed::new("payload counter", "zero"));
+        }
+        Ok(Self {
+            id: MessageId(array("payload id", &payload.id)?),
+            conversation: ConversationId::from_slice(&payload.conversation)?,
+            participants: array("payload participants", &payload.participants)?,
+            time: Timestamp::from_micros(payload.time),
+            incarnation: array("payload incarnation", &payload.incarnation)?,
+            counter: payload.counter,
+            introduction: payload.introduction.map(Introduction::parse).transpose()?,
+            content: payload.content.map(Content::parse).transpose()?,
+        })
+    }
+
+    /// The serialized form.
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let payload = pb::Payload {
+            id: self.id.0.to_vec(),
+            conversation: self.conversation.0.to_vec(),
+            participants: self.participants.to_vec(),
+            time: self.time.micros(),
+            incarnation: self.incarnation.to_vec(),
+            counter: self.counter,
+            introduction: self.introduction.as_ref().map(Introduction::to_generated),
+            content: self
+                .content
+                .as_ref()
+                .map(|content| pb::Content { file_name: content.file_name.clone(), bytes: content.bytes.to_vec() }),
+        };
+        Zeroizing::new(payload.encode_to_vec())
+    }
+}
+
+impl Introduction {
+    fn parse(introduction: pb::Introduction) -> Result<Self, Malformed> {
+        if introduction.subject.len() > SUBJECT_BYTES_MAX {
+            return Err(Malformed::new("introduction subject", "longer than 200 bytes"));
+        }
+        if introduction.profiles.len() < 2 || introduction.profiles.len() > PARTICIPANTS_MAX {
+            return Err(Malformed::new("introduction profiles", "fewer than 2 or more than 24"));
+        }
+        let profiles = introduction
+            .profiles
+            .iter()
+            .map(|bytes| SignedProfile::from_bytes(bytes))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { subject: introduction.subject, created: Timestamp::from_micros(introduction.created), profiles })
+    }
+
+    fn to_generated(&self) -> pb::Introduction {
+        pb::Introduction {
+            subject: self.subject.clone(),
+            created: self.created.micros(),
+            profiles: self.profiles.iter().map(|profile| profile.as_bytes().to_vec()).collect(),
+        }
+    }
+}
+
+impl Content {
+    fn parse(content: pb::Content) -> Result<Self, Malformed> {
+        if content.file_name.len() > FILE_NAME_BYTES_MAX {
+            return Err(Malformed::new("content file name", "longer than 255 bytes"));
+        }
+        if content.bytes.is_empty() || content.bytes.len() > CONTENT_BYTES_MAX {
+            return Err(Malformed::new("content", "empty or too long"));
+        }
+        Ok(Self { file_name: content.file_name, bytes: Zeroizing::new(content.bytes) })
+    }
+}

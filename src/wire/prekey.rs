@@ -1,0 +1,175 @@
+//! Signed prekeys: what somebody opens a session with while its owner is away (design, section 5).
+
+use prost::Message as _;
+
+use super::generated::profile as pb;
+use super::identity::Identity;
+use super::{Malformed, array, decode};
+use crate::crypto::dh::PublicKey;
+use crate::crypto::hash::{sha256, sha256_128};
+use crate::crypto::sign::SigningKey;
+use crate::limits::PREKEY_BYTES_MAX;
+
+/// The suite of this version: X25519, XSalsa20-Poly1305, HMAC-SHA-256. A suite with ML-KEM-768 gets the next number.
+pub const SUITE: u8 = 1;
+
+const SIGNATURE_LABEL: &[u8] = b"chatterbox 1 prekey\0";
+const TAG_LABEL: &[u8] = b"chatterbox 1 prekey tag\0";
+
+/// A prekey's random id, 16 bytes.
+pub type PrekeyId = [u8; 16];
+
+/// How often a prekey may serve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PrekeyKind {
+    /// Handed out at most once.
+    OneTime,
+    /// Handed out when no one-time prekey is left, as often as need be.
+    LastResort,
+}
+
+/// A signed prekey. Its signature is checked by [`SignedPrekey::verify`], against the identity it is meant for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SignedPrekey {
+    /// Its id.
+    pub id: PrekeyId,
+    /// How often it may serve.
+    pub kind: PrekeyKind,
+    /// Not to be used from this second on (since 1970).
+    pub expires: u64,
+    /// X25519: the agreement that the first message's secrecy rests on.
+    pub ratchet: PublicKey,
+    /// X25519: the agreement that its authorship rests on.
+    pub auth: PublicKey,
+    signature: [u8; 64],
+}
+
+impl SignedPrekey {
+    /// Signs a prekey for `identity` with its signing key.
+    pub fn sign(
+        id: PrekeyId,
+        kind: PrekeyKind,
+        expires: u64,
+        ratchet: PublicKey,
+        auth: PublicKey,
+        identity: &Identity,
+        key: &SigningKey,
+    ) -> Self {
+        let mut prekey = Self { id, kind, expires, ratchet, auth, signature: [0; 64] };
+        prekey.signature = key.sign(&prekey.signed_bytes(identity));
+        prekey
+    }
+
+    /// Whether `identity` made this prekey.
+    ///
+    /// # Errors
+    /// [`Malformed`] if the signature is not good.
+    pub fn verify(&self, identity: &Identity) -> Result<(), Malformed> {
+        identity
+            .signing
+            .verify(&self.signed_bytes(identity), &self.signature)
+            .map_err(|_| Malformed::new("prekey", "the signature is not good"))
+    }
+
+    /// What the opening of a session is bound to: SHA-256 of the signed bytes.
+    pub fn hash(&self, identity: &Identity) -> [u8; 32] {
+        sha256(&[&self.signed_bytes(identity)])
+    }
+
+    /// The tag that an opening made with this prekey carries: the first 16 bytes of
+    /// `SHA-256("chatterbox 1 prekey tag" || 0 || id || ratchet)`.
+    pub fn tag(&self) -> [u8; 16] {
+        sha256_128(&[TAG_LABEL, &self.id, &self.ratchet.0])
+    }
+
+    /// Parses; the signature is not checked yet.
+    ///
+    /// # Errors
+    /// [`Malformed`], naming the field.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        if bytes.len() > PREKEY_BYTES_MAX {
+            return Err(Malformed::new("prekey", "too long"));
+        }
+        let prekey: pb::SignedPrekey = decode("prekey", bytes)?;
+        if prekey.suite != u32::from(SUITE) {
+            return Err(Malformed::new("prekey suite", "not one that this version knows"));
+        }
+        let kind = match prekey.kind() {
+            pb::signed_prekey::Kind::OneTime => PrekeyKind::OneTime,
+            pb::signed_prekey::Kind::LastResort => PrekeyKind::LastResort,
+            pb::signed_prekey::Kind::Unknown => return Err(Malformed::new("prekey kind", "unknown")),
+        };
+        Ok(Self {
+            id: array("prekey id", &prekey.id)?,
+            kind,
+            expires: prekey.expires,
+            ratchet: PublicKey(array("prekey ratchet key", &prekey.ratchet_key)?),
+            auth: PublicKey(array("prekey auth key", &prekey.auth_key)?),
+            signature: array("prekey signature", &prekey.signature)?,
+        })
+    }
+
+    /// The serialized form.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let kind = match self.kind {
+            PrekeyKind::OneTime => pb::signed_prekey::Kind::OneTime,
+            PrekeyKind::LastResort => pb::signed_prekey::Kind::LastResort,
+        };
+        pb::SignedPrekey {
+            suite: SUITE.into(),
+            id: self.id.to_vec(),
+            kind: kind.into(),
+            expires: self.expires,
+            ratchet_key: self.ratchet.0.to_vec(),
+            auth_key: self.auth.0.to_vec(),
+            signature: self.signature.to_vec(),
+        }
+        .encode_to_vec()
+    }
+
+    /// `label || suite (1) || fingerprint (32) || id (16) || kind (1) || expires (8, LE) || ratchet (32) || auth (32)`.
+    fn signed_bytes(&self, identity: &Identity) -> Vec<u8> {
+        let kind: u8 = match self.kind {
+            PrekeyKind::OneTime => 1,
+            PrekeyKind::LastResort => 2,
+        };
+        [
+            SIGNATURE_LABEL,
+            &[SUITE],
+            &identity.fingerprint().0,
+            &self.id,
+            &[kind],
+            &self.expires.to_le_bytes(),
+            &self.ratchet.0,
+            &self.auth.0,
+        ]
+        .concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::secret::Secret;
+
+    #[test]
+    fn a_prekey_is_bound_to_every_field_and_to_its_owner() {
+        let key = SigningKey::from_secret(&Secret::new([1; 32]));
+        let identity = Identity { signing: key.verifying_key(), auth: PublicKey([4; 32]) };
+        let (ratchet, auth) = (PublicKey([2; 32]), PublicKey([3; 32]));
+        let good = SignedPrekey::sign([5; 16], PrekeyKind::OneTime, 99, ratchet, auth, &identity, &key);
+        assert_eq!(SignedPrekey::from_bytes(&good.to_bytes()).unwrap(), good);
+        assert_eq!(good.verify(&identity), Ok(()));
+        let other = Identity { auth: PublicKey([6; 32]), ..identity };
+        assert!(good.verify(&other).is_err());
+        for changed in [
+            SignedPrekey { id: [6; 16], ..good.clone() },
+            SignedPrekey { kind: PrekeyKind::LastResort, ..good.clone() },
+            SignedPrekey { expires: 100, ..good.clone() },
+            SignedPrekey { ratchet: auth, ..good.clone() },
+            SignedPrekey { auth: ratchet, ..good.clone() },
+        ] {
+            assert!(changed.verify(&identity).is_err());
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The client's own files with keys in them: `config.pb` and `keys/prekeys`.
+
+use prost::Message as _;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::generated::state as pb;
+use super::identity::{AccountId, Identity};
+use super::prekey::SignedPrekey;
+use super::{Malformed, decode, secret};
+use crate::crypto::dh::SecretKey;
+use crate::crypto::sign::SigningKey;
+
+/// An account's three long-term key pairs (design, section 3).
+#[derive(Clone, Debug)]
+pub struct AccountKeys {
+    /// Signs the profile and prekeys.
+    pub signing: SigningKey,
+    /// Proves authorship inside the ratchet, deniably.
+    pub auth: SecretKey,
+    /// Is the account at its home server.
+    pub transport: SecretKey,
+}
+
+impl AccountKeys {
+    /// The public half that peers know.
+    pub fn identity(&self) -> Identity {
+        Identity { signing: self.signing.verifying_key(), auth: self.auth.public() }
+    }
+
+    /// The id at the home server.
+    pub fn account(&self) -> AccountId {
+        AccountId(self.transport.public())
+    }
+
+    /// Parses `config.pb`.
+    ///
+    /// # Errors
+    /// [`Malformed`], naming the field.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        let account: pb::Account = decode("config.pb", bytes)?;
+        if account.version != 1 {
+            return Err(Malformed::new("config.pb", "not a version that this program knows"));
+        }
+        Ok(Self {
+            signing: SigningKey::from_secret(&secret("config.pb signing key", account.signing)?),
+            auth: SecretKey::from_secret(&secret("config.pb auth key", account.auth)?),
+            transport: SecretKey::from_secret(&secret("config.pb transport key", account.transport)?),
+        })
+    }
+
+    /// The serialized form.
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let mut account = pb::Account {
+            version: 1,
+            signing: self.signing.to_secret().expose().to_vec(),
+            auth: self.auth.to_secret().expose().to_vec(),
+            transport: self.transport.to_secret().expose().to_vec(),
+        };
+        let bytes = Zeroizing::new(account.encode_to_vec());
+        account.signing.zeroize();
+        account.auth.zeroize();
+        account.transport.zeroize();
+        bytes
+    }
+}
+
+/// A prekey with its secrets.
+#[derive(Clone, Debug)]
+pub struct PrekeySecret {
+    /// What was published.
+    pub prekey: SignedPrekey,
+    /// Behind `prekey.ratchet`.
+    pub ratchet: SecretKey,
+    /// Behind `prekey.auth`.
+    pub auth: SecretKey,
+}
+
+/// Parses `keys/prekeys`.
+///
+/// # Errors
+/// [`Malformed`], naming the field.
+pub fn prekeys_from_bytes(bytes: &[u8]) -> Result<Vec<PrekeySecret>, Malformed> {
+    let prekeys: pb::Prekeys = decode("prekeys", bytes)?;
+    prekeys
+        .secrets
+        .into_iter()
+        .map(|entry| {
+            Ok(PrekeySecret {
+                prekey: SignedPrekey::from_bytes(&entry.prekey)?,
+                ratchet: SecretKey::from_secret(&secret("prekey ratchet secret", entry.ratchet)?),
+                auth: SecretKey::from_secret(&secret("prekey auth secret", entry.auth)?),
+            })
+        })
+        .collect()
+}
+
+/// The serialized form of [`prekeys_from_bytes`].
+pub fn prekeys_to_bytes<'a>(secrets: impl IntoIterator<Item = &'a PrekeySecret>) -> Zeroizing<Vec<u8>> {
+    let mut prekeys = pb::Prekeys {
+        secrets: secrets
+            .into_iter()
+            .map(|entry| pb::PrekeySecret {
+                prekey: entry.prekey.to_bytes(),
+                ratchet: entry.ratchet.to_secret().expose().to_vec(),
+                auth: entry.auth.to_secret().expose().to_vec(),
+            })
+            .collect(),
+    };
+    let bytes = Zeroizing::new(prekeys.encode_to_vec());
+    for entry in &mut prekeys.secrets {
+        entry.ratchet.zeroize();
+        entry.auth.zeroize();
+    }
+    bytes
+}
