@@ -16,6 +16,7 @@
 //! | 5 | [`client`] [`server`] | the two daemons |
 //! | 6 | [`app`] | command lines, settings, reports |
 
+pub mod app;
 pub mod clock;
 pub mod crypto;
 pub mod handshake;
