@@ -19,8 +19,10 @@
 pub mod app;
 pub mod clock;
 pub mod crypto;
+pub mod envelope;
 pub mod handshake;
 pub mod limits;
 pub mod name;
 pub mod net;
+pub mod ratchet;
 pub mod wire;

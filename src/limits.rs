@@ -62,6 +62,10 @@ pub const PUSH_QUEUE_MAX: usize = 64;
 /// a burst in full disorder, at 80 bytes each.
 pub const SKIPPED_KEYS_MAX: usize = 2_000;
 
+/// Chains of the peer that a session keeps because messages of them are missing. Each costs one trial when a tag does
+/// not tell; a peer that steps so often without its messages arriving has lost them.
+pub const RECEIVING_CHAINS_MAX: usize = 32;
+
 /// How far one message may jump ahead in its chain. Fixed by the design: 65,536 HMACs are 50 ms of work.
 pub const CHAIN_JUMP_MAX: u64 = 65_536;
 

@@ -7,12 +7,14 @@
 pub mod address;
 pub mod envelope;
 pub mod frame;
+pub mod header;
 pub mod identity;
 pub mod payload;
 pub mod prekey;
 pub mod profile;
 pub mod reply;
 pub mod request;
+pub mod sealing;
 pub mod session;
 pub mod state;
 

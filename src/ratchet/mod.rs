@@ -1,0 +1,29 @@
+//! The double ratchet with encrypted headers, and beside it the paper's chain of authentication keys (design,
+//! section 5; Perrin and Marlinspike, "The Double Ratchet Algorithm", section 4; `chatterbox-paper`, "Message
+//! Security").
+//!
+//! ```text
+//! opening   root, header and tag keys of both first chains = HKDF(0, X25519(ephemeral, prekey))
+//! step      root', chain key, header and tag key of the next chain = HKDF(root, X25519(ours, theirs))
+//! message   seed, chain key' = HMAC(chain key, …);   message key = HMAC(seed, … || 32 random bytes of the header)
+//! author    auth key = HKDF(0, X25519(sender's long-term auth key, recipient's ratchet auth key))
+//! ```
+//!
+//! The ratchet hands out keys and takes keys; what is sealed with them, and where it stands in an envelope, is the
+//! business of the module `envelope`. The two meet in a closure: [`Session::receive`] derives on a copy, lets its
+//! caller authenticate, and only then commits.
+//!
+//! The seam for ML-KEM-768 is [`derive::step`] and [`derive::opening`], which take all that enters a root key, the
+//! suite number in headers and prekeys, and the room that `limits` leaves in the header.
+
+mod derive;
+mod opening;
+mod receiving;
+mod session;
+
+pub use opening::{OpeningKeys, open};
+pub use receiving::{ChainAt, Refused};
+pub use session::Session;
+
+#[cfg(test)]
+mod tests;
