@@ -53,9 +53,6 @@ pub const RECONNECT_DELAY_MAX_MS: u64 = 60_000;
 /// can pin on the server is this many frames.
 pub const PIPELINE_MAX: usize = 32;
 
-/// Pushed envelopes a client lets wait in memory between its socket and its core.
-pub const PUSH_QUEUE_MAX: usize = 64;
-
 // ---- The ratchet (design, section 5) ----
 
 /// Skipped message keys kept in one session; beyond it the oldest go. A thousand is the design's least; twice that is
@@ -101,6 +98,9 @@ pub const LAST_RESORT_LIFETIME_S: u64 = 14 * 86_400;
 /// When a last-resort prekey is replaced by a fresh one: halfway, so that one in a sender's hand is still good.
 pub const LAST_RESORT_ROTATE_S: u64 = 7 * 86_400;
 
+/// How long a sender waits before it asks again for a prekey, after the server handed out a bad one.
+pub const PREKEY_RETRY_MS: u64 = 60_000;
+
 /// One serialized signed prekey. Today about 200 bytes; ML-KEM-768 will add 1,184.
 pub const PREKEY_BYTES_MAX: usize = 2_048;
 
@@ -139,6 +139,12 @@ pub const STATE_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How long an empty file waits before it gets an `.error`.
 pub const EMPTY_FILE_GRACE_MS: u64 = 60_000;
 
+/// How long a file that takes no lease (another user's, or on a filesystem without them) must have been quiet.
+pub const QUIET_FILE_MS: u64 = 2_000;
+
+/// Lines of one kind in `status`: what a person can take in. The files themselves say the rest.
+pub const STATUS_LINES_MAX: usize = 100;
+
 /// How often a file that is open for writing is tried again.
 pub const LEASE_RETRY_MS: u64 = 1_000;
 
@@ -151,7 +157,10 @@ pub const DISK_RETRY_MS: u64 = 1_000;
 /// Hints in flight from the watcher. When it is full the rest is replaced by one rescan.
 pub const WATCH_QUEUE_MAX: usize = 65_536;
 
-/// Events the core handles before it commits them together. Bounds the memory and the length of one batch.
+/// Events that wait for the engine: beyond it, connections are read no further.
+pub const EVENT_QUEUE_MAX: usize = 256;
+
+/// Events the engine handles before it commits them together. Bounds the memory and the length of one batch.
 pub const BATCH_EVENTS_MAX: usize = 256;
 
 /// Sealed envelopes of one recipient handed to its courier ahead of the server's answers.
@@ -163,8 +172,22 @@ pub const COURIERS_MAX: usize = 64;
 /// The journal is checkpointed when it has grown to this size. Replay reads it whole.
 pub const JOURNAL_CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;
 
-/// One journal record: a batch of the core at its largest.
+/// One journal record: a batch of the engine at its largest.
 pub const JOURNAL_RECORD_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Zero-filled space a fresh log starts with: what is written between two checkpoints, and one ordinary batch more, so
+/// that appending seldom has to grow the file.
+pub const JOURNAL_LOG_BYTES: u64 = JOURNAL_CHECKPOINT_BYTES + 1024 * 1024;
+
+/// Numbered names (`-2`, `-3`, …) tried for a file whose name is taken. Nobody has this many by accident.
+pub const NAME_TRIES_MAX: u32 = 10_000;
+
+/// Tries to get the root's lock while only somebody's look at it stands in the way, which takes microseconds.
+pub const LOCK_TRIES_MAX: u32 = 1_000;
+
+/// How long after the last commit the journal is checkpointed although it is small: secrets that served are overwritten
+/// then, and a start finds nothing to replay.
+pub const IDLE_CHECKPOINT_MS: u64 = 2_000;
 
 /// Strangers whose first messages are kept in `requests/`.
 pub const REQUESTS_MAX: usize = 100;
@@ -206,3 +229,39 @@ pub const STORE_BATCH_MAX: usize = 512;
 
 /// Operations that wait for a group commit before callers have to wait: a few batches.
 pub const STORE_QUEUE_MAX: usize = 2_048;
+
+/// Frames that wait for one connection's writer. Four keep the socket busy while the next is fetched; more would only
+/// pin memory for a slow reader.
+pub const SERVER_WRITE_QUEUE_MAX: usize = 4;
+
+/// Envelopes that a push holds in memory at a time: as many as the writer's queue takes.
+pub const PUSH_PAGE_MAX: usize = 4;
+
+/// How long a server that was told to stop waits for the requests under way: a few disk syncs and slow sockets, and
+/// well inside the 90 s that service managers grant.
+pub const SERVER_STOP_MS: u64 = 10_000;
+
+/// How long the server waits after `accept` failed, at the descriptor limit for example, before it tries again.
+pub const ACCEPT_RETRY_MS: u64 = 100;
+
+/// Descriptors the server needs besides its connections: RocksDB's files, its own sockets and pipes.
+pub const SERVER_SPARE_DESCRIPTORS: u64 = 512;
+
+/// The server's file with its key and address: two short lines and a comment.
+pub const SERVER_FILE_BYTES_MAX: u64 = 4_096;
+
+/// Threads on which the server reads from disk. Reads are short; more threads would only queue at the same disk.
+pub const STORE_READERS_MAX: usize = 8;
+
+/// Table files that RocksDB keeps open.
+pub const STORE_FILES_MAX: i32 = 256;
+
+/// What RocksDB collects in memory before it writes tables, all column families together.
+pub const STORE_BUFFER_BYTES: usize = 64 * 1024 * 1024;
+
+/// RocksDB's cache of table blocks.
+pub const STORE_CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// The write-ahead log, after which RocksDB writes tables: bounds the disk and the time that a start after a crash
+/// takes.
+pub const STORE_LOG_BYTES_MAX: u64 = 256 * 1024 * 1024;

@@ -6,6 +6,8 @@
 
 use std::cmp::Ordering;
 use std::iter::Peekable;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::str::Bytes;
 
 use sha2::{Digest, Sha256};
@@ -43,6 +45,12 @@ pub fn escape(raw: &[u8]) -> String {
         chunk.invalid().iter().for_each(|byte| push_escaped(&mut escaped, *byte));
     }
     escaped
+}
+
+/// [`escape`] for each part of a relative path.
+pub fn escape_path(path: &Path) -> String {
+    let parts: Vec<String> = path.iter().map(|part| escape(part.as_bytes())).collect();
+    parts.join("/")
 }
 
 fn push_escaped(escaped: &mut String, byte: u8) {

@@ -86,10 +86,23 @@ pub struct ConversationId(pub [u8; 16]);
 impl ConversationId {
     /// The id of the conversation opened through a directory named after contacts: the first 16 bytes of
     /// `SHA-256("chatterbox 1 conversation" || 0 || fingerprints, sorted)`, ours included, so that every side finds
-    /// the same one (design, section 2).
+    /// the same one (design, section 2). Its first bit is set, and that of every other id is not: nobody can squat on
+    /// the id that others will compute.
     pub fn of_participants(fingerprints: &[Fingerprint]) -> Self {
-        let sorted = sorted_bytes(fingerprints);
-        Self(sha256_128(&[b"chatterbox 1 conversation\0", &sorted]))
+        let mut id = sha256_128(&[b"chatterbox 1 conversation\0", &sorted_bytes(fingerprints)]);
+        id[0] |= 0x80;
+        Self(id)
+    }
+
+    /// An id of a conversation that is opened in another way, from 16 random bytes.
+    pub fn random(mut bytes: [u8; 16]) -> Self {
+        bytes[0] &= 0x7f;
+        Self(bytes)
+    }
+
+    /// Whether a conversation of these participants may have this id.
+    pub fn fits(&self, fingerprints: &[Fingerprint]) -> bool {
+        self.0[0] & 0x80 == 0 || *self == Self::of_participants(fingerprints)
     }
 
     /// From 32 lowercase hex digits.
@@ -164,6 +177,9 @@ mod tests {
         assert_eq!(ConversationId::of_participants(&[a, b, c]), ConversationId::of_participants(&[c, a, b]));
         assert_ne!(ConversationId::of_participants(&[a, b]), ConversationId::of_participants(&[a, b, c]));
         assert_ne!(participants_hash(&[a, b]), participants_hash(&[a, c]));
+        assert!(ConversationId::of_participants(&[a, b]).fits(&[b, a]));
+        assert!(!ConversationId::of_participants(&[a, b]).fits(&[a, c]), "nobody squats on the id of others");
+        assert!(ConversationId::random([0xff; 16]).fits(&[a, c]));
     }
 
     #[test]

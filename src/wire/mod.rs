@@ -5,10 +5,12 @@
 //! refuses it names by message and field, and never by content.
 
 pub mod address;
+pub mod conversation;
 pub mod envelope;
 pub mod frame;
 pub mod header;
 pub mod identity;
+pub mod journal;
 pub mod payload;
 pub mod prekey;
 pub mod profile;
@@ -16,6 +18,7 @@ pub mod reply;
 pub mod request;
 pub mod sealing;
 pub mod session;
+pub mod spool;
 pub mod state;
 
 use thiserror::Error;
@@ -25,6 +28,9 @@ use thiserror::Error;
 mod generated {
     pub mod frame {
         include!(concat!(env!("OUT_DIR"), "/chatterbox.frame.rs"));
+    }
+    pub mod journal {
+        include!(concat!(env!("OUT_DIR"), "/chatterbox.journal.rs"));
     }
     pub mod payload {
         include!(concat!(env!("OUT_DIR"), "/chatterbox.payload.rs"));

@@ -1,0 +1,430 @@
+//! The journal against crashes: after the sync, and after every single step; of the daemon and of the machine.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::crypto::hash::sha256;
+use crate::disk::open::RegularFile;
+
+const OTHER_BOOT: [u8; 16] = [0xee; 16];
+
+/// A root in a temporary directory.
+struct Root(TempDir);
+
+impl Root {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    fn open(&self) -> (Journal, Replayed) {
+        Journal::open(self.0.path()).unwrap()
+    }
+
+    fn journal(&self) -> Journal {
+        self.open().0
+    }
+
+    fn open_after_power_failure(&self) -> Replayed {
+        let (_, replayed) = Journal::open_at_boot(self.0.path(), OTHER_BOOT).unwrap();
+        assert!(replayed.other_boot);
+        replayed
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.at(path)).unwrap()
+    }
+
+    fn log(&self) -> PathBuf {
+        let logs = file::logs(&self.at(DIRECTORY)).unwrap();
+        assert_eq!(logs.len(), 1);
+        logs[0].0.clone()
+    }
+
+    /// Whether the bytes occur in the log or in a file of the journal's own.
+    fn keeps(&self, needle: &str) -> bool {
+        [DIRECTORY, SCRATCH].iter().any(|directory| {
+            fs::read_dir(self.at(directory)).unwrap().any(|entry| {
+                let bytes = fs::read(entry.unwrap().path()).unwrap();
+                bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
+            })
+        })
+    }
+}
+
+fn bytes(text: &str) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(text.as_bytes().to_vec())
+}
+
+fn put(path: &str, text: &str) -> Step {
+    Step::Put { path: path.into(), bytes: bytes(text), secret: true }
+}
+
+fn place(path: &str, text: &str) -> Step {
+    let scratch = Path::new(SCRATCH).join(format!("placed-{}", path.replace('/', "-")));
+    Step::Place { path: path.into(), scratch, bytes: bytes(text) }
+}
+
+fn take(root: &Root, path: &str) -> Step {
+    let file = RegularFile::open(&root.at(path)).unwrap();
+    let (identity, content) = (file.identity().unwrap(), file.read(1_000).unwrap());
+    let scratch = Path::new(SCRATCH).join("taken");
+    Step::Take { path: path.into(), scratch, identity, sha256: sha256(&[&content]) }
+}
+
+fn one(steps: Vec<Step>) -> Vec<Transaction> {
+    vec![Transaction { steps }]
+}
+
+/// One of every kind, on a root that has what they need.
+fn everything(root: &Root) -> Vec<Transaction> {
+    for directory in ["outbox/bob", "keys"] {
+        fs::create_dir_all(root.at(directory)).unwrap();
+    }
+    for (path, text) in [
+        ("outbox/bob/x", "hi"),
+        ("keys/session", "old"),
+        ("keys/prekey", "used"),
+        ("x.error", "e"),
+        ("keys/received", "abc"),
+    ] {
+        fs::write(root.at(path), text).unwrap();
+    }
+    let first = vec![put("keys/session", "new"), place("conversations/bob/1-alice", "hi"), take(root, "outbox/bob/x")];
+    let second = vec![
+        Step::Erase { path: "keys/prekey".into() },
+        Step::Remove { path: "x.error".into() },
+        Step::MakeDirectory { path: "outbox/2026-bob".into() },
+        Step::Append { path: "keys/received".into(), offset: 3, bytes: b"def".to_vec() },
+    ];
+    vec![Transaction { steps: first }, Transaction { steps: second }]
+}
+
+fn assert_everything_happened(root: &Root) {
+    assert_eq!(root.read("keys/session"), "new");
+    assert_eq!(root.read("keys/received"), "abcdef");
+    assert_eq!(root.read("conversations/bob/1-alice"), "hi");
+    assert_eq!(fs::read_dir(root.at("conversations/bob")).unwrap().count(), 1);
+    for gone in ["outbox/bob/x", "keys/prekey", "x.error"] {
+        assert!(!root.at(gone).exists(), "{gone}");
+    }
+    assert!(root.at("outbox/2026-bob").is_dir());
+    assert_eq!(fs::read_dir(root.at(SCRATCH)).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_committed_is_there_before_and_after_opening_again() {
+    let root = Root::new();
+    let mut journal = root.journal();
+    journal.commit(&everything(&root)).unwrap();
+    assert_eq!(root.read("conversations/bob/1-alice"), "hi");
+    drop(journal);
+    let (journal, replayed) = root.open();
+    assert_eq!((replayed.transactions, replayed.other_boot), (2, false));
+    assert_everything_happened(&root);
+    drop(journal);
+    assert_eq!(root.open().1.transactions, 0);
+}
+
+#[test]
+fn a_crash_after_the_sync_and_after_each_step_is_finished_by_replay() {
+    for machine in [false, true] {
+        for applied in 0..=6 {
+            for replays in 1..=2 {
+                let root = Root::new();
+                let mut journal = root.journal();
+                let batch = everything(&root);
+                journal.record(&batch).unwrap();
+                for (step, mode) in journal.pending.iter().take(applied) {
+                    journal.applier.apply(step, *mode).unwrap();
+                }
+                drop(journal);
+                for replay in 1..=replays {
+                    if replay < replays {
+                        // A replay that itself crashes before it has emptied the log.
+                        let found = Found::read(&root.at(DIRECTORY)).unwrap();
+                        let mode = if machine { Mode::OtherBoot } else { Mode::SameBoot };
+                        let mut applier = Applier::new(root.0.path());
+                        applier.sweep().unwrap();
+                        for step in found.transactions.iter().flat_map(|transaction| &transaction.steps) {
+                            applier.apply(step, mode).unwrap();
+                        }
+                    } else if machine {
+                        assert_eq!(root.open_after_power_failure().transactions, 2);
+                    } else {
+                        assert_eq!(root.open().1.transactions, 2);
+                    }
+                }
+                assert_everything_happened(&root);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crash_while_the_log_is_renewed_loses_nothing() {
+    let root = Root::new();
+    let mut journal = root.journal();
+    journal.record(&everything(&root)).unwrap();
+    drop(journal);
+    let old = root.log();
+    // A copy half made, then both logs complete, then the old one half erased.
+    fs::write(root.at("journal/new"), "half").unwrap();
+    let found = Found::read(&root.at(DIRECTORY)).unwrap();
+    fs::copy(&old, root.at("kept")).unwrap();
+    drop(found.renew(&root.at(DIRECTORY), found.header.unwrap().boot).unwrap());
+    fs::rename(root.at("kept"), &old).unwrap();
+    fs::write(root.at("journal/old"), [0; 100]).unwrap();
+    assert_eq!(root.open().1.transactions, 2);
+    assert_everything_happened(&root);
+    root.log();
+}
+
+#[test]
+fn what_the_user_deleted_stays_deleted_within_a_boot_and_comes_back_after_a_power_failure() {
+    let root = Root::new();
+    let step = place("conversations/bob/1", "hi");
+    root.journal().commit(&one(vec![step.clone()])).unwrap();
+    fs::remove_file(root.at("conversations/bob/1")).unwrap();
+    root.open();
+    assert!(!root.at("conversations/bob/1").exists());
+
+    root.journal().commit(&one(vec![step])).unwrap();
+    fs::remove_dir_all(root.at("conversations")).unwrap();
+    root.open_after_power_failure();
+    assert_eq!(root.read("conversations/bob/1"), "hi");
+}
+
+#[test]
+fn after_a_power_failure_lost_blocks_are_repaired_and_a_persons_file_is_not_touched() {
+    let message = "a message of some length";
+    let cases = [
+        ("", message),
+        ("a mess", message),
+        ("a mess\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", message),
+        (message, message),
+        ("a message of some length, and a note to it", "a message of some length, and a note to it"),
+        ("something else", "something else"),
+    ];
+    for (standing, expected) in cases {
+        let root = Root::new();
+        root.journal().commit(&one(vec![place("c/1", message)])).unwrap();
+        fs::write(root.at("c/1"), standing).unwrap();
+        root.open_after_power_failure();
+        assert_eq!(root.read("c/1"), expected);
+        assert_eq!(fs::read_dir(root.at("c")).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(root.at(SCRATCH)).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_name_that_is_taken_is_not_overwritten_on_any_boot() {
+    for machine in [false, true] {
+        let root = Root::new();
+        fs::create_dir(root.at("c")).unwrap();
+        fs::write(root.at("c/1-plan.pdf"), "somebody else's").unwrap();
+        let mut journal = root.journal();
+        journal.record(&one(vec![place("c/1-plan.pdf", "ours")])).unwrap();
+        drop(journal);
+        let replayed = if machine { root.open_after_power_failure() } else { root.open().1 };
+        assert_eq!(replayed.transactions, 1);
+        assert_eq!(root.read("c/1-plan.pdf"), "somebody else's");
+        assert_eq!(root.read("c/1-plan-2.pdf"), "ours");
+    }
+}
+
+#[test]
+fn a_file_replaced_after_it_was_read_stays_as_a_new_message() {
+    let root = Root::new();
+    fs::create_dir(root.at("outbox")).unwrap();
+    fs::write(root.at("outbox/x"), "one").unwrap();
+    let mut journal = root.journal();
+    let step = take(&root, "outbox/x");
+    fs::write(root.at("outbox/y"), "two").unwrap();
+    fs::rename(root.at("outbox/y"), root.at("outbox/x")).unwrap();
+    journal.commit(&one(vec![step])).unwrap();
+    assert_eq!(root.read("outbox/x"), "two");
+    drop(journal);
+    root.open();
+    assert_eq!(root.read("outbox/x"), "two");
+}
+
+#[test]
+fn a_torn_tail_is_dropped_and_damage_before_a_later_batch_stops_with_an_error() {
+    let root = Root::new();
+    let mut journal = root.journal();
+    let mut ends = vec![RECORDS_START as u64];
+    for text in ["one", "two", "three"] {
+        journal.record(&one(vec![put("state", text)])).unwrap();
+        ends.push(RECORDS_START as u64 + journal.log_bytes());
+    }
+    drop(journal);
+    let log = OpenOptions::new().write(true).open(root.log()).unwrap();
+    let flip = |offset: u64| {
+        let mut byte = [fs::read(root.log()).unwrap()[usize::try_from(offset).unwrap()]];
+        byte[0] ^= 1;
+        log.write_all_at(&byte, offset).unwrap();
+    };
+    flip(ends[0] + 50);
+    // Recording the later ones applied the earlier ones; replay must not.
+    fs::remove_file(root.at("state")).unwrap();
+    let error = Journal::open(root.0.path()).err().unwrap();
+    assert!(matches!(error, JournalError::Damaged { offset, .. } if offset == ends[0]), "{error}");
+    assert!(!error.is_temporary() && !root.at("state").exists());
+    flip(ends[0] + 50);
+    flip(ends[2] + 50);
+    assert_eq!(root.open().1.transactions, 2);
+    assert_eq!(root.read("state"), "two");
+}
+
+#[test]
+fn a_log_of_an_unknown_version_stops_with_an_error() {
+    let root = Root::new();
+    drop(root.journal());
+    OpenOptions::new().write(true).open(root.log()).unwrap().write_all_at(&[0; RECORDS_START], 0).unwrap();
+    assert!(matches!(Journal::open(root.0.path()), Err(JournalError::Malformed { .. })));
+}
+
+#[test]
+fn secrets_that_served_die_with_the_checkpoint() {
+    let root = Root::new();
+    let mut journal = root.journal();
+    journal.commit(&one(vec![put("keys/session", "first secret"), put("keys/prekey", "second secret")])).unwrap();
+    journal.commit(&one(vec![put("keys/session", "successor"), Step::Erase { path: "keys/prekey".into() }])).unwrap();
+    assert!(root.keeps("first secret") && root.keeps("second secret"));
+    // A second name shows what happens to the old content.
+    let old = fs::read_dir(root.at(SCRATCH)).unwrap().map(|entry| entry.unwrap().path());
+    let old: Vec<_> = old.filter(|path| fs::read(path).unwrap() == b"first secret").collect();
+    fs::hard_link(&old[0], root.at("witness")).unwrap();
+    journal.checkpoint().unwrap();
+    assert!(!root.keeps("secret") && !root.keeps("successor"));
+    assert_eq!(root.read("witness"), "\0".repeat("first secret".len()));
+    assert_eq!(root.read("keys/session"), "successor");
+    assert_eq!((journal.log_bytes(), fs::read_dir(root.at(SCRATCH)).unwrap().count()), (0, 0));
+    // And the emptied log goes on.
+    journal.commit(&one(vec![put("keys/session", "third")])).unwrap();
+    drop(journal);
+    assert_eq!(root.open().1.transactions, 1);
+    assert_eq!(root.read("keys/session"), "third");
+}
+
+#[test]
+fn a_crash_in_the_middle_of_emptying_the_log_leaves_all_or_nothing() {
+    // What of the new header and of the zeros reached the disk.
+    for (header_torn, zeroed, expected) in [(false, 0, 0), (false, 64, 0), (true, 0, 2)] {
+        let root = Root::new();
+        let mut journal = root.journal();
+        journal.commit(&one(vec![put("state", "one")])).unwrap();
+        journal.commit(&one(vec![put("state", "two")])).unwrap();
+        let mut log = fs::read(root.log()).unwrap();
+        journal.checkpoint().unwrap();
+        log[..RECORDS_START].copy_from_slice(&fs::read(root.log()).unwrap()[..RECORDS_START]);
+        drop(journal);
+        log[RECORDS_START..RECORDS_START + zeroed].fill(0);
+        if header_torn {
+            let (_, slot) = Header::read(&log).unwrap();
+            log[slot * format::SLOT_BYTES + 20] ^= 1;
+        }
+        fs::write(root.log(), &log).unwrap();
+        assert_eq!(root.open().1.transactions, expected);
+        assert_eq!(root.read("state"), "two");
+    }
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_applied_and_every_commit_is_refused_until_opened_anew() {
+    let root = Root::new();
+    let mut journal = root.journal();
+    // /dev/full fails as a disk without space does.
+    journal.log.break_for_test();
+    let batch = one(vec![put("state", "one"), place("c/1", "hi")]);
+    let error = journal.commit(&batch).unwrap_err();
+    assert!(matches!(error, JournalError::NotSynced { .. }) && error.is_temporary());
+    assert_eq!(error.outcome(), Outcome::Unknown);
+    assert!(!root.at("state").exists() && !root.at("c/1").exists() && journal.is_poisoned());
+    let error = journal.commit(&batch).unwrap_err();
+    assert!(matches!(error, JournalError::Poisoned) && error.is_temporary());
+    assert!(journal.checkpoint().is_err());
+    drop(journal);
+    let (mut journal, replayed) = root.open();
+    assert_eq!(replayed.transactions, 0);
+    journal.commit(&batch).unwrap();
+    assert_eq!(root.read("c/1"), "hi");
+}
+
+#[test]
+fn a_step_that_is_refused_is_retried_before_anything_new_and_survives_a_restart() {
+    let root = Root::new();
+    let mut journal = root.journal();
+    fs::write(root.at("c"), "in the way").unwrap();
+    let error = journal.commit(&one(vec![put("a", "1"), place("c/1", "hi"), put("b", "1")])).unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Recorded);
+    assert!(error.is_temporary() && journal.has_pending());
+    assert!(root.at("a").exists() && !root.at("b").exists());
+    let error = journal.commit(&one(vec![put("b", "2")])).unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Nothing);
+    assert!(journal.checkpoint().is_err());
+    drop(journal);
+    assert!(Journal::open(root.0.path()).is_err());
+    fs::remove_file(root.at("c")).unwrap();
+    let mut journal = root.journal();
+    assert_eq!((root.read("c/1"), root.read("b")), ("hi".to_owned(), "1".to_owned()));
+    journal.commit(&one(vec![put("b", "2")])).unwrap();
+    assert_eq!(root.read("b"), "2");
+}
+
+#[test]
+fn a_batch_that_cannot_be_prepared_changes_nothing() {
+    let root = Root::new();
+    let mut journal = root.journal();
+    fs::create_dir(root.at("tmp/chatterboxd/directory")).unwrap();
+    let bad = Step::Place { path: "c/2".into(), scratch: "tmp/chatterboxd/directory".into(), bytes: bytes("x") };
+    let error = journal.commit(&one(vec![place("c/1", "hi"), bad])).unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Nothing);
+    assert_eq!(fs::read_dir(root.at(SCRATCH)).unwrap().count(), 1);
+    assert_eq!(journal.log_bytes(), 0);
+    let outside = one(vec![Step::Remove { path: "../x".into() }]);
+    assert!(matches!(journal.commit(&outside), Err(JournalError::Refused { .. })));
+    let twice = one(vec![place("a/b", "1"), place("a-b", "2")]);
+    assert!(matches!(journal.commit(&twice), Err(JournalError::Refused { .. })));
+    journal.commit(&one(vec![place("c/1", "hi")])).unwrap();
+}
+
+#[test]
+fn the_log_is_emptied_by_itself_when_it_has_grown() {
+    let root = Root::new();
+    let mut journal = root.journal();
+    let size = fs::metadata(root.log()).unwrap().len();
+    let large = "x".repeat(usize::try_from(JOURNAL_CHECKPOINT_BYTES).unwrap() + 2_000_000);
+    journal.commit(&one(vec![put("state", "small")])).unwrap();
+    assert!(journal.log_bytes() > 0);
+    journal.commit(&one(vec![put("state", &large)])).unwrap();
+    assert_eq!(journal.log_bytes(), 0);
+    assert_eq!(fs::metadata(root.log()).unwrap().len(), size);
+    assert_eq!(root.read("state").len(), large.len());
+}
+
+#[test]
+fn names_that_are_not_text_and_steps_on_what_is_absent_are_fine() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let root = Root::new();
+    let odd = PathBuf::from(std::ffi::OsString::from_vec(b"c/-\n\xff".to_vec()));
+    let steps = vec![
+        Step::Place { path: odd.clone(), scratch: "tmp/chatterboxd/1".into(), bytes: bytes("hi") },
+        Step::Erase { path: "absent/x".into() },
+        Step::Remove { path: "absent/x".into() },
+        Step::Remove { path: "c".into() },
+        Step::Erase { path: "c".into() },
+    ];
+    root.journal().commit(&one(steps)).unwrap();
+    root.open_after_power_failure();
+    assert_eq!(fs::read(root.0.path().join(odd)).unwrap(), b"hi");
+}

@@ -1,0 +1,306 @@
+//! What one record of the journal says: a transaction, which is a list of steps (design, section 9, rule 2).
+//!
+//! The log's framing around these bytes (length, checksum, generation, batch) is `disk::journal::format`.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Component, Path, PathBuf};
+
+use prost::Message as _;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::generated::journal as pb;
+use super::{Malformed, array, decode, required};
+
+/// What tells one file, as it was at one moment, from another that later stands under its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileIdentity {
+    /// The filesystem, `st_dev`.
+    pub device: u64,
+    /// The inode; ext4 reuses its number at once, which is why the rest is here.
+    pub inode: u64,
+    /// When the inode was made, nanoseconds since 1970, where the filesystem keeps that.
+    pub born_ns: Option<i64>,
+    /// When the content was last written, nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// Bytes of content.
+    pub size: u64,
+}
+
+/// Steps that must happen together. They are applied in order, each is idempotent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// In the order of their application.
+    pub steps: Vec<Step>,
+}
+
+/// One change to the directory. All paths are relative to the root and made of plain components; the parser refuses
+/// others. `Debug` shows the kind only.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Atomically replaces a state file; missing parents are made.
+    Put {
+        /// The file.
+        path: PathBuf,
+        /// All of its new content.
+        bytes: Zeroizing<Vec<u8>>,
+        /// Whether the old content must be overwritten before it is gone.
+        secret: bool,
+    },
+    /// Adds to a state file, whose length was `offset`. Written at that place, so that a second time changes nothing.
+    Append {
+        /// The file; made if it is missing.
+        path: PathBuf,
+        /// Where the addition begins.
+        offset: u64,
+        /// The addition.
+        bytes: Vec<u8>,
+    },
+    /// A file that appears whole under its final name and never overwrites another.
+    Place {
+        /// The final name.
+        path: PathBuf,
+        /// Where the file is prepared. Its absence tells, within one boot, that the step was applied: a name that is
+        /// never used twice, such as a random id.
+        scratch: PathBuf,
+        /// All of its content.
+        bytes: Zeroizing<Vec<u8>>,
+    },
+    /// A person's file, whose bytes this transaction holds, goes away, unless it is not the one that was read.
+    Take {
+        /// Its name.
+        path: PathBuf,
+        /// Where it is moved before it is compared. Never used twice, either.
+        scratch: PathBuf,
+        /// The file that was read.
+        identity: FileIdentity,
+        /// SHA-256 of what was read.
+        sha256: [u8; 32],
+    },
+    /// A secret that served is overwritten and unlinked. Absent is fine.
+    Erase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file is unlinked. Absent is fine, and so is a directory, which stays.
+    Remove {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A directory is there afterwards, with its parents.
+    MakeDirectory {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+impl Transaction {
+    /// Parses a record's payload.
+    ///
+    /// # Errors
+    /// [`Malformed`], naming the field.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        let transaction: pb::Transaction = decode("journal record", bytes)?;
+        Ok(Self { steps: transaction.steps.into_iter().map(Step::parse).collect::<Result<_, _>>()? })
+    }
+
+    /// The serialized form.
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let mut transaction = pb::Transaction { steps: self.steps.iter().map(Step::generated).collect() };
+        let bytes = Zeroizing::new(transaction.encode_to_vec());
+        for step in &mut transaction.steps {
+            match &mut step.kind {
+                Some(pb::step::Kind::Put(put)) => put.content.zeroize(),
+                Some(pb::step::Kind::Place(place)) => place.content.zeroize(),
+                _ => {}
+            }
+        }
+        bytes
+    }
+}
+
+impl Step {
+    fn parse(step: pb::Step) -> Result<Self, Malformed> {
+        use pb::step::Kind;
+        Ok(match required("journal step", step.kind)? {
+            Kind::Put(put) => {
+                Self::Put { path: path(put.path)?, bytes: Zeroizing::new(put.content), secret: put.secret }
+            }
+            Kind::Append(append) => {
+                Self::Append { path: path(append.path)?, offset: append.offset, bytes: append.content }
+            }
+            Kind::Place(place) => Self::Place {
+                path: path(place.path)?,
+                scratch: path(place.scratch)?,
+                bytes: Zeroizing::new(place.content),
+            },
+            Kind::Take(take) => Self::Take {
+                path: path(take.path)?,
+                scratch: path(take.scratch)?,
+                identity: identity(required("journal file identity", take.identity)?),
+                sha256: array("journal file hash", &take.sha256)?,
+            },
+            Kind::Erase(bytes) => Self::Erase { path: path(bytes)? },
+            Kind::Remove(bytes) => Self::Remove { path: path(bytes)? },
+            Kind::MakeDirectory(bytes) => Self::MakeDirectory { path: path(bytes)? },
+        })
+    }
+
+    fn generated(&self) -> pb::Step {
+        use pb::step::Kind;
+        let kind = match self {
+            Self::Put { path, bytes, secret } => {
+                Kind::Put(pb::Put { path: raw(path), content: bytes.to_vec(), secret: *secret })
+            }
+            Self::Append { path, offset, bytes } => {
+                Kind::Append(pb::Append { path: raw(path), offset: *offset, content: bytes.clone() })
+            }
+            Self::Place { path, scratch, bytes } => {
+                Kind::Place(pb::Place { path: raw(path), scratch: raw(scratch), content: bytes.to_vec() })
+            }
+            Self::Take { path, scratch, identity, sha256 } => Kind::Take(pb::Take {
+                path: raw(path),
+                scratch: raw(scratch),
+                identity: Some(pb::FileIdentity {
+                    device: identity.device,
+                    inode: identity.inode,
+                    born_ns: identity.born_ns,
+                    modified_ns: identity.modified_ns,
+                    size: identity.size,
+                }),
+                sha256: sha256.to_vec(),
+            }),
+            Self::Erase { path } => Kind::Erase(raw(path)),
+            Self::Remove { path } => Kind::Remove(raw(path)),
+            Self::MakeDirectory { path } => Kind::MakeDirectory(raw(path)),
+        };
+        pb::Step { kind: Some(kind) }
+    }
+
+    /// The files and directories it names.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let (path, scratch) = match self {
+            Self::Place { path, scratch, .. } | Self::Take { path, scratch, .. } => (path, Some(scratch)),
+            Self::Put { path, .. }
+            | Self::Append { path, .. }
+            | Self::Erase { path }
+            | Self::Remove { path }
+            | Self::MakeDirectory { path } => (path, None),
+        };
+        std::iter::once(path.as_path()).chain(scratch.map(PathBuf::as_path))
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Put { .. } => "Put(_)",
+            Self::Append { .. } => "Append(_)",
+            Self::Place { .. } => "Place(_)",
+            Self::Take { .. } => "Take(_)",
+            Self::Erase { .. } => "Erase(_)",
+            Self::Remove { .. } => "Remove(_)",
+            Self::MakeDirectory { .. } => "MakeDirectory(_)",
+        })
+    }
+}
+
+/// Whether `path` stays below the directory it is joined to: not empty, relative, plain components only, no NUL.
+pub fn stays_below(path: &Path) -> bool {
+    let plain = path.components().all(|component| matches!(component, Component::Normal(_)));
+    plain && !path.as_os_str().is_empty() && !path.as_os_str().as_bytes().contains(&0)
+}
+
+fn path(bytes: Vec<u8>) -> Result<PathBuf, Malformed> {
+    let path = PathBuf::from(OsString::from_vec(bytes));
+    stays_below(&path).then_some(path).ok_or(Malformed::new("journal path", "leaves the root"))
+}
+
+fn raw(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
+
+fn identity(identity: pb::FileIdentity) -> FileIdentity {
+    FileIdentity {
+        device: identity.device,
+        inode: identity.inode,
+        born_ns: identity.born_ns,
+        modified_ns: identity.modified_ns,
+        size: identity.size,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_path() -> impl Strategy<Value = PathBuf> {
+        proptest::collection::vec(proptest::collection::vec(1u8.., 1..12), 1..4)
+            .prop_map(|parts| parts.iter().map(|part| OsString::from_vec(part.clone())).collect::<PathBuf>())
+            .prop_filter("plain", |path| stays_below(path))
+    }
+
+    fn any_bytes() -> impl Strategy<Value = Zeroizing<Vec<u8>>> {
+        proptest::collection::vec(any::<u8>(), 0..200).prop_map(Zeroizing::new)
+    }
+
+    fn any_identity() -> impl Strategy<Value = FileIdentity> {
+        any::<(u64, u64, Option<i64>, i64, u64)>().prop_map(|(device, inode, born_ns, modified_ns, size)| {
+            FileIdentity { device, inode, born_ns, modified_ns, size }
+        })
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (any_path(), any_bytes(), any::<bool>()).prop_map(|(path, bytes, secret)| Step::Put {
+                path,
+                bytes,
+                secret
+            }),
+            (any_path(), any::<u64>(), any_bytes()).prop_map(|(path, offset, bytes)| Step::Append {
+                path,
+                offset,
+                bytes: bytes.to_vec()
+            }),
+            (any_path(), any_path(), any_bytes()).prop_map(|(path, scratch, bytes)| Step::Place {
+                path,
+                scratch,
+                bytes
+            }),
+            (any_path(), any_path(), any_identity(), any::<[u8; 32]>())
+                .prop_map(|(path, scratch, identity, sha256)| Step::Take { path, scratch, identity, sha256 }),
+            any_path().prop_map(|path| Step::Erase { path }),
+            any_path().prop_map(|path| Step::Remove { path }),
+            any_path().prop_map(|path| Step::MakeDirectory { path }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(steps in proptest::collection::vec(any_step(), 0..8)) {
+            let transaction = Transaction { steps };
+            prop_assert_eq!(Transaction::from_bytes(&transaction.to_bytes()), Ok(transaction));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Transaction::from_bytes(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_path_that_leaves_the_root_is_refused() {
+        for bad in ["", "/etc/passwd", "..", "a/../b", "./a", "a\0b"] {
+            let transaction = Transaction { steps: vec![Step::Remove { path: bad.into() }] };
+            assert!(Transaction::from_bytes(&transaction.to_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_content_and_no_names() {
+        let step = Step::Put { path: "keys/x".into(), bytes: Zeroizing::new(b"secret".to_vec()), secret: true };
+        assert_eq!(format!("{step:?}"), "Put(_)");
+    }
+}
