@@ -26,4 +26,6 @@ pub mod limits;
 pub mod name;
 pub mod net;
 pub mod ratchet;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod wire;

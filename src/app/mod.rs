@@ -2,3 +2,6 @@
 //! and runs.
 
 pub mod failure;
+pub mod process;
+#[cfg(feature = "server")]
+pub mod server;

@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! The home server. See `chatterbox-server --help`.
+
+fn main() -> std::process::ExitCode {
+    chatterbox::app::server::main()
+}

@@ -1,0 +1,55 @@
+//! What the long-running programs share: the log on stderr, the signals that stop them, and command lines that end with
+//! sysexits codes.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::failure::Exit;
+
+/// Parses the command line. The error is the exit code after help, version or usage was printed.
+///
+/// # Errors
+/// 0 after `--help` and `--version`, [`Exit::Usage`] otherwise.
+pub fn parse<Cli: Parser>() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        // Where the stream is closed the exit code still tells.
+        let _ = error.print();
+        ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { 0 })
+    })
+}
+
+/// Logs without colours or targets: times, levels, and texts that hold no content, key or account.
+pub fn log_to_stderr() {
+    let subscriber = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false).finish();
+    // Fails only if there is one already, which then logs.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// SIGTERM and SIGINT, from now on: they no longer end the process by themselves.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Takes the signals over. Needs a running tokio runtime.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The first of them.
+    pub async fn first(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+    }
+}
