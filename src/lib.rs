@@ -13,10 +13,11 @@
 //! | 2 | [`wire`] | every format, parsed once |
 //! | 3 | [`ratchet`] [`envelope`] [`handshake`] | protocol state, no I/O, no clock |
 //! | 4 | [`disk`] [`net`] | files and sockets |
-//! | 5 | `client` `server` | the two daemons |
+//! | 5 | [`client`] [`server`] | the two daemons |
 //! | 6 | [`app`] | command lines, settings, reports |
 
 pub mod app;
+pub mod client;
 pub mod clock;
 pub mod crypto;
 pub mod disk;

@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! The client daemon. See `chatterboxd --help`.
+
+fn main() -> std::process::ExitCode {
+    chatterbox::app::daemon::main()
+}

@@ -1,0 +1,102 @@
+//! The command line of `chatterboxd`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use super::failure::{Exit, Failure};
+use super::process::{self, StopSignals};
+use super::settings::{Settings, SettingsError};
+use crate::client::daemon::{self, DaemonError};
+use crate::client::root::Root;
+use crate::disk::lock::LockError;
+
+const PROGRAM: &str = "chatterboxd";
+
+/// The Chatterbox daemon: sends what is dropped into $ROOT/outbox and writes what arrives to $ROOT/conversations.
+///
+/// It runs in the foreground, logs to stderr, and stops cleanly on SIGTERM or SIGINT. `chatterbox init` makes the
+/// directory; `chatterbox status` tells how the daemon is doing, and the file $ROOT/status says the same.
+///
+///     chatterboxd --root ~/.chatterbox
+///
+/// What cannot be sent stays in the outbox with an .error file beside it. What a person must know is in $ROOT/alerts.
+/// A connection that is lost comes back by itself, and so does a full disk; nothing is lost or repeated by either, nor
+/// by killing the daemon.
+///
+/// Exit codes (sysexits.h): 0 stopped as asked, 64 wrong command line, 65 damaged state, 66 no account there, 70 fault
+/// of the program, 74 reading or writing failed, 75 another daemon runs on this root, 77 no permission, 78 wrong
+/// settings.
+#[derive(Debug, Parser)]
+#[command(name = PROGRAM, version, verbatim_doc_comment)]
+struct Cli {
+    /// The directory of the account; by default $CHATTERBOX_ROOT, else ~/.chatterbox.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+/// Parses the command line and runs the daemon.
+pub fn main() -> ExitCode {
+    let cli: Cli = match process::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    process::log_to_stderr();
+    match run(cli.root) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(PROGRAM),
+    }
+}
+
+fn run(root: Option<PathBuf>) -> Result<(), Failure> {
+    let named = super::root::root(root)?;
+    // Events name the directory as it is watched; a link on the way to it must not make two names of one.
+    let path = named.path().canonicalize().unwrap_or_else(|_| named.path().to_owned());
+    let root = Root::new(&path);
+    if !root.config().exists() {
+        return Err(failure(&path, &DaemonError::NoAccount(path.clone())));
+    }
+    let settings = Settings::load(&root).map_err(|error| settings_failure(&error))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(NETWORK_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("starting the daemon's threads", &error, ""))?;
+    runtime.block_on(async {
+        let stop = StopSignals::listen().map_err(|error| Failure::io("listening for signals", &error, ""))?;
+        daemon::run(root, settings.dialer, stop.first()).await.map_err(|error| failure(&path, &error))
+    })
+}
+
+/// Frames are sealed and opened on these; one keeps up with any home connection.
+const NETWORK_THREADS: usize = 1;
+
+fn settings_failure(error: &SettingsError) -> Failure {
+    Failure::new(
+        Exit::Config,
+        "reading the settings",
+        error,
+        "Correct the line; `chatterbox init --help` has an example.",
+    )
+}
+
+fn failure(root: &Path, error: &DaemonError) -> Failure {
+    let doing = format!("running on {}", root.display());
+    let (exit, remedy) = match error {
+        DaemonError::NoAccount(_) => {
+            (Exit::NoInput, "`chatterbox init NAME --server ADDRESS` makes one; or name another --root.")
+        }
+        DaemonError::Lock(LockError::Held { .. }) => {
+            (Exit::TemporaryFailure, "One daemon serves a root: `chatterbox status` tells how it is doing.")
+        }
+        DaemonError::Lock(_) | DaemonError::Disk(_) | DaemonError::Watch(_) => {
+            (Exit::Io, "Check the disk, the permissions and the limits of the system.")
+        }
+        DaemonError::Journal(_) | DaemonError::State(_) => {
+            (Exit::Data, "Nothing was changed. Restore the file from a backup, or ask for help with this message.")
+        }
+        DaemonError::Fault => (Exit::Software, "Start it again, and report this with the log."),
+    };
+    Failure::new(exit, doing, error, remedy)
+}

@@ -1,0 +1,112 @@
+//! Our own account: its keys (`config.pb`) and its signed profile (`profile.pb`).
+
+use std::path::PathBuf;
+
+use rand_core::CryptoRngCore;
+use thiserror::Error;
+
+use super::root::Root;
+use super::state::StateError;
+use crate::crypto::dh::SecretKey;
+use crate::crypto::sign::SigningKey;
+use crate::disk::atomic::{self, AtomicError};
+use crate::disk::open;
+use crate::limits::STATE_FILE_BYTES_MAX;
+use crate::wire::Malformed;
+use crate::wire::address::ServerAddress;
+use crate::wire::profile::{Profile, SignedProfile};
+use crate::wire::state::AccountKeys;
+
+/// Who we are.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Our long-term secrets.
+    pub keys: AccountKeys,
+    /// What our card says.
+    pub profile: SignedProfile,
+}
+
+/// Making an account failed.
+#[derive(Debug, Error)]
+pub enum CreateError {
+    /// There is one already.
+    #[error("{} is there already: this root has an account", .0.display())]
+    Exists(PathBuf),
+    /// The name is not one.
+    #[error("{0}")]
+    Name(#[from] Malformed),
+    /// The disk did not take it.
+    #[error("{0}")]
+    Disk(#[from] AtomicError),
+}
+
+impl Account {
+    /// Makes a root with an account in it. `config.pb` is written last and never replaced: a root without it is no
+    /// account, so that an attempt that was interrupted is simply made again. `settings` becomes `chatterbox.toml`.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn create(
+        root: &Root,
+        name: &str,
+        server: ServerAddress,
+        settings: &str,
+        rng: &mut impl CryptoRngCore,
+    ) -> Result<Self, CreateError> {
+        if root.config().exists() {
+            return Err(CreateError::Exists(root.config()));
+        }
+        let keys = AccountKeys {
+            signing: SigningKey::random(rng),
+            auth: SecretKey::random(rng),
+            transport: SecretKey::random(rng),
+        };
+        let profile =
+            Profile { name: name.to_owned(), server, account: keys.account(), identity: keys.identity(), version: 1 };
+        let profile = SignedProfile::sign(profile, &keys.signing)?;
+        make_directories(root)?;
+        let scratch = root.tmp("chatterbox");
+        atomic::replace(&scratch, &root.settings(), settings.as_bytes())?;
+        atomic::replace(&scratch, &root.profile(), profile.as_bytes())?;
+        atomic::create_new(&scratch, &root.config(), &keys.to_bytes()).map_err(|error| match error {
+            AtomicError::AlreadyExists { path } => CreateError::Exists(path),
+            other => other.into(),
+        })?;
+        Ok(Self { keys, profile })
+    }
+
+    /// Reads the account of a root.
+    ///
+    /// # Errors
+    /// [`StateError`], naming the file.
+    pub fn load(root: &Root) -> Result<Self, StateError> {
+        let path = root.config();
+        let bytes = open::read_regular(&path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(&path, error))?;
+        let keys = AccountKeys::from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error))?;
+        let profile = load_profile(root)?;
+        if *profile.identity() != keys.identity() || profile.profile().account != keys.account() {
+            let problem = Malformed::new("profile.pb", "it belongs to other keys than config.pb holds");
+            return Err(StateError::malformed(&root.profile(), problem));
+        }
+        Ok(Self { keys, profile })
+    }
+}
+
+/// Reads only the public half, as the command line needs it.
+///
+/// # Errors
+/// [`StateError`], naming the file.
+pub fn load_profile(root: &Root) -> Result<SignedProfile, StateError> {
+    let path = root.profile();
+    let bytes = open::read_regular(&path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(&path, error))?;
+    SignedProfile::from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error))
+}
+
+/// Makes what is missing of a root's directories, mode 0700.
+///
+/// # Errors
+/// [`AtomicError`].
+pub fn make_directories(root: &Root) -> Result<(), AtomicError> {
+    atomic::make_private_directory(root.path())?;
+    Root::DIRECTORIES.iter().try_for_each(|name| atomic::make_private_directory(&root.join(name)))
+}

@@ -1,0 +1,26 @@
+//! `alerts/`: what a person must know (design, section 2). One file each, named by time and kind, whose first line says
+//! what happened and whose second says what to do.
+
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::pending::Pending;
+use super::root::Root;
+use crate::clock::Timestamp;
+
+/// Alerts of one kind about one thing that may lie there unread at a time: a peer that misbehaves again and again
+/// fills no disk.
+const SAME_MAX: usize = 8;
+
+/// Adds an alert to the transaction. `kind` is a word for programs, `about` tells repeats apart.
+pub fn raise(root: &Root, pending: &mut Pending, now: Timestamp, kind: &str, about: &str, text: &str) {
+    let ending = if about.is_empty() { kind.to_owned() } else { format!("{kind}-{about}") };
+    let same = std::fs::read_dir(root.alerts()).into_iter().flatten().flatten();
+    let unread = same.filter(|entry| entry.file_name().to_string_lossy().ends_with(&ending)).count();
+    tracing::warn!(kind, "alert");
+    let path = Path::new("alerts").join(format!("{now}-{ending}"));
+    if unread < SAME_MAX && pending.is_free(root.path(), &path) {
+        pending.place(path, Zeroizing::new(format!("{text}\n").into_bytes()));
+    }
+}

@@ -1,0 +1,158 @@
+//! Contacts: `contacts/NAME.card`, one line of text each (design, section 2). A contact's name is local: whatever its
+//! file is called.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+
+use thiserror::Error;
+
+use super::root::Root;
+use crate::disk::atomic;
+use crate::disk::open::{self, OpenError};
+use crate::limits::CARD_FILE_BYTES_MAX;
+use crate::name;
+use crate::wire::Malformed;
+use crate::wire::identity::Fingerprint;
+use crate::wire::profile::SignedProfile;
+
+/// The ending of a card's file.
+pub const SUFFIX: &str = ".card";
+
+/// Somebody whose card we hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contact {
+    /// The local name, escaped: how it stands in the names of directories and files.
+    pub name: String,
+    /// The card.
+    pub profile: SignedProfile,
+}
+
+/// Why a file in `contacts/` is no contact.
+#[derive(Debug, Error)]
+pub enum ContactFault {
+    /// The card is damaged.
+    #[error("This is not a good card: {0}.\nAsk its owner for the card again and copy it whole.")]
+    BadCard(#[from] Malformed),
+    /// Our own card.
+    #[error("This is your own card.\nAsk the other person for theirs (`chatterbox card` prints it).")]
+    OwnCard,
+    /// Our own account has this name.
+    #[error(
+        "Your own account is called {0}, so a contact cannot be.\nRename the file: the file's name is the name you use for the contact."
+    )]
+    OwnName(String),
+    /// The file cannot be read.
+    #[error("The card cannot be read: {0}.\nPut a plain file of one line here.")]
+    Unreadable(#[from] OpenError),
+    /// The file is no text.
+    #[error("This is not a card: it is not text.\nA card is one line that starts with chatterbox:")]
+    NotText,
+}
+
+/// All contacts, by their escaped local names.
+#[derive(Debug, Default)]
+pub struct Contacts {
+    by_name: BTreeMap<String, Contact>,
+    faults: Vec<(OsString, ContactFault)>,
+}
+
+impl Contacts {
+    /// Reads the directory. A file that is no contact becomes a fault of its own and bothers no other.
+    ///
+    /// # Errors
+    /// Only if the directory itself cannot be read.
+    pub fn load(directory: &Path, own: &SignedProfile) -> io::Result<Self> {
+        let mut contacts = Self::default();
+        for entry in std::fs::read_dir(directory)? {
+            let file = entry?.file_name();
+            let Some(stem) = file.as_bytes().strip_suffix(SUFFIX.as_bytes()) else { continue };
+            if stem.is_empty() || stem.starts_with(b".") {
+                continue;
+            }
+            match read(&directory.join(&file), &name::escape(stem), own) {
+                Ok(contact) => {
+                    contacts.by_name.insert(contact.name.clone(), contact);
+                }
+                Err(fault) => contacts.faults.push((file, fault)),
+            }
+        }
+        Ok(contacts)
+    }
+
+    /// The contact of an escaped local name, or of the name as a person would type it.
+    pub fn by_name(&self, wanted: &str) -> Option<&Contact> {
+        self.by_name.get(wanted).or_else(|| self.by_name.get(&name::escape(wanted.as_bytes())))
+    }
+
+    /// The contact with this identity; the first name where it has several.
+    pub fn by_fingerprint(&self, fingerprint: &Fingerprint) -> Option<&Contact> {
+        self.iter().find(|contact| contact.profile.identity().fingerprint() == *fingerprint)
+    }
+
+    /// All, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Contact> {
+        self.by_name.values()
+    }
+
+    /// Whether both hold the same cards under the same names.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.by_name == other.by_name
+    }
+
+    /// Puts an `.error` beside every file that is no contact, and removes those whose cause is gone.
+    pub fn write_errors(&self, root: &Root) {
+        let mut wanted: BTreeMap<OsString, String> = BTreeMap::new();
+        for (file, fault) in &self.faults {
+            wanted.insert(OsString::from_vec(name::error_file(file.as_bytes())), format!("{fault}\n"));
+        }
+        for entry in std::fs::read_dir(root.contacts()).into_iter().flatten().flatten() {
+            let file = entry.file_name();
+            if file.as_bytes().ends_with(b".card.error") && !wanted.contains_key(&file) {
+                // Already gone is as good.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        for (file, text) in wanted {
+            let path = root.contacts().join(file);
+            if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
+                continue;
+            }
+            if let Err(error) = atomic::replace_unsynced(&root.tmp("chatterboxd"), &path, text.as_bytes()) {
+                tracing::warn!(%error, "an error file could not be written");
+            }
+        }
+    }
+
+    /// Files that are no contacts, and why.
+    pub fn faults(&self) -> &[(OsString, ContactFault)] {
+        &self.faults
+    }
+}
+
+/// Reads one card and checks that it may be a contact called `name`.
+///
+/// # Errors
+/// [`ContactFault`].
+pub fn read(path: &Path, name: &str, own: &SignedProfile) -> Result<Contact, ContactFault> {
+    let opened = open::RegularFile::open(path)?;
+    let bytes = opened.read(CARD_FILE_BYTES_MAX)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| ContactFault::NotText)?;
+    check(name, text.parse()?, own)
+}
+
+/// Whether `profile` may be a contact called `name` (escaped).
+///
+/// # Errors
+/// [`ContactFault::OwnCard`], [`ContactFault::OwnName`].
+pub fn check(name: &str, profile: SignedProfile, own: &SignedProfile) -> Result<Contact, ContactFault> {
+    if profile.identity() == own.identity() {
+        return Err(ContactFault::OwnCard);
+    }
+    if name == own.profile().name {
+        return Err(ContactFault::OwnName(name.to_owned()));
+    }
+    Ok(Contact { name: name.to_owned(), profile })
+}

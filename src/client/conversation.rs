@@ -1,0 +1,187 @@
+//! Conversations: what we know of each, and where its directory stands now (design, section 2).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use super::metadata::{self, Metadata};
+use super::pending::Pending;
+use super::people::People;
+use super::root::{self, Root};
+use super::state::StateError;
+use crate::clock::Timestamp;
+use crate::disk::open;
+use crate::limits::{METADATA_FILE_BYTES_MAX, STATE_FILE_BYTES_MAX};
+use crate::name;
+use crate::wire::conversation::ConversationRecord;
+use crate::wire::identity::{ConversationId, Fingerprint};
+
+/// All conversations.
+#[derive(Debug, Default)]
+pub struct Conversations {
+    records: BTreeMap<ConversationId, ConversationRecord>,
+    dirty: BTreeSet<ConversationId>,
+    /// Names under `conversations/`, as they were when last looked at.
+    places: HashMap<ConversationId, String>,
+    /// Those whose place was checked since the last commit.
+    checked: HashSet<ConversationId>,
+}
+
+impl Conversations {
+    /// Reads `keys/conversations/`.
+    ///
+    /// # Errors
+    /// [`StateError`], naming the file.
+    pub fn load(directory: &Path) -> Result<Self, StateError> {
+        let mut conversations = Self::default();
+        for entry in std::fs::read_dir(directory).map_err(|source| StateError::io(directory, source))? {
+            let path = entry.map_err(|source| StateError::io(directory, source))?.path();
+            let named = path.file_name().and_then(|name| name.to_str()).and_then(ConversationId::from_hex);
+            let Some(id) = named else { continue };
+            let bytes =
+                open::read_regular(&path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(&path, error))?;
+            let record = ConversationRecord::from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error))?;
+            conversations.places.insert(id, record.directory.clone());
+            conversations.records.insert(id, record);
+        }
+        Ok(conversations)
+    }
+
+    /// What we know of one.
+    pub fn get(&self, id: &ConversationId) -> Option<&ConversationRecord> {
+        self.records.get(id)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, id: &ConversationId) -> Option<&mut ConversationRecord> {
+        let record = self.records.get_mut(id)?;
+        self.dirty.insert(*id);
+        Some(record)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &ConversationRecord> {
+        self.records.values()
+    }
+
+    /// The time of the last message we wrote, in any of them.
+    pub fn last_time(&self) -> Timestamp {
+        self.records.values().map(|record| record.last_time).max().unwrap_or_default()
+    }
+
+    /// Adds one. Its directories are made by [`Conversations::make_directories`].
+    pub fn add(&mut self, record: ConversationRecord) {
+        self.dirty.insert(record.id);
+        self.places.insert(record.id, record.directory.clone());
+        self.records.insert(record.id, record);
+    }
+
+    /// The records that changed since this was last asked, with their files' new content.
+    pub fn take_dirty(&mut self) -> Vec<(PathBuf, Vec<u8>)> {
+        self.checked.clear();
+        let dirty = std::mem::take(&mut self.dirty);
+        let changed = dirty.iter().filter_map(|id| self.records.get(id));
+        changed.map(|record| (root::conversation_file(&record.id), record.to_bytes())).collect()
+    }
+
+    /// A name for a new conversation's directory, free in `conversations/` and in `outbox/`.
+    pub fn free_name(
+        root: &Root,
+        pending: &Pending,
+        people: &People,
+        opener: &Fingerprint,
+        participants: &[Fingerprint],
+        subject: &str,
+        created: Timestamp,
+    ) -> String {
+        let others = participants.iter().filter(|fingerprint| *fingerprint != opener);
+        let mut recipients: Vec<String> = others.map(|fingerprint| people.name(fingerprint)).collect();
+        recipients.sort();
+        let wanted = name::conversation(&created.date(), &people.name(opener), &recipients, subject);
+        let free = |name: &String| {
+            pending.is_free(root.path(), &Path::new("conversations").join(name))
+                && pending.is_free(root.path(), &Path::new("outbox").join(name))
+        };
+        let mut names = (1..).map(|number| name::numbered_directory(&wanted, number));
+        names.find(free).expect("a directory does not hold 2^32 names")
+    }
+
+    /// Makes both directories of an accepted conversation, `conversations/NAME` and its twin `outbox/NAME`, each with
+    /// our `metadata.toml`.
+    pub fn make_directories(&self, id: &ConversationId, people: &People, pending: &mut Pending) {
+        if let Some(record) = self.records.get(id) {
+            write_directory(&Path::new("conversations").join(&record.directory), record, people, pending);
+            write_directory(&Path::new("outbox").join(&record.directory), record, people, pending);
+        }
+    }
+
+    /// Makes the twin in `outbox/` anew, under the name it had, unless that is taken.
+    pub fn make_outbox_directory(&self, root: &Root, id: &ConversationId, people: &People, pending: &mut Pending) {
+        let Some(record) = self.records.get(id) else { return };
+        let path = Path::new("outbox").join(&record.directory);
+        if pending.is_free(root.path(), &path) {
+            write_directory(&path, record, people, pending);
+        }
+    }
+
+    /// Where a conversation's directory stands now, if it does.
+    pub fn current_place(&mut self, root: &Root, id: &ConversationId) -> Option<PathBuf> {
+        let place = self.places.get(id).map(|name| Path::new("conversations").join(name))?;
+        if self.checked.contains(id) || id_in(&root.join(&place)) == Some(*id) {
+            return Some(place);
+        }
+        let moved = find(root, id)?;
+        let place = Path::new("conversations").join(&moved);
+        self.places.insert(*id, moved);
+        Some(place)
+    }
+
+    /// Where a conversation's directory stands now, relative to the root: where it was, or where a person moved it, or
+    /// made anew where it is gone.
+    pub fn place(
+        &mut self,
+        root: &Root,
+        id: &ConversationId,
+        people: &People,
+        pending: &mut Pending,
+    ) -> Option<PathBuf> {
+        let record = self.records.get(id)?;
+        let place = self.places.get(id).cloned().unwrap_or_else(|| record.directory.clone());
+        let path = Path::new("conversations").join(&place);
+        if self.checked.contains(id) || pending.is_reserved(&path) {
+            return Some(path);
+        }
+        self.checked.insert(*id);
+        if id_in(&root.join(&path)) == Some(*id) {
+            return Some(path);
+        }
+        if let Some(moved) = find(root, id) {
+            let path = Path::new("conversations").join(&moved);
+            self.places.insert(*id, moved);
+            return Some(path);
+        }
+        let mut names = (1..).map(|number| name::numbered_directory(&record.directory, number));
+        let anew = names.find(|name| pending.is_free(root.path(), &Path::new("conversations").join(name)))?;
+        let path = Path::new("conversations").join(&anew);
+        write_directory(&path, record, people, pending);
+        self.places.insert(*id, anew);
+        Some(path)
+    }
+}
+
+fn write_directory(path: &Path, record: &ConversationRecord, people: &People, pending: &mut Pending) {
+    pending.make_directory(path.to_owned());
+    pending.put(path.join(metadata::FILE), Metadata::render(record, people));
+}
+
+/// The conversation that a directory belongs to, by the `metadata.toml` in it.
+pub fn id_in(directory: &Path) -> Option<ConversationId> {
+    let bytes = open::read_regular(&directory.join(metadata::FILE), METADATA_FILE_BYTES_MAX).ok()?;
+    Metadata::id_of(std::str::from_utf8(&bytes).ok()?)
+}
+
+/// The name under `conversations/` of the directory that has this id.
+fn find(root: &Root, id: &ConversationId) -> Option<String> {
+    let mut entries = std::fs::read_dir(root.conversations()).ok()?.flatten();
+    let entry = entries.find(|entry| id_in(&entry.path()) == Some(*id))?;
+    entry.file_name().into_string().ok()
+}

@@ -1,0 +1,180 @@
+//! Couriers: one task a recipient, with a connection of its own to the recipient's server, fresh keys for each, never
+//! shared and never over the home connection (design, section 6). One dead server holds up nobody else.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_core::OsRng;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+
+use super::backoff::Backoff;
+use super::event::{Errand, Event, Order};
+use super::link::{Link, LinkError};
+use crate::crypto::dh::SecretKey;
+use crate::limits::{COURIERS_MAX, FOREIGN_IDLE_MS, PIPELINE_MAX, REPLY_TIMEOUT_MS};
+use crate::net::dialer::Dialer;
+use crate::wire::identity::{AccountId, Fingerprint};
+use crate::wire::profile::{Profile, SignedProfile};
+use crate::wire::reply::{Refusal, Reply};
+use crate::wire::request::Command;
+
+/// Hands orders to couriers, and hires one where a recipient has none, until the engine is gone. An idle courier has no
+/// connection, only an empty queue. The queue from the engine is not bounded here: the spool hands out a bounded number
+/// of messages ahead for each recipient.
+pub async fn dispatch(dialer: Dialer, events: mpsc::Sender<Event>, mut orders: mpsc::UnboundedReceiver<Order>) {
+    let slots = Arc::new(Semaphore::new(COURIERS_MAX));
+    let mut couriers: HashMap<Fingerprint, mpsc::UnboundedSender<Order>> = HashMap::new();
+    while let Some(order) = orders.recv().await {
+        let courier = couriers.entry(order.recipient.identity().fingerprint()).or_insert_with(|| {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let courier = Courier {
+                dialer,
+                slots: slots.clone(),
+                recipient: order.recipient.clone(),
+                orders: receiver,
+                errands: VecDeque::new(),
+                events: events.clone(),
+            };
+            tokio::spawn(courier.run());
+            sender
+        });
+        // A courier ends only when the engine has, and then nothing is to be done any more.
+        let _ = courier.send(order);
+    }
+}
+
+struct Courier {
+    dialer: Dialer,
+    slots: Arc<Semaphore>,
+    recipient: SignedProfile,
+    orders: mpsc::UnboundedReceiver<Order>,
+    /// Not done yet, in order. What was sent without an answer is sent again: the server knows a second copy.
+    errands: VecDeque<Errand>,
+    events: mpsc::Sender<Event>,
+}
+
+/// Why a courier's connection is given up.
+enum Ended {
+    /// Nothing to do for a while, or the engine is gone.
+    Idle,
+    /// It broke, or the server does not take it now.
+    Failed(LinkError),
+}
+
+impl From<LinkError> for Ended {
+    fn from(error: LinkError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Courier {
+    async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            if self.errands.is_empty() {
+                match self.orders.recv().await {
+                    Some(order) => self.note(order),
+                    None => return,
+                }
+            }
+            match self.visit(&mut backoff).await {
+                Ended::Idle => {}
+                Ended::Failed(error) => {
+                    let wait = backoff.failed(&mut OsRng);
+                    tracing::info!(%error, wait_ms = wait.as_millis(), "delivery connection lost");
+                    let reason = Some(format!("{}: {error}", self.profile().server.host_port()));
+                    if self.tell(Event::Trouble { recipient: self.fingerprint(), reason }).await.is_none() {
+                        return;
+                    }
+                    sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// One connection: until it breaks, or has been idle for its time.
+    async fn visit(&mut self, backoff: &mut Backoff) -> Ended {
+        let slots = self.slots.clone();
+        let Ok(_slot) = slots.acquire().await else { return Ended::Idle };
+        let key = SecretKey::random(&mut OsRng);
+        let server = self.profile().server.clone();
+        let mut link = match Link::open(self.dialer, &server, key).await {
+            Ok(link) => link,
+            Err(error) => return error.into(),
+        };
+        loop {
+            if let Err(ended) = self.work(&mut link, backoff).await {
+                return ended;
+            }
+            match timeout(Duration::from_millis(FOREIGN_IDLE_MS), self.orders.recv()).await {
+                Ok(Some(order)) => self.note(order),
+                Ok(None) | Err(_) => return Ended::Idle,
+            }
+            if server != self.profile().server {
+                return Ended::Idle;
+            }
+        }
+    }
+
+    /// Runs all errands: up to [`PIPELINE_MAX`] on their way at once, answered in order.
+    async fn work(&mut self, link: &mut Link, backoff: &mut Backoff) -> Result<(), Ended> {
+        let mut asked: VecDeque<u64> = VecDeque::new();
+        loop {
+            while let Ok(order) = self.orders.try_recv() {
+                self.note(order);
+            }
+            while let Some(errand) = self.errands.get(asked.len()) {
+                let alone = matches!(errand, Errand::Deliver { alone: true, .. });
+                let under_way_alone = matches!(self.errands.front(), Some(Errand::Deliver { alone: true, .. }));
+                if asked.len() >= PIPELINE_MAX || (!asked.is_empty() && (alone || under_way_alone)) {
+                    break;
+                }
+                asked.push_back(link.send(command(errand, self.profile().account)).await?);
+            }
+            let Some(id) = asked.pop_front() else { return Ok(()) };
+            let outcome = link.reply(id, REPLY_TIMEOUT_MS).await?;
+            let Some(errand) = self.errands.front() else { return Ok(()) };
+            let event = answered(errand, self.fingerprint(), outcome)?;
+            self.errands.pop_front();
+            backoff.succeeded();
+            self.tell(event).await.ok_or(Ended::Idle)?;
+        }
+    }
+
+    fn note(&mut self, order: Order) {
+        self.recipient = order.recipient;
+        self.errands.push_back(order.errand);
+    }
+
+    async fn tell(&self, event: Event) -> Option<()> {
+        self.events.send(event).await.ok()
+    }
+
+    fn profile(&self) -> &Profile {
+        self.recipient.profile()
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        self.recipient.identity().fingerprint()
+    }
+}
+
+fn command(errand: &Errand, account: AccountId) -> Command {
+    match errand {
+        Errand::Deliver { envelope, .. } => Command::Deliver { account, envelope: envelope.clone() },
+        Errand::TakePrekey => Command::TakePrekey(account),
+    }
+}
+
+/// What an answer means for the engine; an error where the errand is to be tried again later.
+fn answered(errand: &Errand, recipient: Fingerprint, outcome: Result<Reply, Refusal>) -> Result<Event, LinkError> {
+    match (errand, outcome) {
+        (Errand::Deliver { sequence, .. }, Ok(Reply::Done)) => Ok(Event::Accepted { recipient, sequence: *sequence }),
+        (Errand::TakePrekey, Ok(Reply::Prekey(prekey))) => Ok(Event::Prekey { recipient, prekey }),
+        // Also "no such account": somebody who gave out a card and has not started their daemon yet has none.
+        (_, Err(refusal)) => Err(refusal.into()),
+        (_, Ok(_)) => Err(LinkError::OutOfTurn),
+    }
+}

@@ -1,0 +1,190 @@
+//! `.delivery/NAME`: what became of a message, for programs (design, section 2).
+//!
+//! ```text
+//! id: 32 hex digits
+//! from: FINGERPRINT NAME
+//! counter: NUMBER
+//! file: NAME
+//! outbox: PATH                               (ours only; relative to the root, escaped)
+//! conversation: 32 hex digits                (in requests/ only)
+//! to: FINGERPRINT STATE TIME NAME            (ours only, one a recipient)
+//! to: FINGERPRINT failed TIME NAME: REASON
+//! ```
+
+use std::fmt;
+
+use crate::clock::Timestamp;
+use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
+
+/// The directory's name.
+pub const DIRECTORY: &str = ".delivery";
+
+/// How far a message is on its way to one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Taken; waits for a session.
+    Queued,
+    /// Sealed; waits for the recipient's server.
+    Sealed,
+    /// The recipient's server has it.
+    Accepted,
+    /// The recipient's daemon acknowledged it.
+    Delivered,
+    /// Given up, and why.
+    Failed(String),
+}
+
+impl State {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Sealed => "sealed",
+            Self::Accepted => "accepted",
+            Self::Delivered => "delivered",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    fn parse(word: &str, reason: Option<&str>) -> Option<Self> {
+        Some(match word {
+            "queued" => Self::Queued,
+            "sealed" => Self::Sealed,
+            "accepted" => Self::Accepted,
+            "delivered" => Self::Delivered,
+            "failed" => Self::Failed(reason.unwrap_or_default().to_owned()),
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.word())
+    }
+}
+
+/// One recipient's line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// Who.
+    pub fingerprint: Fingerprint,
+    /// Their name when the line was written, escaped.
+    pub name: String,
+    /// How far.
+    pub state: State,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// The file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The message's id.
+    pub id: MessageId,
+    /// Its author.
+    pub from: Fingerprint,
+    /// The author's name when the file was written, escaped.
+    pub from_name: String,
+    /// The author's own count in the conversation.
+    pub counter: u64,
+    /// The message's name beside `.delivery/`.
+    pub file: String,
+    /// Where one of ours came from, escaped, relative to the root.
+    pub outbox: Option<String>,
+    /// Where one in `requests/` belongs.
+    pub conversation: Option<ConversationId>,
+    /// Everybody one of ours goes to.
+    pub recipients: Vec<Recipient>,
+}
+
+impl Delivery {
+    /// Sets one recipient's state; nothing if they are no recipient, or the state is the same.
+    pub fn set(&mut self, recipient: &Fingerprint, state: State, now: Timestamp) {
+        let line = self.recipients.iter_mut().find(|line| line.fingerprint == *recipient);
+        if let Some(line) = line.filter(|line| line.state != state) {
+            line.state = state;
+            line.since = now;
+        }
+    }
+
+    /// Parses the file; lines that this version does not know are passed over.
+    pub fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let (from, from_name) = field("from")?.split_once(' ')?;
+        let recipients = text.lines().filter_map(|line| parse_recipient(line.strip_prefix("to: ")?)).collect();
+        Some(Self {
+            id: MessageId::from_hex(field("id")?)?,
+            from: Fingerprint::from_hex(from)?,
+            from_name: from_name.to_owned(),
+            counter: field("counter")?.parse().ok()?,
+            file: field("file")?.to_owned(),
+            outbox: field("outbox").map(str::to_owned),
+            conversation: field("conversation").and_then(ConversationId::from_hex),
+            recipients,
+        })
+    }
+}
+
+fn parse_recipient(line: &str) -> Option<Recipient> {
+    let mut words = line.splitn(4, ' ');
+    let fingerprint = Fingerprint::from_hex(words.next()?)?;
+    let word = words.next()?;
+    let since = Timestamp::parse_rfc3339(words.next()?)?;
+    let rest = words.next()?;
+    let (name, reason) = match rest.split_once(": ") {
+        Some((name, reason)) if word == "failed" => (name, Some(reason)),
+        _ => (rest, None),
+    };
+    Some(Recipient { fingerprint, name: name.to_owned(), state: State::parse(word, reason)?, since })
+}
+
+impl fmt::Display for Delivery {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "id: {}", self.id)?;
+        writeln!(formatter, "from: {} {}", self.from, self.from_name)?;
+        writeln!(formatter, "counter: {}", self.counter)?;
+        writeln!(formatter, "file: {}", self.file)?;
+        if let Some(outbox) = &self.outbox {
+            writeln!(formatter, "outbox: {outbox}")?;
+        }
+        if let Some(conversation) = &self.conversation {
+            writeln!(formatter, "conversation: {conversation}")?;
+        }
+        for Recipient { fingerprint, name, state, since } in &self.recipients {
+            write!(formatter, "to: {fingerprint} {state} {} {name}", since.rfc3339())?;
+            match state {
+                State::Failed(reason) => writeln!(formatter, ": {}", reason.replace('\n', " "))?,
+                _ => writeln!(formatter)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_comes_back_as_written() {
+        let recipient = |state| Recipient {
+            fingerprint: Fingerprint([2; 32]),
+            name: "bob with a space".into(),
+            state,
+            since: Timestamp::from_micros(1_700_000_000_000_001),
+        };
+        let mut delivery = Delivery {
+            id: MessageId([1; 16]),
+            from: Fingerprint([3; 32]),
+            from_name: "alice".into(),
+            counter: 4,
+            file: "2026-11-22T101530.123456Z-alice-a b.txt".into(),
+            outbox: Some("outbox/bob/a b.txt".into()),
+            conversation: None,
+            recipients: vec![recipient(State::Queued), recipient(State::Failed("gone: for good".into()))],
+        };
+        assert_eq!(Delivery::parse(&delivery.to_string()), Some(delivery.clone()));
+        delivery.set(&Fingerprint([2; 32]), State::Accepted, Timestamp::from_micros(9));
+        assert!(delivery.to_string().contains(" accepted 1970-01-01T00:00:00.000009Z bob with a space\n"));
+    }
+}

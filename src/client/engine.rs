@@ -1,0 +1,432 @@
+//! The engine: all of the client's state, changed by one event at a time. It knows no sockets and no threads: events
+//! go in, one transaction and what may follow it come out.
+//!
+//! Its caller commits the transaction first and lets the rest happen then: nothing leaves this machine, and nothing is
+//! deleted at the server, before the state that explains it is on disk (design, section 9, rule 1).
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use rand_core::OsRng;
+
+use super::account::Account;
+use super::contacts::Contacts;
+use super::conversation::Conversations;
+use super::delivery::{self, Delivery, State};
+use super::event::{Errand, Event, Order};
+use super::outbox::Outbox;
+use super::pending::Pending;
+use super::people::People;
+use super::prekeys::Prekeys;
+use super::received::Received;
+use super::root::{self, Root};
+use super::sessions::Sessions;
+use super::spool::Spool;
+use super::state::StateError;
+use super::status::Status;
+use super::unopened::Unopened;
+use super::{alerts, metadata};
+use crate::clock::Timestamp;
+use crate::disk::watch::Hint;
+use crate::limits::{BATCH_EVENTS_MAX, PREKEY_RETRY_MS, STATUS_LINES_MAX};
+use crate::wire::identity::{ConversationId, Fingerprint};
+use crate::wire::journal::Transaction;
+use crate::wire::prekey::SignedPrekey;
+use crate::wire::reply::PrekeyCount;
+use crate::wire::spool::Form;
+
+/// All of the client's state.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) root: Root,
+    pub(super) account: Account,
+    pub(super) people: People,
+    pub(super) sessions: Sessions,
+    pub(super) prekeys: Prekeys,
+    pub(super) conversations: Conversations,
+    pub(super) spool: Spool,
+    pub(super) received: Received,
+    pub(super) unopened: Unopened,
+    pub(super) outbox: Outbox,
+    pub(super) pending: Pending,
+    pub(super) rng: OsRng,
+    /// What outbox directories mean, as far as this batch has looked.
+    pub(super) meanings: HashMap<PathBuf, ConversationId>,
+    /// `.delivery/` files that this batch changes.
+    pub(super) deliveries: BTreeMap<PathBuf, Delivery>,
+    /// The time of the last message that we wrote.
+    pub(super) last_time: Timestamp,
+    /// Something was added that may open what did not open before.
+    pub(super) try_unopened: bool,
+    /// `.delivery/` files of requests that this batch has moved.
+    pub(super) moved: HashSet<PathBuf>,
+    /// Envelopes to delete at our server once this batch is committed.
+    pub(super) deletions: Vec<u64>,
+    uploads: Vec<SignedPrekey>,
+    /// When a prekey of somebody may be asked for again; while an answer is out, never.
+    asked: HashMap<Fingerprint, Option<Timestamp>>,
+    directories: Vec<PathBuf>,
+    trouble: BTreeMap<Fingerprint, String>,
+    connection: Result<(), String>,
+    prekeys_at_server: Option<PrekeyCount>,
+}
+
+/// What may happen once the transaction is on disk.
+#[derive(Debug, Default)]
+pub struct Consequences {
+    /// Envelopes to delete at our server.
+    pub deletions: Vec<u64>,
+    /// Prekeys to upload.
+    pub uploads: Vec<SignedPrekey>,
+    /// Errands for couriers.
+    pub orders: Vec<Order>,
+}
+
+impl Engine {
+    /// Reads all state of a root whose journal was replayed.
+    ///
+    /// # Errors
+    /// [`StateError`]: what cannot be read stops the daemon rather than being guessed.
+    pub fn load(root: Root) -> Result<Self, StateError> {
+        let account = Account::load(&root)?;
+        let contacts = Contacts::load(&root.contacts(), &account.profile);
+        let contacts = contacts.map_err(|source| StateError::io(&root.contacts(), source))?;
+        let mut people = People::new(account.profile.clone(), contacts);
+        let conversations = Conversations::load(&root.join("keys/conversations"))?;
+        let profiles = conversations.iter().flat_map(|record| &record.profiles);
+        profiles.for_each(|profile| people.introduce(profile));
+        Ok(Self {
+            sessions: Sessions::load(&root.join("keys/sessions"))?,
+            prekeys: Prekeys::load(&root.join(root::prekeys_file()))?,
+            spool: Spool::load(&root.join("journal/spool"))?,
+            received: Received::load(&root.keys())?,
+            unopened: Unopened::load(&root.join("journal/unopened"))?,
+            last_time: conversations.last_time(),
+            outbox: Outbox::default(),
+            pending: Pending::default(),
+            rng: OsRng,
+            meanings: HashMap::new(),
+            deliveries: BTreeMap::new(),
+            try_unopened: false,
+            moved: HashSet::new(),
+            deletions: Vec::new(),
+            uploads: Vec::new(),
+            asked: HashMap::new(),
+            directories: Vec::new(),
+            trouble: BTreeMap::new(),
+            connection: Err("connecting".into()),
+            prekeys_at_server: None,
+            root,
+            account,
+            people,
+            conversations,
+        })
+    }
+
+    /// Handles one event.
+    ///
+    /// # Errors
+    /// An I/O error of the root's own directories; the event can be handled again.
+    pub fn handle(&mut self, event: Event, now: Timestamp) -> io::Result<()> {
+        match event {
+            Event::Hint(Hint::Rescan) => self.rescan(now)?,
+            Event::Hint(Hint::Path(path)) => self.look_at(&path, now)?,
+            Event::Tick => self.outbox.retry_waiting(),
+            Event::Connected => self.connection = Ok(()),
+            Event::Disconnected(reason) => {
+                self.connection = Err(reason);
+                self.prekeys_at_server = None;
+            }
+            Event::Prekeys(count) => self.count_prekeys(count, now),
+            Event::Envelope(stored) => self.receive(stored, now),
+            Event::Accepted { recipient, sequence } => self.accepted(&recipient, sequence, now),
+            Event::Prekey { recipient, prekey } => self.take_prekey(recipient, &prekey, now),
+            Event::Trouble { recipient, reason: Some(reason) } => {
+                self.trouble.insert(recipient, reason);
+            }
+            Event::Trouble { recipient, reason: None } => {
+                self.trouble.remove(&recipient);
+            }
+            Event::Stop => {}
+        }
+        if std::mem::take(&mut self.try_unopened) {
+            self.retry_unopened(now);
+        }
+        Ok(())
+    }
+
+    /// Takes files from the outbox, as many as one batch holds. True if more are left.
+    pub fn work_outbox(&mut self, now: Timestamp) -> bool {
+        for _ in 0..BATCH_EVENTS_MAX {
+            let Some(path) = self.outbox.next() else { return false };
+            self.look_at_file(&path, now);
+        }
+        true
+    }
+
+    /// The whole directory: at the start, after lost events, and now and then.
+    fn rescan(&mut self, now: Timestamp) -> io::Result<()> {
+        self.reload_contacts(now)?;
+        self.directories.extend(self.outbox.scan(&self.root)?);
+        self.outbox.forget_gone(&self.root);
+        self.received.forget_old(now.seconds(), &mut self.pending);
+        let given_up = self.unopened.give_up_old(now.seconds(), &mut self.pending);
+        self.alert_given_up(given_up, now);
+        Ok(())
+    }
+
+    fn look_at(&mut self, path: &Path, now: Timestamp) -> io::Result<()> {
+        let Ok(relative) = path.strip_prefix(self.root.path()) else { return Ok(()) };
+        let parts: Vec<_> = relative.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+        let first = parts.first().map(|part| part.as_os_str());
+        match parts.len() {
+            2 if first == Some("contacts".as_ref()) => {
+                self.reload_contacts(now)?;
+                // Whatever waited for this contact may go now.
+                self.directories.extend(self.outbox.scan(&self.root)?);
+            }
+            2 if first == Some("outbox".as_ref()) && path.is_dir() => {
+                self.meanings.remove(relative);
+                self.outbox.clear(&self.root, relative);
+                self.directories.push(relative.to_owned());
+                self.outbox.scan_directory(&self.root, relative);
+            }
+            2 if first == Some("outbox".as_ref()) => {
+                self.outbox.forget_gone(&self.root);
+                self.outbox.note(relative.to_owned());
+            }
+            3 if first == Some("outbox".as_ref()) => {
+                let directory = relative.parent().unwrap_or(relative).to_owned();
+                let name = relative.file_name();
+                if name == Some(metadata::FILE.as_ref()) || name == Some(super::directory::ID_FILE.as_ref()) {
+                    self.meanings.remove(&directory);
+                    self.outbox.scan_directory(&self.root, &directory);
+                } else {
+                    self.outbox.note(relative.to_owned());
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn reload_contacts(&mut self, now: Timestamp) -> io::Result<()> {
+        let contacts = Contacts::load(&self.root.contacts(), &self.account.profile)?;
+        let before = self.people.contacts().iter().count();
+        let changed = !self.people.contacts().same_as(&contacts);
+        contacts.write_errors(&self.root);
+        self.people.replace_contacts(contacts);
+        if changed {
+            tracing::info!(before, after = self.people.contacts().iter().count(), "contacts changed");
+            self.meanings.clear();
+            self.accept_requests(now);
+            self.try_unopened = true;
+        }
+        Ok(())
+    }
+
+    fn count_prekeys(&mut self, count: PrekeyCount, now: Timestamp) {
+        self.prekeys_at_server = Some(count);
+        let made = self.prekeys.refill(&self.account.keys, count, now.seconds(), &mut self.rng);
+        self.uploads.extend(made);
+    }
+
+    fn accepted(&mut self, recipient: &Fingerprint, sequence: u64, now: Timestamp) {
+        self.trouble.remove(recipient);
+        if let Some(item) = self.spool.remove(recipient, sequence, &mut self.pending) {
+            self.set_state(&item.conversation, &item.file, recipient, State::Accepted, now);
+        }
+    }
+
+    /// A prekey from somebody else's server, which may lie about it.
+    fn take_prekey(&mut self, recipient: Fingerprint, prekey: &SignedPrekey, now: Timestamp) {
+        let again = Timestamp::from_micros(now.micros() + PREKEY_RETRY_MS * 1_000);
+        self.asked.insert(recipient, Some(again));
+        let Some(identity) = self.people.profile(&recipient).map(|profile| *profile.identity()) else { return };
+        if prekey.verify(&identity).is_err() || prekey.expires <= now.seconds() {
+            let problem = "the server handed out a prekey that is not theirs or is too old; asking again in a while";
+            self.trouble.insert(recipient, problem.into());
+            return;
+        }
+        let mut waiting = self.spool.waiting(&recipient).into_iter();
+        if !self.sessions.has(&recipient) {
+            let Some((sequence, first)) = waiting.next() else { return };
+            let Form::Waiting(payload) = &first.form else { return };
+            let opened = self.sessions.open_and_seal(
+                &self.account.keys,
+                &identity,
+                prekey,
+                payload,
+                now.micros(),
+                &mut self.rng,
+            );
+            let Ok(envelope) = opened else {
+                self.trouble.insert(recipient, "the server handed out a prekey that no key can agree with".into());
+                return;
+            };
+            let form = Form::Sealed { envelope, opening: true };
+            self.spool.seal(&recipient, sequence, form, &mut self.pending);
+            self.set_state(&first.conversation, &first.file, &recipient, State::Sealed, now);
+        }
+        self.asked.remove(&recipient);
+        self.trouble.remove(&recipient);
+        self.seal_waiting(&recipient, now);
+    }
+
+    /// Seals everything that waited for a session with `recipient`, if there is one now.
+    pub(super) fn seal_waiting(&mut self, recipient: &Fingerprint, now: Timestamp) {
+        for (sequence, item) in self.spool.waiting(recipient) {
+            let Form::Waiting(payload) = &item.form else { continue };
+            let sealed = self.sessions.seal(&self.account.keys, recipient, payload, &mut self.rng);
+            let sealed = sealed.expect("payloads are measured when they are made");
+            let Some(envelope) = sealed else { return };
+            let form = Form::Sealed { envelope, opening: false };
+            self.spool.seal(recipient, sequence, form, &mut self.pending);
+            self.set_state(&item.conversation, &item.file, recipient, State::Sealed, now);
+        }
+    }
+
+    /// Changes a recipient's line in `.delivery/FILE`. A person may have deleted that, or the conversation: then there
+    /// is nothing to tell.
+    pub(super) fn set_state(
+        &mut self,
+        conversation: &ConversationId,
+        file: &str,
+        recipient: &Fingerprint,
+        state: State,
+        now: Timestamp,
+    ) {
+        if file.is_empty() {
+            return;
+        }
+        let place = self.conversations.current_place(&self.root, conversation);
+        let Some(path) = place.map(|place| place.join(delivery::DIRECTORY).join(file)) else { return };
+        if !self.deliveries.contains_key(&path) {
+            let text = std::fs::read_to_string(self.root.join(&path)).ok();
+            let Some(delivery) = text.as_deref().and_then(Delivery::parse) else { return };
+            self.deliveries.insert(path.clone(), delivery);
+        }
+        if let Some(delivery) = self.deliveries.get_mut(&path) {
+            delivery.set(recipient, state, now);
+        }
+    }
+
+    pub(super) fn alert_given_up(&mut self, count: usize, now: Timestamp) {
+        if count > 0 {
+            let text = format!(
+                "{count} envelopes could not be opened by any session and were given up.\n\
+                 If somebody says that you did not get their message, ask them to send it again."
+            );
+            alerts::raise(&self.root, &mut self.pending, now, "unopened", "", &text);
+        }
+    }
+
+    /// Outbox directories that were found since this was last asked, relative to the root.
+    pub fn take_directories(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.directories)
+    }
+
+    /// A directory is watched from now on: looks what came before.
+    pub fn watched(&mut self, directory: &Path) {
+        self.outbox.scan_directory(&self.root, directory);
+    }
+
+    /// Makes `outbox/` directories of conversations anew whose directory is gone. At the start only: while we run, a
+    /// person who removes one means it.
+    pub fn restore_outbox(&mut self, directories: &[PathBuf]) {
+        let ids = directories.iter().filter_map(|path| super::conversation::id_in(&self.root.join(path)));
+        let there: HashSet<ConversationId> = ids.collect();
+        let accepted = self.conversations.iter().filter(|record| record.accepted);
+        let missing: Vec<ConversationId> = accepted.map(|record| record.id).filter(|id| !there.contains(id)).collect();
+        for id in missing {
+            self.conversations.make_outbox_directory(&self.root, &id, &self.people, &mut self.pending);
+        }
+    }
+
+    /// Everything that changed since the last commit, as one transaction; none if nothing did. State comes before what
+    /// it explains.
+    pub fn transaction(&mut self) -> Option<Transaction> {
+        let steps = self.pending.take_steps().steps;
+        for (peer, bytes) in self.sessions.take_dirty() {
+            self.pending.put_secret(root::sessions_file(&peer), bytes);
+        }
+        if let Some(bytes) = self.prekeys.take_dirty() {
+            self.pending.put_secret(root::prekeys_file(), bytes);
+        }
+        for (path, bytes) in self.conversations.take_dirty() {
+            self.pending.put(path, bytes);
+        }
+        let mut transaction = self.pending.take_steps();
+        let (takes, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(super::pending::is_take);
+        transaction.steps.extend(others);
+        for (path, delivery) in std::mem::take(&mut self.deliveries) {
+            self.pending.put(path, delivery.to_string());
+        }
+        transaction.steps.extend(self.pending.take_steps().steps);
+        // An outbox file leaves when everything that speaks of it is there.
+        transaction.steps.extend(takes);
+        self.meanings.clear();
+        (!transaction.steps.is_empty()).then_some(transaction)
+    }
+
+    /// The transaction is on disk: what may follow it.
+    pub fn committed(&mut self, now: Timestamp) -> Consequences {
+        self.pending.committed();
+        self.tidy_requests();
+        let mut orders = Vec::new();
+        for recipient in self.spool.recipients() {
+            let Some(profile) = self.people.profile(&recipient).cloned() else { continue };
+            for (sequence, item) in self.spool.hand_out(&recipient) {
+                if let Form::Sealed { envelope, opening } = item.form {
+                    let errand = Errand::Deliver { sequence, envelope, alone: opening };
+                    orders.push(Order { recipient: profile.clone(), errand });
+                }
+            }
+            let may_ask = self.asked.get(&recipient).is_none_or(|again| again.is_some_and(|again| again <= now));
+            if may_ask && !self.sessions.has(&recipient) && self.spool.has_waiting(&recipient) {
+                self.asked.insert(recipient, None);
+                orders.push(Order { recipient: profile, errand: Errand::TakePrekey });
+            }
+        }
+        Consequences {
+            deletions: std::mem::take(&mut self.deletions),
+            uploads: std::mem::take(&mut self.uploads),
+            orders,
+        }
+    }
+
+    /// What `status` says.
+    pub fn status(&self, paused: Option<String>) -> Status {
+        let own = self.account.profile.profile();
+        let escape = |path: &Path| crate::name::escape_path(path);
+        let server = own.server.host_port();
+        Status {
+            running: true,
+            pid: std::process::id(),
+            account: format!("{} {}", own.name, own.identity.fingerprint()),
+            connected: self.connection.is_ok(),
+            connection: match &self.connection {
+                Ok(()) => format!("connected to {server}"),
+                Err(reason) => reason.clone(),
+            },
+            queue: self.spool.len(),
+            troubled: self
+                .trouble
+                .iter()
+                .take(STATUS_LINES_MAX)
+                .map(|(fingerprint, reason)| (self.people.name(fingerprint), reason.clone()))
+                .collect(),
+            prekeys: self.prekeys_at_server.map(|count| count.one_time),
+            waiting: self
+                .outbox
+                .waiting()
+                .take(STATUS_LINES_MAX)
+                .map(|(path, reason)| (escape(path), reason.to_owned()))
+                .collect(),
+            refused: self.outbox.refused().take(STATUS_LINES_MAX).map(escape).collect(),
+            ignored: self.outbox.ignored(),
+            paused,
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What the engine hears, and what it tells the tasks around it.
+
+use crate::disk::watch::Hint;
+use crate::wire::envelope::Envelope;
+use crate::wire::identity::Fingerprint;
+use crate::wire::prekey::SignedPrekey;
+use crate::wire::profile::SignedProfile;
+use crate::wire::reply::{PrekeyCount, StoredEnvelope};
+
+/// Everything that happens to the engine, through one queue.
+#[derive(Debug)]
+pub enum Event {
+    /// The directory may have changed.
+    Hint(Hint),
+    /// About once a second: time for what waits.
+    Tick,
+    /// The home connection stands.
+    Connected,
+    /// It does not, and why.
+    Disconnected(String),
+    /// Our server says how many prekeys it holds of us.
+    Prekeys(PrekeyCount),
+    /// An envelope from our mailbox.
+    Envelope(StoredEnvelope),
+    /// A recipient's server has a sealed message.
+    Accepted {
+        /// Whose.
+        recipient: Fingerprint,
+        /// Its place in the recipient's queue.
+        sequence: u64,
+    },
+    /// A recipient's server handed out a prekey, not yet checked.
+    Prekey {
+        /// Whose.
+        recipient: Fingerprint,
+        /// The prekey.
+        prekey: SignedPrekey,
+    },
+    /// A recipient's server cannot be reached or does not take it now; none once it did again.
+    Trouble {
+        /// Whose.
+        recipient: Fingerprint,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// The end.
+    Stop,
+}
+
+/// What the engine asks of the home connection.
+#[derive(Debug)]
+pub enum HomeOrder {
+    /// Delete these envelopes: what explains them is on disk.
+    Delete(Vec<u64>),
+    /// Upload these prekeys: their secrets are on disk.
+    Upload(Vec<SignedPrekey>),
+    /// Begin anew: what was pushed may have been lost on its way to the disk.
+    Reconnect,
+}
+
+/// What the engine asks of a courier.
+#[derive(Debug)]
+pub enum Errand {
+    /// Deliver a sealed message.
+    Deliver {
+        /// Its place in the recipient's queue.
+        sequence: u64,
+        /// What the server gets.
+        envelope: Envelope,
+        /// It opens a session: nothing else leaves before it is accepted.
+        alone: bool,
+    },
+    /// Take a prekey.
+    TakePrekey,
+}
+
+/// An errand with whom it is for.
+#[derive(Debug)]
+pub struct Order {
+    /// Where they are, by their newest profile.
+    pub recipient: SignedProfile,
+    /// What to do.
+    pub errand: Errand,
+}

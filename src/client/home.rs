@@ -1,0 +1,187 @@
+//! The home connection: one, long-lived, with push (design, section 6). It comes back by itself.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rand_core::OsRng;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::backoff::Backoff;
+use super::event::{Event, HomeOrder};
+use super::link::{Link, LinkError};
+use crate::crypto::dh::SecretKey;
+use crate::limits::{DELETE_IDS_MAX, FRAME_BODY_BYTES_MAX, PING_INTERVAL_MS, REPLY_TIMEOUT_MS};
+use crate::net::dialer::Dialer;
+use crate::wire::address::ServerAddress;
+use crate::wire::prekey::SignedPrekey;
+use crate::wire::reply::{Push, Refusal, Reply, ServerMessage};
+use crate::wire::request::Command;
+
+/// Room for the fields around the prekeys of one upload.
+const UPLOAD_OVERHEAD_BYTES: usize = 64;
+
+/// Where home is, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct Home {
+    /// Our server.
+    pub server: ServerAddress,
+    /// The account's transport key.
+    pub key: SecretKey,
+    /// How streams are opened.
+    pub dialer: Dialer,
+}
+
+/// What a request was, for when its reply comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Account,
+    Count,
+    Subscription,
+    Deletion,
+    Upload,
+    Ping,
+}
+
+/// Keeps the connection until the engine is gone.
+pub async fn run(home: Home, events: mpsc::Sender<Event>, mut orders: mpsc::UnboundedReceiver<HomeOrder>) {
+    let mut backoff = Backoff::default();
+    while !events.is_closed() {
+        let ended = match Link::open(home.dialer, &home.server, home.key.clone()).await {
+            Ok(link) => Connection { link, asked: VecDeque::new() }.serve(&events, &mut orders, &mut backoff).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = ended else { return };
+        // Orders of the old connection are void: on the next one the engine hears the count of prekeys anew, and what
+        // was not deleted is pushed again, known by its hash and deleted then.
+        while orders.try_recv().is_ok() {}
+        let wait = backoff.failed(&mut OsRng);
+        tracing::info!(%error, wait_ms = wait.as_millis(), "home connection lost");
+        let impostor = if error.is_impostor() { " (check the server's address in your profile)" } else { "" };
+        let reason = format!("not connected to {}: {error}{impostor}", home.server.host_port());
+        if events.send(Event::Disconnected(reason)).await.is_err() {
+            return;
+        }
+        sleep(wait).await;
+    }
+}
+
+struct Connection {
+    link: Link,
+    /// Requests without a reply yet, in order, with the time by which it must have come.
+    asked: VecDeque<(u64, Asked, Instant)>,
+}
+
+impl Connection {
+    /// Until the connection or the engine ends. `Ok` means the latter.
+    async fn serve(
+        mut self,
+        events: &mpsc::Sender<Event>,
+        orders: &mut mpsc::UnboundedReceiver<HomeOrder>,
+        backoff: &mut Backoff,
+    ) -> Result<(), LinkError> {
+        self.ask(Asked::Account, Command::CreateAccount).await?;
+        self.ask(Asked::Count, Command::CountPrekeys).await?;
+        self.ask(Asked::Subscription, Command::Subscribe { after: 0 }).await?;
+        let mut ping_at = self.ping_time();
+        loop {
+            let reply_by = self.asked.front().map(|(_, _, by)| *by);
+            tokio::select! {
+                message = self.link.next() => {
+                    let Ok(()) = self.handle(message?, events, backoff).await? else { return Ok(()) };
+                }
+                order = orders.recv() => match order {
+                    Some(order) => self.carry_out(order).await?,
+                    None => return Ok(()),
+                },
+                () = sleep_until(ping_at) => {
+                    self.ask(Asked::Ping, Command::Ping).await?;
+                    ping_at = self.ping_time();
+                }
+                () = sleep_until(reply_by.unwrap_or(ping_at)), if reply_by.is_some() => return Err(LinkError::Silent),
+            }
+        }
+    }
+
+    fn ping_time(&self) -> Instant {
+        Instant::now() + Duration::from_millis(PING_INTERVAL_MS)
+    }
+
+    async fn ask(&mut self, asked: Asked, command: Command) -> Result<(), LinkError> {
+        let id = self.link.send(command).await?;
+        self.asked.push_back((id, asked, Instant::now() + Duration::from_millis(REPLY_TIMEOUT_MS)));
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, order: HomeOrder) -> Result<(), LinkError> {
+        match order {
+            HomeOrder::Delete(ids) => {
+                for ids in ids.chunks(DELETE_IDS_MAX) {
+                    self.ask(Asked::Deletion, Command::DeleteEnvelopes(ids.to_vec())).await?;
+                }
+            }
+            HomeOrder::Upload(prekeys) => {
+                for prekeys in uploads(prekeys) {
+                    self.ask(Asked::Upload, Command::UploadPrekeys { prekeys, replace: false }).await?;
+                }
+                self.ask(Asked::Count, Command::CountPrekeys).await?;
+            }
+            HomeOrder::Reconnect => return Err(LinkError::Silent),
+        }
+        Ok(())
+    }
+
+    /// The inner result is an error when the engine is gone.
+    async fn handle(
+        &mut self,
+        message: ServerMessage,
+        events: &mpsc::Sender<Event>,
+        backoff: &mut Backoff,
+    ) -> Result<Result<(), mpsc::error::SendError<Event>>, LinkError> {
+        let event = match message {
+            ServerMessage::Push(Push::Envelope(stored)) => Event::Envelope(stored),
+            ServerMessage::Push(Push::Prekeys(count)) => Event::Prekeys(count),
+            ServerMessage::Reply { id, outcome } => {
+                let (expected, asked, _) = self.asked.pop_front().ok_or(LinkError::OutOfTurn)?;
+                if id != expected {
+                    return Err(LinkError::OutOfTurn);
+                }
+                match (asked, outcome) {
+                    (Asked::Account | Asked::Subscription | Asked::Count, Err(refusal)) => return Err(refusal.into()),
+                    (Asked::Subscription, Ok(_)) => {
+                        backoff.succeeded();
+                        Event::Connected
+                    }
+                    (Asked::Count, Ok(Reply::PrekeyCount(count))) => Event::Prekeys(count),
+                    (Asked::Count, Ok(_)) => return Err(LinkError::OutOfTurn),
+                    (Asked::Upload, Err(Refusal::PrekeysFull)) => return Ok(Ok(())),
+                    (_, Err(refusal)) => {
+                        tracing::warn!(%refusal, ?asked, "our server refused a request");
+                        return Ok(Ok(()));
+                    }
+                    (_, Ok(_)) => return Ok(Ok(())),
+                }
+            }
+        };
+        Ok(events.send(event).await)
+    }
+}
+
+/// Prekeys in portions that fit a frame each.
+fn uploads(prekeys: Vec<SignedPrekey>) -> Vec<Vec<SignedPrekey>> {
+    let mut portions = vec![Vec::new()];
+    let mut room = FRAME_BODY_BYTES_MAX - UPLOAD_OVERHEAD_BYTES;
+    for prekey in prekeys {
+        // The field's tag and length take 3 bytes at these sizes; 8 leave room.
+        let size = prekey.to_bytes().len() + 8;
+        if size > room {
+            portions.push(Vec::new());
+            room = FRAME_BODY_BYTES_MAX - UPLOAD_OVERHEAD_BYTES;
+        }
+        room -= size;
+        if let Some(last) = portions.last_mut() {
+            last.push(prekey);
+        }
+    }
+    portions
+}

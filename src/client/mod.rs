@@ -1,0 +1,60 @@
+//! The client: from the outbox to the recipients' servers, and from our own server to `conversations/`.
+//!
+//! ```text
+//! outbox/ -> outbox, directory -> send ------+-> pending -> journal -> conversations/, keys/, journal/spool/
+//! home server -> home -> receive ------------+                |
+//!                                                   spool -> courier -> recipients' servers
+//! ```
+//!
+//! One thread, the engine, owns all state and touches the disk; tasks around it carry frames. Events flow in through
+//! one bounded queue; what leaves the machine leaves after the transaction that explains it is on disk.
+
+pub mod account;
+pub mod contacts;
+pub mod delivery;
+pub mod metadata;
+pub mod people;
+pub mod root;
+pub mod state;
+pub mod status;
+
+#[cfg(feature = "daemon")]
+mod alerts;
+#[cfg(feature = "daemon")]
+mod backoff;
+#[cfg(feature = "daemon")]
+mod conversation;
+#[cfg(feature = "daemon")]
+mod courier;
+#[cfg(feature = "daemon")]
+pub mod daemon;
+#[cfg(feature = "daemon")]
+mod directory;
+#[cfg(feature = "daemon")]
+mod engine;
+#[cfg(feature = "daemon")]
+mod event;
+#[cfg(feature = "daemon")]
+mod home;
+#[cfg(feature = "daemon")]
+mod link;
+#[cfg(feature = "daemon")]
+mod outbox;
+#[cfg(feature = "daemon")]
+mod pending;
+#[cfg(feature = "daemon")]
+mod prekeys;
+#[cfg(feature = "daemon")]
+mod receive;
+#[cfg(feature = "daemon")]
+mod received;
+#[cfg(feature = "daemon")]
+mod requests;
+#[cfg(feature = "daemon")]
+mod send;
+#[cfg(feature = "daemon")]
+mod sessions;
+#[cfg(feature = "daemon")]
+mod spool;
+#[cfg(feature = "daemon")]
+mod unopened;

@@ -1,0 +1,241 @@
+//! The outbox as it stands on disk: which files are messages, in which order, and the `.error` files beside those that
+//! cannot be sent (design, section 2, "Sending").
+//!
+//! Events only say where to look; what counts is what a look finds.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::metadata;
+use super::root::Root;
+use crate::disk::atomic;
+use crate::name;
+
+/// What the daemon knows of the outbox's files. Paths are relative to the root: `outbox/DIRECTORY/FILE`.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    queue: VecDeque<PathBuf>,
+    queued: HashSet<PathBuf>,
+    waiting: BTreeMap<PathBuf, String>,
+    ignored: HashMap<PathBuf, usize>,
+    errors: BTreeMap<PathBuf, String>,
+}
+
+/// What stands in one outbox directory.
+#[derive(Debug, Default)]
+struct Listing {
+    files: Vec<(SystemTime, OsString)>,
+    errors: Vec<OsString>,
+    ignored: usize,
+}
+
+/// Whether a file's name says that it is no message.
+pub fn is_ignored(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    let wrapped = name.len() > 1 && name.starts_with(b"#") && name.ends_with(b"#");
+    let endings: [&[u8]; 5] = [b"~", b".tmp", b".part", b".swp", b".error"];
+    name == metadata::FILE.as_bytes()
+        || name.starts_with(b".")
+        || wrapped
+        || endings.iter().any(|ending| name.ends_with(ending))
+}
+
+impl Outbox {
+    /// Notes a file to be looked at, behind those noted before.
+    pub fn note(&mut self, path: PathBuf) {
+        if path.file_name().is_some_and(|name| !is_ignored(name)) && self.queued.insert(path.clone()) {
+            self.queue.push_back(path);
+        }
+    }
+
+    /// The next file to look at.
+    pub fn next(&mut self) -> Option<PathBuf> {
+        let path = self.queue.pop_front()?;
+        self.queued.remove(&path);
+        Some(path)
+    }
+
+    /// Reads every outbox directory and notes what it finds, by modification time, then by name with digits as numbers.
+    /// Hands out the directories, relative to the root, hidden ones left out.
+    ///
+    /// # Errors
+    /// Only if `outbox/` itself cannot be read.
+    pub fn scan(&mut self, root: &Root) -> io::Result<Vec<PathBuf>> {
+        let mut directories = Vec::new();
+        let mut found: Vec<(SystemTime, PathBuf)> = Vec::new();
+        let mut errors = HashSet::new();
+        self.ignored.clear();
+        for entry in std::fs::read_dir(root.outbox())? {
+            let entry = entry?;
+            let path = Path::new("outbox").join(entry.file_name());
+            if entry.file_name().as_bytes().ends_with(b".error") {
+                errors.insert(path);
+            } else if entry.file_type()?.is_dir() && !entry.file_name().as_bytes().starts_with(b".") {
+                let listing = list(&root.join(&path));
+                self.ignored.insert(path.clone(), listing.ignored);
+                errors.extend(listing.errors.iter().map(|name| path.join(name)));
+                found.extend(listing.files.into_iter().map(|(time, name)| (time, path.join(name))));
+                directories.push(path);
+            } else if !is_ignored(&entry.file_name()) {
+                found.push((SystemTime::UNIX_EPOCH, path));
+            }
+        }
+        self.note_sorted(found);
+        self.adopt_errors(root, errors);
+        Ok(directories)
+    }
+
+    /// Reads one outbox directory and notes what it finds.
+    pub fn scan_directory(&mut self, root: &Root, directory: &Path) {
+        let listing = list(&root.join(directory));
+        self.ignored.insert(directory.to_owned(), listing.ignored);
+        let found = listing.files.into_iter().map(|(time, name)| (time, directory.join(name)));
+        self.note_sorted(found.collect());
+        self.adopt_errors(root, listing.errors.iter().map(|name| directory.join(name)).collect());
+    }
+
+    fn note_sorted(&mut self, mut found: Vec<(SystemTime, PathBuf)>) {
+        let by_name = |left: &Path, right: &Path| {
+            let text = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            name::natural_order(&text(left), &text(right)).then_with(|| left.cmp(right))
+        };
+        found.sort_by(|left, right| left.0.cmp(&right.0).then_with(|| by_name(&left.1, &right.1)));
+        found.into_iter().for_each(|(_, path)| self.note(path));
+    }
+
+    /// Remembers error files that a former run left, and removes those whose file is gone.
+    fn adopt_errors(&mut self, root: &Root, found: HashSet<PathBuf>) {
+        let known: HashSet<PathBuf> = self.errors.keys().map(|target| error_path(target)).collect();
+        for path in found.difference(&known) {
+            let name = path.file_name().unwrap_or_default().as_bytes();
+            let target = path.with_file_name(OsStr::from_bytes(name.strip_suffix(b".error").unwrap_or(name)));
+            if std::fs::symlink_metadata(root.join(&target)).is_ok() {
+                self.errors.insert(target, String::new());
+            } else {
+                remove(&root.join(path));
+            }
+        }
+    }
+
+    /// A file that cannot be sent now and will be tried again by itself, and why.
+    pub fn wait(&mut self, path: PathBuf, reason: &str) {
+        self.waiting.insert(path, reason.to_owned());
+    }
+
+    /// Notes all waiting files again.
+    pub fn retry_waiting(&mut self) {
+        let waiting: Vec<PathBuf> = self.waiting.keys().cloned().collect();
+        waiting.into_iter().for_each(|path| self.note(path));
+    }
+
+    /// A file or directory that is all right, or gone: nothing waits for it any more, and its error file goes.
+    pub fn clear(&mut self, root: &Root, path: &Path) {
+        self.waiting.remove(path);
+        if self.errors.remove(path).is_some() {
+            remove(&root.join(error_path(path)));
+        }
+    }
+
+    /// Puts `text`, what is wrong and what to do, into the error file beside `path`.
+    pub fn refuse(&mut self, root: &Root, path: &Path, text: &str) {
+        self.waiting.remove(path);
+        if self.errors.get(path).is_some_and(|known| known == text) {
+            return;
+        }
+        let written = atomic::replace_unsynced(
+            &root.tmp("chatterboxd"),
+            &root.join(error_path(path)),
+            format!("{text}\n").as_bytes(),
+        );
+        match written {
+            Ok(()) => {
+                self.errors.insert(path.to_owned(), text.to_owned());
+            }
+            Err(error) => tracing::warn!(%error, "an error file could not be written"),
+        }
+    }
+
+    /// Forgets errors of files that are no longer there.
+    pub fn forget_gone(&mut self, root: &Root) {
+        let gone = |path: &&PathBuf| std::fs::symlink_metadata(root.join(path)).is_err();
+        let gone: Vec<PathBuf> = self.errors.keys().chain(self.waiting.keys()).filter(gone).cloned().collect();
+        gone.iter().for_each(|path| self.clear(root, path));
+    }
+
+    /// Files that wait, and why.
+    pub fn waiting(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.waiting.iter().map(|(path, reason)| (path.as_path(), reason.as_str()))
+    }
+
+    /// Files and directories with an error beside them.
+    pub fn refused(&self) -> impl Iterator<Item = &Path> {
+        self.errors.keys().map(PathBuf::as_path)
+    }
+
+    /// How many files are ignored by their names.
+    pub fn ignored(&self) -> usize {
+        self.ignored.values().sum()
+    }
+}
+
+/// The path of the error file beside `path`.
+fn error_path(path: &Path) -> PathBuf {
+    let name = name::error_file(path.file_name().unwrap_or_default().as_bytes());
+    path.with_file_name(OsString::from_vec(name))
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, "an error file could not be removed");
+    }
+}
+
+/// A directory that vanished meanwhile holds nothing.
+fn list(directory: &Path) -> Listing {
+    let mut listing = Listing::default();
+    let Ok(entries) = std::fs::read_dir(directory) else { return listing };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.as_bytes().ends_with(b".error") {
+            listing.errors.push(name);
+        } else if !is_ignored(&name) {
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            listing.files.push((modified.unwrap_or(SystemTime::UNIX_EPOCH), name));
+        } else if name != metadata::FILE && name != super::directory::ID_FILE {
+            listing.ignored += 1;
+        }
+    }
+    listing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drafts_and_leftovers_of_editors_are_no_messages() {
+        for name in [".hidden", "#x#", "x~", "x.tmp", "x.part", "x.swp", "x.error", "metadata.toml", ".id"] {
+            assert!(is_ignored(OsStr::new(name)), "{name}");
+        }
+        for name in ["x", "#", "#x", "x.txt", "tmp", "metadata.toml.txt", "-rf"] {
+            assert!(!is_ignored(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn files_are_looked_at_once_in_the_order_they_were_noted() {
+        let mut outbox = Outbox::default();
+        for name in ["outbox/bob/2", "outbox/bob/1", "outbox/bob/2", "outbox/bob/x.tmp"] {
+            outbox.note(name.into());
+        }
+        assert_eq!(outbox.next(), Some("outbox/bob/2".into()));
+        assert_eq!(outbox.next(), Some("outbox/bob/1".into()));
+        assert_eq!(outbox.next(), None);
+    }
+}

@@ -1,0 +1,103 @@
+//! The transaction that is being put together: everything that the events of one batch change, committed as one record
+//! of the journal (design, section 9, rule 2).
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use rand_core::OsRng;
+use zeroize::Zeroizing;
+
+use super::root;
+use crate::crypto::secret::Secret;
+use crate::disk::lease::ReadLease;
+use crate::wire::journal::{FileIdentity, Step, Transaction};
+
+/// Steps that wait for the commit, and what must be held until then.
+#[derive(Debug, Default)]
+pub struct Pending {
+    steps: Vec<Step>,
+    /// Names that the steps will take, which the disk does not show yet.
+    reserved: HashSet<PathBuf>,
+    /// Leases on the outbox files whose bytes are in the steps: a writer waits until the file has left its name.
+    leases: Vec<ReadLease>,
+}
+
+impl Pending {
+    /// Replaces a state file or a file for programs.
+    pub fn put(&mut self, path: PathBuf, bytes: impl Into<Vec<u8>>) {
+        self.steps.push(Step::Put { path, bytes: Zeroizing::new(bytes.into()), secret: false });
+    }
+
+    /// Replaces a state file whose old content must not stay on the disk.
+    pub fn put_secret(&mut self, path: PathBuf, bytes: Zeroizing<Vec<u8>>) {
+        self.steps.push(Step::Put { path, bytes, secret: true });
+    }
+
+    /// Adds to the end of a state file, whose length so far is `offset`.
+    pub fn append(&mut self, path: PathBuf, offset: u64, bytes: Vec<u8>) {
+        self.steps.push(Step::Append { path, offset, bytes });
+    }
+
+    /// Makes a file appear, whole, under a name that [`Pending::is_free`] found free.
+    pub fn place(&mut self, path: PathBuf, bytes: Zeroizing<Vec<u8>>) {
+        let scratch = scratch("new");
+        self.reserved.insert(path.clone());
+        self.steps.push(Step::Place { path, scratch, bytes });
+    }
+
+    /// Makes an outbox file leave, once everything before it is in place.
+    pub fn take(&mut self, path: PathBuf, identity: FileIdentity, sha256: [u8; 32], lease: Option<ReadLease>) {
+        let scratch = scratch("taken");
+        self.leases.extend(lease);
+        self.steps.push(Step::Take { path, scratch, identity, sha256 });
+    }
+
+    /// Makes a directory, and reserves its name.
+    pub fn make_directory(&mut self, path: PathBuf) {
+        self.reserved.insert(path.clone());
+        self.steps.push(Step::MakeDirectory { path });
+    }
+
+    /// Overwrites and removes a file that held a secret.
+    pub fn erase(&mut self, path: PathBuf) {
+        self.steps.push(Step::Erase { path });
+    }
+
+    /// Removes a file.
+    pub fn remove(&mut self, path: PathBuf) {
+        self.steps.push(Step::Remove { path });
+    }
+
+    /// Whether no file stands, or is about to stand, under a path relative to the root.
+    pub fn is_free(&self, root: &Path, path: &Path) -> bool {
+        !self.reserved.contains(path) && std::fs::symlink_metadata(root.join(path)).is_err()
+    }
+
+    /// Whether a step of this transaction makes this path.
+    pub fn is_reserved(&self, path: &Path) -> bool {
+        self.reserved.contains(path)
+    }
+
+    /// The transaction. The leases stay held until [`Pending::committed`].
+    pub fn take_steps(&mut self) -> Transaction {
+        Transaction { steps: std::mem::take(&mut self.steps) }
+    }
+
+    /// Everything is in place: lets go of leases and names.
+    pub fn committed(&mut self) {
+        self.leases.clear();
+        self.reserved.clear();
+    }
+}
+
+/// A name in the daemon's scratch directory that no other step ever uses: replay reads its presence.
+fn scratch(purpose: &str) -> PathBuf {
+    let random: Secret<16> = Secret::random(&mut OsRng);
+    root::scratch_file(&format!("{purpose}-{}", HEXLOWER.encode(random.expose())))
+}
+
+/// Whether a step makes an outbox file leave.
+pub fn is_take(step: &Step) -> bool {
+    matches!(step, Step::Take { .. })
+}

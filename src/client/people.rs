@@ -1,0 +1,155 @@
+//! Everybody we know of, and what they are called here: contacts by their local names, ourselves by our own, and those
+//! we only meet in conversations as `NAME~FINGERPRINT8` (design, section 2).
+
+use std::collections::HashMap;
+
+use thiserror::Error;
+
+use super::contacts::Contacts;
+use crate::name;
+use crate::wire::identity::Fingerprint;
+use crate::wire::profile::SignedProfile;
+
+/// How many digits of a fingerprint stand in a name at least.
+const SHORT_DIGITS: usize = 8;
+
+/// Names and profiles.
+#[derive(Debug)]
+pub struct People {
+    own: SignedProfile,
+    contacts: Contacts,
+    /// Whoever was introduced in a conversation, with the highest version seen.
+    introduced: HashMap<Fingerprint, SignedProfile>,
+}
+
+/// Nobody is meant by a name, or the wrong one.
+#[derive(Debug, Error, PartialEq, Eq, Clone)]
+pub enum WhoFault {
+    /// No contact has this name.
+    #[error("There is no contact called {0}.\nAdd the card with `chatterbox contact add {0}`, or correct the name.")]
+    Unknown(String),
+    /// It is our own name.
+    #[error("{0} is your own account.\nName only the others; you always take part.")]
+    OwnName(String),
+    /// No name at all.
+    #[error("This names nobody.\nName the directory after one or several contacts, separated by commas.")]
+    Nobody,
+}
+
+impl People {
+    /// From our own profile and the contacts; introductions are added as conversations are loaded.
+    pub fn new(own: SignedProfile, contacts: Contacts) -> Self {
+        Self { own, contacts, introduced: HashMap::new() }
+    }
+
+    /// Takes newly read contacts in place of the old ones.
+    pub fn replace_contacts(&mut self, contacts: Contacts) {
+        self.contacts = contacts;
+    }
+
+    /// The contacts.
+    pub fn contacts(&self) -> &Contacts {
+        &self.contacts
+    }
+
+    /// Ourselves.
+    pub fn own(&self) -> &SignedProfile {
+        &self.own
+    }
+
+    /// Our own fingerprint.
+    pub fn own_fingerprint(&self) -> Fingerprint {
+        self.own.identity().fingerprint()
+    }
+
+    /// Remembers a profile that an introduction carried; an older version than the known one changes nothing.
+    pub fn introduce(&mut self, profile: &SignedProfile) {
+        let known = self.introduced.entry(profile.identity().fingerprint()).or_insert_with(|| profile.clone());
+        if profile.profile().version > known.profile().version {
+            *known = profile.clone();
+        }
+    }
+
+    /// The newest profile we have of somebody.
+    pub fn profile(&self, fingerprint: &Fingerprint) -> Option<&SignedProfile> {
+        if *fingerprint == self.own_fingerprint() {
+            return Some(&self.own);
+        }
+        let card = self.contacts.by_fingerprint(fingerprint).map(|contact| &contact.profile);
+        let introduced = self.introduced.get(fingerprint);
+        card.into_iter().chain(introduced).max_by_key(|profile| profile.profile().version)
+    }
+
+    /// Whether we hold a card of somebody.
+    pub fn is_contact(&self, fingerprint: &Fingerprint) -> bool {
+        self.contacts.by_fingerprint(fingerprint).is_some()
+    }
+
+    /// What somebody is called here, escaped. Two strangers whose short forms are the same get longer ones.
+    pub fn name(&self, fingerprint: &Fingerprint) -> String {
+        if *fingerprint == self.own_fingerprint() {
+            return self.own.profile().name.clone();
+        }
+        if let Some(contact) = self.contacts.by_fingerprint(fingerprint) {
+            return contact.name.clone();
+        }
+        let name = |digits| stranger_name(self.introduced.get(fingerprint), fingerprint, digits);
+        let clash = |digits: usize| {
+            let same = |(other, profile): (&Fingerprint, &SignedProfile)| {
+                other != fingerprint && stranger_name(Some(profile), other, digits) == name(digits)
+            };
+            self.introduced.iter().any(same)
+        };
+        let digits = (SHORT_DIGITS..64).step_by(8).find(|digits| !clash(*digits)).unwrap_or(64);
+        name(digits)
+    }
+
+    /// The contacts that the name of an outbox directory lists, separated by commas.
+    ///
+    /// # Errors
+    /// [`WhoFault`], for the first part that names nobody.
+    pub fn listed(&self, directory: &str) -> Result<Vec<Fingerprint>, WhoFault> {
+        let parts = directory.split(',').filter(|part| !part.is_empty());
+        let mut fingerprints = parts.map(|part| self.contact(part)).collect::<Result<Vec<_>, _>>()?;
+        if fingerprints.is_empty() {
+            return Err(WhoFault::Nobody);
+        }
+        fingerprints.sort_unstable();
+        fingerprints.dedup();
+        Ok(fingerprints)
+    }
+
+    /// The contact that a name means.
+    ///
+    /// # Errors
+    /// [`WhoFault::Unknown`], [`WhoFault::OwnName`].
+    pub fn contact(&self, wanted: &str) -> Result<Fingerprint, WhoFault> {
+        if let Some(contact) = self.contacts.by_name(wanted) {
+            return Ok(contact.profile.identity().fingerprint());
+        }
+        if wanted == self.own.profile().name {
+            return Err(WhoFault::OwnName(wanted.to_owned()));
+        }
+        Err(WhoFault::Unknown(wanted.to_owned()))
+    }
+
+    /// Somebody as `metadata.toml` names them: a contact, ourselves, or a stranger by the name shown here.
+    ///
+    /// # Errors
+    /// [`WhoFault::Unknown`].
+    pub fn participant(&self, wanted: &str) -> Result<Fingerprint, WhoFault> {
+        match self.contact(wanted) {
+            Ok(fingerprint) => Ok(fingerprint),
+            Err(WhoFault::OwnName(_)) => Ok(self.own_fingerprint()),
+            Err(fault) => {
+                let mut known = self.introduced.keys();
+                known.find(|fingerprint| self.name(fingerprint) == wanted).copied().ok_or(fault)
+            }
+        }
+    }
+}
+
+fn stranger_name(profile: Option<&SignedProfile>, fingerprint: &Fingerprint, digits: usize) -> String {
+    let name = profile.map_or("unknown", |profile| profile.profile().name.as_str());
+    name::escape(format!("{name}~{}", fingerprint.short(digits)).as_bytes())
+}

@@ -1,0 +1,300 @@
+//! From an envelope of our mailbox to a file in a conversation (design, section 2, "Receiving").
+//!
+//! A session moves on only for a payload that is taken: the judgement below runs between authentication and commit, so
+//! that an envelope that comes too early can be opened again later.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use super::alerts;
+use super::conversation::Conversations;
+use super::delivery::{self, Delivery};
+use super::engine::Engine;
+use super::people::People;
+use super::requests;
+use super::sessions::NotOpened;
+use crate::clock::Timestamp;
+use crate::envelope;
+use crate::name;
+use crate::ratchet::Refused;
+use crate::wire::conversation::ConversationRecord;
+use crate::wire::envelope::Envelope;
+use crate::wire::identity::{ConversationId, Fingerprint, Identity, participants_hash};
+use crate::wire::payload::{Introduction, Payload};
+use crate::wire::profile::SignedProfile;
+use crate::wire::reply::StoredEnvelope;
+
+/// A payload whose author is certain, and what is to be done with it.
+pub(super) struct Judged {
+    author: Fingerprint,
+    verdict: Verdict,
+}
+
+enum Verdict {
+    /// A message of a conversation that we know.
+    Message(Payload),
+    /// One that opens a conversation.
+    Opens { payload: Payload, introduction: Introduction, accepted: bool },
+    /// Not to be believed: its key is used up, and a person hears of it.
+    Discarded(&'static str),
+}
+
+/// What became of an envelope.
+enum Became {
+    /// It was taken, or can never be.
+    Done,
+    /// It may open later.
+    Kept,
+    /// There is no room for it here: it stays at the server.
+    Left,
+}
+
+impl Engine {
+    /// Handles an envelope from our mailbox. It is deleted there once what it became is on disk.
+    pub(super) fn receive(&mut self, stored: StoredEnvelope, now: Timestamp) {
+        let hash = stored.envelope.sha256();
+        if self.received.contains(&hash) {
+            self.deletions.push(stored.id);
+            return;
+        }
+        match self.try_open(&stored.envelope, now) {
+            Became::Left => return,
+            Became::Done => {}
+            Became::Kept => {
+                let given_up = self.unopened.keep(stored.envelope, hash, now.seconds(), &mut self.pending);
+                self.alert_given_up(given_up, now);
+            }
+        }
+        self.received.add(hash, now.seconds(), &mut self.pending);
+        self.deletions.push(stored.id);
+    }
+
+    /// Tries all kept envelopes again.
+    pub(super) fn retry_unopened(&mut self, now: Timestamp) {
+        for (since, hash, envelope) in self.unopened.take_all() {
+            match self.try_open(&envelope, now) {
+                Became::Done => self.unopened.opened(since, &hash, &mut self.pending),
+                Became::Kept | Became::Left => self.unopened.put_back(since, hash, envelope),
+            }
+        }
+    }
+
+    fn try_open(&mut self, envelope: &Envelope, now: Timestamp) -> Became {
+        let tag = envelope::tag(envelope);
+        let judge = |author: &Identity, payload: &[u8]| {
+            judge(author, payload, &self.people, &self.conversations, || requests::has_room(&self.root))
+        };
+        let prekey = self.prekeys.by_tag(&tag);
+        let opens = prekey.is_some();
+        let judged = match prekey {
+            Some(prekey) => {
+                self.sessions.accept(&self.account.keys, prekey, envelope, now.seconds(), &mut self.rng, judge)
+            }
+            None => self.sessions.open(&self.account.keys, envelope, now.seconds(), &mut self.rng, judge),
+        };
+        match judged {
+            Ok(Judged { author, verdict }) => {
+                if opens {
+                    self.prekeys.used(&tag);
+                    self.seal_waiting(&author, now);
+                    self.try_unopened = true;
+                }
+                self.carry_out(author, verdict, now);
+                Became::Done
+            }
+            Err(NotOpened::Refused(Refused::AlreadyUsed)) => {
+                tracing::warn!("an envelope came whose key was used or given up");
+                Became::Done
+            }
+            Err(NotOpened::NotNow(requests::NO_ROOM)) => Became::Left,
+            Err(reason) => {
+                tracing::info!(%reason, "an envelope is kept for later");
+                Became::Kept
+            }
+        }
+    }
+
+    fn carry_out(&mut self, author: Fingerprint, verdict: Verdict, now: Timestamp) {
+        match verdict {
+            Verdict::Message(payload) => {
+                let introduced_by_contact = payload.introduction.is_some() && self.people.is_contact(&author);
+                let waits = self.conversations.get(&payload.conversation).is_some_and(|record| !record.accepted);
+                if introduced_by_contact && waits {
+                    self.accept_conversation(&payload.conversation, now);
+                }
+                self.place_message(author, payload, now);
+            }
+            Verdict::Opens { payload, introduction, accepted } => {
+                self.add_conversation(&author, &payload, introduction, accepted, now);
+                self.place_message(author, payload, now);
+                self.try_unopened = true;
+            }
+            Verdict::Discarded(problem) => {
+                let name = self.people.name(&author);
+                let text = format!(
+                    "A message from {name} was discarded: {problem}.\n\
+                     Their program may be faulty or hostile; ask them about it."
+                );
+                let about = author.short(8);
+                alerts::raise(&self.root, &mut self.pending, now, "discarded", &about, &text);
+            }
+        }
+    }
+
+    fn add_conversation(
+        &mut self,
+        author: &Fingerprint,
+        payload: &Payload,
+        introduction: Introduction,
+        accepted: bool,
+        now: Timestamp,
+    ) {
+        introduction.profiles.iter().for_each(|profile| self.people.introduce(profile));
+        let participants: Vec<Fingerprint> =
+            introduction.profiles.iter().map(|profile| profile.identity().fingerprint()).collect();
+        let created = introduction.created.min(now);
+        let directory = Conversations::free_name(
+            &self.root,
+            &self.pending,
+            &self.people,
+            author,
+            &participants,
+            &introduction.subject,
+            created,
+        );
+        let id = payload.conversation;
+        let record = ConversationRecord {
+            id,
+            subject: introduction.subject,
+            created,
+            profiles: introduction.profiles,
+            directory,
+            accepted,
+            incarnation: self.random_incarnation(),
+            counter: 0,
+            last_time: Timestamp::default(),
+            introduced: [self.people.own_fingerprint()].into(),
+        };
+        self.conversations.add(record);
+        if accepted {
+            self.conversations.make_directories(&id, &self.people, &mut self.pending);
+        }
+    }
+
+    /// Makes the message appear: in its conversation, or in its author's request.
+    fn place_message(&mut self, author: Fingerprint, payload: Payload, now: Timestamp) {
+        let Some(content) = payload.content else { return };
+        let accepted = self.conversations.get(&payload.conversation).is_some_and(|record| record.accepted);
+        let place = match accepted {
+            true => self.conversations.place(&self.root, &payload.conversation, &self.people, &mut self.pending),
+            false => Some(self.request_place(&author)),
+        };
+        let Some(place) = place else { return };
+        let author_name = self.people.name(&author);
+        let time = payload.time.min(now);
+        let wanted = name::message(&time.to_string(), &author_name, &content.file_name);
+        let file = self.free_message_name(&place, &wanted);
+        let delivery = Delivery {
+            id: payload.id,
+            from: author,
+            from_name: author_name,
+            counter: payload.counter,
+            file: file.clone(),
+            outbox: None,
+            conversation: (!accepted).then_some(payload.conversation),
+            recipients: Vec::new(),
+        };
+        self.pending.place(place.join(&file), content.bytes);
+        self.deliveries.insert(place.join(delivery::DIRECTORY).join(&file), delivery);
+    }
+
+    /// The directory of a stranger's request, with their card in it.
+    fn request_place(&mut self, author: &Fingerprint) -> PathBuf {
+        let place = Path::new("requests").join(self.people.name(author));
+        let card = place.join(requests::CARD);
+        if self.pending.is_free(self.root.path(), &place)
+            && let Some(profile) = self.people.profile(author)
+        {
+            self.pending.make_directory(place.clone());
+            self.pending.put(card, format!("{profile}\n"));
+        }
+        place
+    }
+}
+
+/// Decides on a payload whose author is certain.
+fn judge(
+    author: &Identity,
+    payload: &[u8],
+    people: &People,
+    conversations: &Conversations,
+    has_room: impl FnOnce() -> bool,
+) -> Result<Judged, NotOpened> {
+    let author = author.fingerprint();
+    let judged = |verdict| Ok(Judged { author, verdict });
+    let Ok(mut payload) = Payload::from_bytes(payload) else {
+        return judged(Verdict::Discarded("it cannot be understood"));
+    };
+    if let Some(record) = conversations.get(&payload.conversation) {
+        if !record.has(&author) {
+            return judged(Verdict::Discarded("its author takes no part in the conversation"));
+        }
+        if record.participants_hash() != payload.participants {
+            return judged(Verdict::Discarded("it names other participants than the conversation has"));
+        }
+        return judged(Verdict::Message(payload));
+    }
+    let accepted = people.is_contact(&author);
+    let introduction = match payload.introduction.take() {
+        Some(introduction) => introduction,
+        None => match implied(&author, &payload, people) {
+            Some(introduction) => introduction,
+            None => return Err(NotOpened::NotNow("its conversation was not introduced yet")),
+        },
+    };
+    if let Some(problem) = contradiction(&author, &payload, &introduction, people) {
+        return judged(Verdict::Discarded(problem));
+    }
+    if !accepted && !has_room() {
+        return Err(NotOpened::NotNow(requests::NO_ROOM));
+    }
+    judged(Verdict::Opens { payload, introduction, accepted })
+}
+
+/// The conversation between just us two needs no introduction by somebody whose profile we have.
+fn implied(author: &Fingerprint, payload: &Payload, people: &People) -> Option<Introduction> {
+    let both = [people.own_fingerprint(), *author];
+    if payload.conversation != ConversationId::of_participants(&both) {
+        return None;
+    }
+    let profiles: Vec<SignedProfile> = vec![people.own().clone(), people.profile(author)?.clone()];
+    Some(Introduction { subject: String::new(), created: payload.time, profiles })
+}
+
+/// What is wrong with an introduction.
+fn contradiction(
+    author: &Fingerprint,
+    payload: &Payload,
+    introduction: &Introduction,
+    people: &People,
+) -> Option<&'static str> {
+    let fingerprints: Vec<Fingerprint> =
+        introduction.profiles.iter().map(|profile| profile.identity().fingerprint()).collect();
+    let distinct: HashSet<&Fingerprint> = fingerprints.iter().collect();
+    if distinct.len() != fingerprints.len() {
+        return Some("its introduction names somebody twice");
+    }
+    if !distinct.contains(author) {
+        return Some("its author takes no part in the conversation");
+    }
+    if !distinct.contains(&people.own_fingerprint()) {
+        return Some("we take no part in its conversation");
+    }
+    if participants_hash(&fingerprints) != payload.participants {
+        return Some("its introduction names other participants than it says");
+    }
+    if !payload.conversation.fits(&fingerprints) {
+        return Some("its conversation's id belongs to other participants");
+    }
+    None
+}

@@ -1,0 +1,78 @@
+//! The hashes of envelopes that were received: what makes at-least-once delivery exactly once (design, section 7).
+//!
+//! `keys/received-N` holds one 40-byte entry an envelope, its SHA-256 and the second of its receipt, little-endian. N
+//! counts periods of [`PERIOD_S`]; a file is removed when its last entry has outlived
+//! [`RECEIVED_HASH_LIFETIME_S`].
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use super::pending::Pending;
+use super::state::StateError;
+use crate::disk::open;
+use crate::limits::{RECEIVED_HASH_LIFETIME_S, STATE_FILE_BYTES_MAX};
+
+const PERIOD_S: u64 = 7 * 86_400;
+const ENTRY_BYTES: usize = 40;
+const PREFIX: &str = "received-";
+
+/// All hashes that are remembered, by period.
+#[derive(Debug, Default)]
+pub struct Received {
+    periods: BTreeMap<u64, HashSet<[u8; 32]>>,
+    lengths: BTreeMap<u64, u64>,
+}
+
+impl Received {
+    /// Reads `keys/received-*`.
+    ///
+    /// # Errors
+    /// [`StateError`], naming the file.
+    pub fn load(keys: &Path) -> Result<Self, StateError> {
+        let mut received = Self::default();
+        for entry in std::fs::read_dir(keys).map_err(|source| StateError::io(keys, source))? {
+            let entry = entry.map_err(|source| StateError::io(keys, source))?;
+            let name = entry.file_name();
+            let period = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|text| text.parse().ok());
+            let Some(period) = period else { continue };
+            let path = entry.path();
+            let bytes =
+                open::read_regular(&path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(&path, error))?;
+            let (entries, _torn) = bytes.as_chunks::<ENTRY_BYTES>();
+            let hashes = entries.iter().filter_map(|entry| entry[..32].try_into().ok());
+            received.periods.insert(period, hashes.collect());
+            let whole = entries.len() * ENTRY_BYTES;
+            received.lengths.insert(period, u64::try_from(whole).unwrap_or(0));
+        }
+        Ok(received)
+    }
+
+    /// Whether an envelope with this hash was received.
+    pub fn contains(&self, hash: &[u8; 32]) -> bool {
+        self.periods.values().any(|hashes| hashes.contains(hash))
+    }
+
+    /// Remembers a hash.
+    pub fn add(&mut self, hash: [u8; 32], now_s: u64, pending: &mut Pending) {
+        let period = now_s / PERIOD_S;
+        let length = self.lengths.entry(period).or_default();
+        let entry = [&hash[..], &now_s.to_le_bytes()].concat();
+        pending.append(file(period), *length, entry);
+        *length += u64::try_from(ENTRY_BYTES).unwrap_or(0);
+        self.periods.entry(period).or_default().insert(hash);
+    }
+
+    /// Forgets periods whose every entry is too old.
+    pub fn forget_old(&mut self, now_s: u64, pending: &mut Pending) {
+        let oldest = now_s.saturating_sub(RECEIVED_HASH_LIFETIME_S) / PERIOD_S;
+        while let Some(period) = self.periods.keys().next().copied().filter(|period| *period < oldest) {
+            self.periods.remove(&period);
+            self.lengths.remove(&period);
+            pending.remove(file(period));
+        }
+    }
+}
+
+fn file(period: u64) -> PathBuf {
+    PathBuf::from(format!("keys/{PREFIX}{period}"))
+}

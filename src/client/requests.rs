@@ -1,0 +1,115 @@
+//! `requests/NAME~FINGERPRINT8/`: the card and the messages of somebody we hold no card of, until a person decides.
+//! Adding the card to `contacts/` accepts: the messages move to their conversations.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::delivery::{self, Delivery};
+use super::engine::Engine;
+use super::root::Root;
+use crate::clock::Timestamp;
+use crate::disk::open;
+use crate::limits::{CONTENT_BYTES_MAX, REQUEST_MESSAGES_MAX, REQUESTS_MAX};
+use crate::name;
+use crate::wire::identity::ConversationId;
+
+/// The stranger's card in their request.
+pub const CARD: &str = "card";
+
+/// Said of an envelope that opens one conversation too many with strangers.
+pub const NO_ROOM: &str = "requests/ holds as many messages of strangers as it may";
+
+/// Whether another message of a stranger may be kept. Both bounds are counted together, so that a few loud strangers
+/// can be as many as many quiet ones, and no more.
+pub fn has_room(root: &Root) -> bool {
+    let directories = std::fs::read_dir(root.requests()).into_iter().flatten().flatten();
+    let counts: Vec<usize> = directories
+        .map(|entry| std::fs::read_dir(entry.path().join(delivery::DIRECTORY)).map_or(0, Iterator::count))
+        .collect();
+    counts.len() < REQUESTS_MAX && counts.iter().all(|count| *count < REQUEST_MESSAGES_MAX)
+}
+
+impl Engine {
+    /// Moves the requests of those who have become contacts to conversations.
+    pub(super) fn accept_requests(&mut self, now: Timestamp) {
+        for (directory, delivery) in waiting(&self.root) {
+            if let Some(id) = delivery.conversation.filter(|_| self.people.is_contact(&delivery.from)) {
+                self.accept_conversation(&id, now);
+                self.move_message(&directory, delivery, &id);
+            }
+        }
+    }
+
+    /// A conversation that waited is one of ours from now on, with what others wrote in it.
+    pub(super) fn accept_conversation(&mut self, id: &ConversationId, _now: Timestamp) {
+        if self.conversations.get(id).is_none_or(|record| record.accepted) {
+            return;
+        }
+        if let Some(record) = self.conversations.get_mut(id) {
+            record.accepted = true;
+        }
+        self.conversations.make_directories(id, &self.people, &mut self.pending);
+        for (directory, delivery) in waiting(&self.root) {
+            if delivery.conversation == Some(*id) {
+                self.move_message(&directory, delivery, id);
+            }
+        }
+    }
+
+    /// Moves one message with its `.delivery/` file. A message that a person deleted stays deleted.
+    fn move_message(&mut self, directory: &Path, mut delivery: Delivery, id: &ConversationId) {
+        let old = directory.join(&delivery.file);
+        let old_delivery = directory.join(delivery::DIRECTORY).join(&delivery.file);
+        if !self.moved.insert(old_delivery.clone()) {
+            return;
+        }
+        let limit = u64::try_from(CONTENT_BYTES_MAX).unwrap_or(u64::MAX);
+        let Some(place) = self.conversations.place(&self.root, id, &self.people, &mut self.pending) else { return };
+        if let Ok(bytes) = open::read_regular(&self.root.join(&old), limit) {
+            let name = self.people.name(&delivery.from);
+            let wanted = delivery.file.replacen(&delivery.from_name, &name, 1);
+            let file = self.free_message_name(&place, &wanted);
+            self.pending.place(place.join(&file), Zeroizing::new(bytes.to_vec()));
+            self.pending.remove(old);
+            delivery.from_name = name;
+            delivery.file = file;
+            delivery.conversation = None;
+            self.deliveries.insert(place.join(delivery::DIRECTORY).join(&delivery.file), delivery);
+        }
+        self.pending.remove(old_delivery);
+    }
+
+    /// Removes the directories of requests that have been accepted: they hold nothing but perhaps the card.
+    pub(super) fn tidy_requests(&mut self) {
+        let moved = std::mem::take(&mut self.moved);
+        let emptied: BTreeSet<PathBuf> =
+            moved.iter().filter_map(|path| path.parent()?.parent().map(Path::to_owned)).collect();
+        for directory in emptied.iter().map(|directory| self.root.join(directory)) {
+            // A directory that is not empty stays, which is why none of these may fail loudly; the card may go once no
+            // message is left beside it.
+            if std::fs::remove_dir(directory.join(delivery::DIRECTORY)).is_ok() {
+                let _ = std::fs::remove_file(directory.join(CARD));
+                let _ = std::fs::remove_dir(&directory);
+            }
+        }
+    }
+}
+
+/// All messages in `requests/`: the directory, relative to the root, and what is known of the message; by name, so that
+/// each author's are in order.
+fn waiting(root: &Root) -> Vec<(PathBuf, Delivery)> {
+    let mut found = Vec::new();
+    for directory in std::fs::read_dir(root.requests()).into_iter().flatten().flatten() {
+        let relative = Path::new("requests").join(directory.file_name());
+        let files = std::fs::read_dir(directory.path().join(delivery::DIRECTORY)).into_iter().flatten().flatten();
+        let mut names: Vec<_> = files.filter_map(|file| file.file_name().into_string().ok()).collect();
+        names.sort_by(|left, right| name::natural_order(left, right));
+        for file in names {
+            let text = std::fs::read_to_string(directory.path().join(delivery::DIRECTORY).join(file));
+            found.extend(text.ok().as_deref().and_then(Delivery::parse).map(|delivery| (relative.clone(), delivery)));
+        }
+    }
+    found
+}

@@ -1,0 +1,135 @@
+//! Where everything is: the directory of the design's section 2.
+
+use std::path::{Path, PathBuf};
+
+use crate::wire::identity::{ConversationId, Fingerprint};
+
+/// The root directory (`$CHATTERBOX_ROOT`). Only names; nothing is checked or made here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root(PathBuf);
+
+impl Root {
+    /// The root at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A path relative to the root, made absolute.
+    pub fn join(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.0.join(relative)
+    }
+
+    /// `config.pb`: our long-term secret keys.
+    pub fn config(&self) -> PathBuf {
+        self.join("config.pb")
+    }
+
+    /// `profile.pb`: our signed profile.
+    pub fn profile(&self) -> PathBuf {
+        self.join("profile.pb")
+    }
+
+    /// `chatterbox.toml`: settings that a person edits.
+    pub fn settings(&self) -> PathBuf {
+        self.join("chatterbox.toml")
+    }
+
+    /// `status`: what the daemon says of itself.
+    pub fn status(&self) -> PathBuf {
+        self.join("status")
+    }
+
+    /// `contacts/`: one card a file.
+    pub fn contacts(&self) -> PathBuf {
+        self.join("contacts")
+    }
+
+    /// `requests/`: messages from strangers.
+    pub fn requests(&self) -> PathBuf {
+        self.join("requests")
+    }
+
+    /// `conversations/`.
+    pub fn conversations(&self) -> PathBuf {
+        self.join("conversations")
+    }
+
+    /// `outbox/`.
+    pub fn outbox(&self) -> PathBuf {
+        self.join("outbox")
+    }
+
+    /// `alerts/`: what a person must know.
+    pub fn alerts(&self) -> PathBuf {
+        self.join("alerts")
+    }
+
+    /// `journal/`: the daemon's alone.
+    pub fn journal(&self) -> PathBuf {
+        self.join("journal")
+    }
+
+    /// `keys/`: the daemon's alone.
+    pub fn keys(&self) -> PathBuf {
+        self.join("keys")
+    }
+
+    /// `tmp/PROGRAM/`: scratch on the same filesystem.
+    pub fn tmp(&self, program: &str) -> PathBuf {
+        self.join("tmp").join(program)
+    }
+
+    /// `journal/lock`: held by the daemon.
+    pub fn lock(&self) -> PathBuf {
+        self.join("journal/lock")
+    }
+
+    /// All directories of a root, relative.
+    pub const DIRECTORIES: &'static [&'static str] = &[
+        "contacts",
+        "requests",
+        "conversations",
+        "outbox",
+        "alerts",
+        "journal",
+        "journal/spool",
+        "journal/unopened",
+        "keys",
+        "keys/conversations",
+        "keys/sessions",
+        "tmp",
+        "tmp/chatterbox",
+        "tmp/chatterboxd",
+        "ui_info",
+    ];
+}
+
+/// `keys/prekeys`, relative to the root.
+pub fn prekeys_file() -> PathBuf {
+    PathBuf::from("keys/prekeys")
+}
+
+/// `keys/sessions/FINGERPRINT`, relative to the root.
+pub fn sessions_file(peer: &Fingerprint) -> PathBuf {
+    PathBuf::from(format!("keys/sessions/{peer}"))
+}
+
+/// `keys/conversations/ID`, relative to the root.
+pub fn conversation_file(id: &ConversationId) -> PathBuf {
+    PathBuf::from(format!("keys/conversations/{id}"))
+}
+
+/// `journal/spool/FINGERPRINT/SEQUENCE`, relative to the root.
+pub fn spool_file(recipient: &Fingerprint, sequence: u64) -> PathBuf {
+    PathBuf::from(format!("journal/spool/{recipient}/{sequence:020}"))
+}
+
+/// The daemon's scratch directory, relative to the root.
+pub fn scratch_file(name: &str) -> PathBuf {
+    PathBuf::from(format!("tmp/chatterboxd/{name}"))
+}

@@ -1,0 +1,308 @@
+//! From a file in the outbox to sealed envelopes in the spool (design, section 2, "Sending").
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use rand_core::RngCore as _;
+use zeroize::Zeroizing;
+
+use super::conversation::Conversations;
+use super::delivery::{self, Delivery, Recipient, State};
+use super::directory::{self, DirectoryFault, ID_FILE, Meaning};
+use super::engine::Engine;
+use crate::clock::Timestamp;
+use crate::crypto::hash::sha256;
+use crate::disk::lease::{LeaseRefused, ReadLease};
+use crate::disk::open::{FileIdentity, OpenError, OtherKind, RegularFile};
+use crate::envelope::PAYLOAD_BYTES_MAX;
+use crate::limits::{CONTENT_BYTES_MAX, EMPTY_FILE_GRACE_MS, QUIET_FILE_MS};
+use crate::name;
+use crate::wire::conversation::ConversationRecord;
+use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
+use crate::wire::payload::{Content, Introduction, Payload};
+use crate::wire::spool::{Form, Spooled};
+
+/// A file that is about to be sent.
+struct Taken {
+    path: PathBuf,
+    identity: FileIdentity,
+    lease: Option<ReadLease>,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+/// Why a file is not sent now.
+enum NotSent {
+    /// It is gone.
+    Gone,
+    /// It will be looked at again by itself; why.
+    Waits(&'static str),
+    /// A person must do something about it: what is wrong and what to do.
+    Refused(String),
+    /// The same for its whole directory.
+    Directory(DirectoryFault),
+}
+
+impl Engine {
+    /// Sends a file of the outbox, or says beside it why not. A waiting file holds up no other.
+    pub(super) fn look_at_file(&mut self, path: &Path, now: Timestamp) {
+        let directory = path.parent().unwrap_or(path).to_owned();
+        match self.send_file(path, now) {
+            Ok(()) => {
+                self.outbox.clear(&self.root, path);
+                self.outbox.clear(&self.root, &directory);
+            }
+            Err(NotSent::Gone) => self.outbox.clear(&self.root, path),
+            Err(NotSent::Waits(reason)) => self.outbox.wait(path.to_owned(), reason),
+            Err(NotSent::Refused(text)) => self.outbox.refuse(&self.root, path, &text),
+            Err(NotSent::Directory(fault)) if fault.is_temporary() => {
+                self.outbox.wait(path.to_owned(), "metadata.toml is open for writing");
+            }
+            Err(NotSent::Directory(fault)) => self.outbox.refuse(&self.root, &directory, &fault.to_string()),
+        }
+    }
+
+    fn send_file(&mut self, path: &Path, now: Timestamp) -> Result<(), NotSent> {
+        if path.components().count() != 3 {
+            return Err(stray(&self.root.join(path)));
+        }
+        let taken = self.read_file(path, now)?;
+        let directory = path.parent().unwrap_or(path);
+        let id = match self.meanings.get(directory) {
+            Some(id) => *id,
+            None => self.conversation_of(directory, now).map_err(NotSent::Directory)?,
+        };
+        self.meanings.insert(directory.to_owned(), id);
+        self.send_message(&id, taken, now);
+        Ok(())
+    }
+
+    /// Reads a file that nobody is writing.
+    fn read_file(&self, path: &Path, now: Timestamp) -> Result<Taken, NotSent> {
+        let file = RegularFile::open(&self.root.join(path)).map_err(refused)?;
+        let identity = file.identity().map_err(|error| refused(OpenError::Io(error)))?;
+        let modified = Timestamp::from_micros(u64::try_from(identity.modified_ns / 1_000).unwrap_or(0));
+        let lease = match ReadLease::take(file.file()) {
+            Ok(lease) => Some(lease),
+            Err(LeaseRefused::Busy) => return Err(NotSent::Waits("another program has it open for writing")),
+            // Another user's file, or a filesystem without leases: a while without a write has to do.
+            Err(_) if now.millis_since(modified) < QUIET_FILE_MS => {
+                return Err(NotSent::Waits("it was written a moment ago, and takes no lease"));
+            }
+            Err(_) => None,
+        };
+        if identity.size == 0 {
+            if now.millis_since(modified) < EMPTY_FILE_GRACE_MS {
+                return Err(NotSent::Waits("it is empty"));
+            }
+            let text = "This file is empty, and an empty message says nothing.\nWrite something into it, or remove it.";
+            return Err(NotSent::Refused(text.into()));
+        }
+        let limit = u64::try_from(CONTENT_BYTES_MAX).unwrap_or(u64::MAX);
+        let bytes = file.read(limit).map_err(refused)?;
+        Ok(Taken { path: path.to_owned(), identity, lease, bytes })
+    }
+
+    /// The conversation that a directory means; opened if need be.
+    fn conversation_of(&mut self, path: &Path, now: Timestamp) -> Result<ConversationId, DirectoryFault> {
+        let (id, needs_id) = match directory::meaning(&self.root, path, &self.people, &self.conversations)? {
+            Meaning::Known { id, needs_id } => (id, needs_id),
+            Meaning::New { id, subject, participants } => {
+                let id = id.unwrap_or_else(|| self.random_conversation_id());
+                (self.open_conversation(id, subject, &participants, now), true)
+            }
+        };
+        if needs_id {
+            let path = path.join(ID_FILE);
+            if self.pending.is_free(self.root.path(), &path) {
+                self.pending.place(path, Zeroizing::new(format!("{id}\n").into_bytes()));
+            }
+        }
+        Ok(id)
+    }
+
+    fn random_conversation_id(&mut self) -> ConversationId {
+        let mut bytes = [0; 16];
+        self.rng.fill_bytes(&mut bytes);
+        ConversationId::random(bytes)
+    }
+
+    fn open_conversation(
+        &mut self,
+        id: ConversationId,
+        subject: String,
+        participants: &[Fingerprint],
+        now: Timestamp,
+    ) -> ConversationId {
+        let own = self.people.own_fingerprint();
+        let profiles = participants.iter().filter_map(|participant| self.people.profile(participant).cloned());
+        let directory =
+            Conversations::free_name(&self.root, &self.pending, &self.people, &own, participants, &subject, now);
+        let record = ConversationRecord {
+            id,
+            subject,
+            created: now,
+            profiles: profiles.collect(),
+            directory,
+            accepted: true,
+            incarnation: self.random_incarnation(),
+            counter: 0,
+            last_time: Timestamp::default(),
+            introduced: [own].into(),
+        };
+        self.conversations.add(record);
+        self.conversations.make_directories(&id, &self.people, &mut self.pending);
+        id
+    }
+
+    pub(super) fn random_incarnation(&mut self) -> [u8; 16] {
+        let mut incarnation = [0; 16];
+        self.rng.fill_bytes(&mut incarnation);
+        incarnation
+    }
+
+    /// Puts a message into the queue of every recipient, its copy into the conversation, and takes the file.
+    fn send_message(&mut self, id: &ConversationId, taken: Taken, now: Timestamp) {
+        let Some(place) = self.conversations.place(&self.root, id, &self.people, &mut self.pending) else { return };
+        let time = now.max(self.last_time.next());
+        self.last_time = time;
+        let Some(record) = self.conversations.get_mut(id) else { return };
+        record.counter += 1;
+        record.last_time = time;
+        let record = record.clone();
+
+        let raw_name = taken.path.file_name().unwrap_or_default().as_bytes();
+        let has_extension = name::extension(&name::escape(raw_name)).is_some();
+        let file_name = if has_extension { raw_name.to_vec() } else { Vec::new() };
+        let own = self.people.own_fingerprint();
+        let own_name = self.people.name(&own);
+        let wanted = name::message(&time.to_string(), &own_name, &file_name);
+        let file = self.free_message_name(&place, &wanted);
+        let mut message = [0; 16];
+        self.rng.fill_bytes(&mut message);
+        let payload = Payload {
+            id: MessageId(message),
+            conversation: *id,
+            participants: record.participants_hash(),
+            time,
+            incarnation: record.incarnation,
+            counter: record.counter,
+            introduction: None,
+            content: Some(Content { file_name, bytes: taken.bytes.clone() }),
+        };
+
+        let mut recipients = Vec::new();
+        for recipient in record.participants().into_iter().filter(|participant| *participant != own) {
+            let state = self.queue_message(&record, recipient, &payload, &file);
+            recipients.push(Recipient {
+                fingerprint: recipient,
+                name: self.people.name(&recipient),
+                state,
+                since: now,
+            });
+        }
+        let delivery = Delivery {
+            id: payload.id,
+            from: own,
+            from_name: own_name,
+            counter: payload.counter,
+            file: file.clone(),
+            outbox: Some(name::escape_path(&taken.path)),
+            conversation: None,
+            recipients,
+        };
+        self.deliveries.insert(place.join(delivery::DIRECTORY).join(&file), delivery);
+        let hash = sha256(&[&taken.bytes]);
+        self.pending.place(place.join(&file), taken.bytes);
+        self.pending.take(taken.path, taken.identity, hash, taken.lease);
+    }
+
+    /// A name for a message that is free in its conversation's directory.
+    pub(super) fn free_message_name(&self, place: &Path, wanted: &str) -> String {
+        let mut names = (1..).map(|number| name::numbered_message(wanted, number));
+        let free = names.find(|name| self.pending.is_free(self.root.path(), &place.join(name)));
+        free.expect("a directory does not hold 2^32 names")
+    }
+
+    /// Seals a message for one recipient, or lets it wait for a session. The first one of the conversation introduces
+    /// its participants; where both do not fit one envelope, the introduction goes ahead.
+    fn queue_message(
+        &mut self,
+        record: &ConversationRecord,
+        recipient: Fingerprint,
+        payload: &Payload,
+        file: &str,
+    ) -> State {
+        if record.introduced.contains(&recipient) {
+            return self.queue_payload(recipient, payload, file);
+        }
+        if let Some(record) = self.conversations.get_mut(&record.id) {
+            record.introduced.insert(recipient);
+        }
+        let introduction = Introduction {
+            subject: record.subject.clone(),
+            created: record.created,
+            profiles: record.profiles.clone(),
+        };
+        let both = Payload { introduction: Some(introduction), ..payload.clone() };
+        if both.to_bytes().len() <= PAYLOAD_BYTES_MAX {
+            return self.queue_payload(recipient, &both, file);
+        }
+        let mut id = [0; 16];
+        self.rng.fill_bytes(&mut id);
+        self.queue_payload(recipient, &Payload { id: MessageId(id), content: None, ..both }, "");
+        self.queue_payload(recipient, payload, file)
+    }
+
+    fn queue_payload(&mut self, recipient: Fingerprint, payload: &Payload, file: &str) -> State {
+        let bytes = payload.to_bytes();
+        // What already waits goes first.
+        let sealed = match self.spool.has_waiting(&recipient) {
+            true => None,
+            false => self
+                .sessions
+                .seal(&self.account.keys, &recipient, &bytes, &mut self.rng)
+                .expect("content and introduction are bounded so that they fit"),
+        };
+        let (form, state) = match sealed {
+            Some(envelope) => (Form::Sealed { envelope, opening: false }, State::Sealed),
+            None => (Form::Waiting(bytes), State::Queued),
+        };
+        let item = Spooled { message: payload.id, conversation: payload.conversation, file: file.to_owned(), form };
+        self.spool.push(recipient, item, &mut self.pending);
+        state
+    }
+}
+
+/// What stands in `outbox/` itself and is no directory.
+fn stray(path: &Path) -> NotSent {
+    match std::fs::symlink_metadata(path) {
+        Err(_) => NotSent::Gone,
+        Ok(found) if found.is_symlink() => NotSent::Refused(
+            "This is a symbolic link, and links in the outbox are not followed.\n\
+             Make a directory here, and put your files into it."
+                .into(),
+        ),
+        Ok(_) => NotSent::Refused(
+            "This file is in no conversation, so nobody would get it.\n\
+             Move it into a directory named after its recipients, such as outbox/bob/."
+                .into(),
+        ),
+    }
+}
+
+fn refused(error: OpenError) -> NotSent {
+    let text = match error {
+        OpenError::Absent => return NotSent::Gone,
+        OpenError::Symlink => "This is a symbolic link, and links are not followed.\nCopy the file itself here.".into(),
+        OpenError::NotRegular(OtherKind::Directory) => {
+            "This is a directory, and a message is a file.\nMove its files up, or pack them into one.".into()
+        }
+        OpenError::NotRegular(_) => "This is no regular file.\nPut a plain file here.".into(),
+        OpenError::Unreadable => "The daemon may not read this file.\nGive it read permission: chmod u+r.".into(),
+        OpenError::TooLarge { size, limit } => {
+            format!("This file has {size} bytes, and a message at most {limit}.\nSplit it, or send less.")
+        }
+        OpenError::Io(error) => format!("This file cannot be read: {error}.\nSee to the disk; it is tried again."),
+    };
+    NotSent::Refused(text)
+}

@@ -1,0 +1,226 @@
+//! All sessions, in memory and by peer; their files are written by whoever commits a transaction.
+//!
+//! An envelope finds its session through its tag, in one look-up however many contacts there are. Where no tag fits
+//! (far disorder), the header keys of all sessions are tried, which is the slow way and needs a bound of its own once
+//! strangers can make it happen often.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use rand_core::CryptoRngCore;
+use zeroize::Zeroizing;
+
+use super::state::StateError;
+use crate::crypto::dh::SmallOrder;
+use crate::disk::open;
+use crate::envelope::{self, BodyError};
+use crate::limits::{SESSIONS_PER_PEER_MAX, STATE_FILE_BYTES_MAX};
+use crate::ratchet::{self, ChainAt, OpeningKeys, Refused, Session};
+use crate::wire::envelope::Envelope;
+use crate::wire::identity::{Fingerprint, Identity};
+use crate::wire::prekey::SignedPrekey;
+use crate::wire::sealing::{AuthKey, Tag};
+use crate::wire::session::{sessions_from_bytes, sessions_to_bytes};
+use crate::wire::state::{AccountKeys, PrekeySecret};
+
+/// All sessions.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    by_peer: HashMap<Fingerprint, Vec<Session>>,
+    by_tag: HashMap<Tag, Fingerprint>,
+    tags_of: HashMap<Fingerprint, Vec<Tag>>,
+    dirty: BTreeSet<Fingerprint>,
+}
+
+/// Why an envelope yields nothing, as far as its session can tell.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotOpened {
+    /// No session has its header key.
+    #[error("no session opens it")]
+    NoSession,
+    /// Its session refuses it.
+    #[error("its session refuses it: {0}")]
+    Refused(#[from] Refused),
+    /// Its body is not its author's.
+    #[error("its body is refused: {0}")]
+    Body(#[from] BodyError),
+    /// The caller, who saw the payload, does not take it now.
+    #[error("it is not taken now: {0}")]
+    NotNow(&'static str),
+}
+
+impl Sessions {
+    /// Reads `keys/sessions/`.
+    ///
+    /// # Errors
+    /// [`StateError`], naming the file.
+    pub fn load(directory: &Path) -> Result<Self, StateError> {
+        let mut sessions = Self::default();
+        for entry in std::fs::read_dir(directory).map_err(|source| StateError::io(directory, source))? {
+            let path = entry.map_err(|source| StateError::io(directory, source))?.path();
+            let peer = path.file_name().and_then(|name| name.to_str()).and_then(Fingerprint::from_hex);
+            let Some(peer) = peer else { continue };
+            let bytes =
+                open::read_regular(&path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(&path, error))?;
+            let states = sessions_from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error))?;
+            sessions.by_peer.insert(peer, states.into_iter().map(Session::new).collect());
+            sessions.index(peer);
+        }
+        Ok(sessions)
+    }
+
+    /// The peers whose sessions changed since they were last taken, each with its file's new content.
+    pub fn take_dirty(&mut self) -> Vec<(Fingerprint, Zeroizing<Vec<u8>>)> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let content = |peer: Fingerprint| {
+            let sessions = self.by_peer.get(&peer).map_or(&[][..], Vec::as_slice);
+            (peer, sessions_to_bytes(sessions.iter().map(Session::state)))
+        };
+        dirty.into_iter().map(content).collect()
+    }
+
+    /// Whether there is a session to send in.
+    pub fn has(&self, peer: &Fingerprint) -> bool {
+        self.by_peer.get(peer).is_some_and(|sessions| !sessions.is_empty())
+    }
+
+    /// Seals `payload` in the session of the highest generation. None if there is no session.
+    ///
+    /// # Errors
+    /// [`envelope::TooLong`].
+    pub fn seal(
+        &mut self,
+        ours: &AccountKeys,
+        peer: &Fingerprint,
+        payload: &[u8],
+        rng: &mut impl CryptoRngCore,
+    ) -> Result<Option<Envelope>, envelope::TooLong> {
+        let sessions = self.by_peer.entry(*peer).or_default();
+        let newest = sessions.iter_mut().max_by(|left, right| {
+            let by_opening = right.opening_hash().cmp(left.opening_hash());
+            left.generation().cmp(&right.generation()).then(by_opening)
+        });
+        let Some(session) = newest else { return Ok(None) };
+        let sealing = session.send(&ours.identity(), rng);
+        self.dirty.insert(*peer);
+        envelope::seal(sealing, payload, rng).map(Some)
+    }
+
+    /// Opens a session through a prekey that was checked, and seals its first message.
+    ///
+    /// # Errors
+    /// [`SmallOrder`] if the prekey is a trap. A payload too long is a fault of the caller's, who has measured it.
+    pub fn open_and_seal(
+        &mut self,
+        ours: &AccountKeys,
+        peer: &Identity,
+        prekey: &SignedPrekey,
+        payload: &[u8],
+        now_micros: u64,
+        rng: &mut impl CryptoRngCore,
+    ) -> Result<Envelope, SmallOrder> {
+        let fingerprint = peer.fingerprint();
+        let known = self.by_peer.get(&fingerprint).into_iter().flatten().map(Session::generation).max();
+        let generation = now_micros.max(known.map_or(0, |highest| highest.saturating_add(1)));
+        let (session, sealing) = ratchet::open(ours, *peer, prekey, generation, now_micros / 1_000_000, rng)?;
+        let sealed = envelope::seal(sealing, payload, rng).expect("payloads are measured when they are made");
+        self.add(fingerprint, session);
+        Ok(sealed)
+    }
+
+    /// Opens an envelope in a standing session. `take` sees the author and the payload after they were checked, and
+    /// decides whether to take it; only then the session moves on.
+    ///
+    /// # Errors
+    /// [`NotOpened`]; the session is as before.
+    pub fn open<T>(
+        &mut self,
+        ours: &AccountKeys,
+        envelope: &Envelope,
+        now_s: u64,
+        rng: &mut impl CryptoRngCore,
+        take: impl FnOnce(&Identity, &[u8]) -> Result<T, NotOpened>,
+    ) -> Result<T, NotOpened> {
+        let (peer, place, at, header) = self.find(envelope).ok_or(NotOpened::NoSession)?;
+        let session = self.by_peer.get_mut(&peer).and_then(|sessions| sessions.get_mut(place));
+        let session = session.ok_or(NotOpened::NoSession)?;
+        let opened =
+            session.receive(ours, at, &header, now_s, rng, |key, auth| authenticate(envelope, key, auth, take))?;
+        self.dirty.insert(peer);
+        self.index(peer);
+        Ok(opened)
+    }
+
+    /// Opens an opening with the prekey that its tag names, and adds the session.
+    ///
+    /// # Errors
+    /// [`NotOpened`]; nothing has changed.
+    pub fn accept<T>(
+        &mut self,
+        ours: &AccountKeys,
+        prekey: &PrekeySecret,
+        envelope: &Envelope,
+        now_s: u64,
+        rng: &mut impl CryptoRngCore,
+        take: impl FnOnce(&Identity, &[u8]) -> Result<T, NotOpened>,
+    ) -> Result<T, NotOpened> {
+        let keys = OpeningKeys::derive(ours, prekey, envelope::ephemeral(envelope)).map_err(|_| Refused::SmallOrder)?;
+        let header = envelope::open_header(envelope, keys.header_key()).ok_or(NotOpened::NoSession)?;
+        let hash = keys.opening_hash();
+        let known = header.opening.map(|opening| opening.identity.fingerprint());
+        let replayed = known.and_then(|peer| self.by_peer.get(&peer)).into_iter().flatten();
+        if replayed.into_iter().any(|session| *session.opening_hash() == hash) {
+            return Err(Refused::AlreadyUsed.into());
+        }
+        let (session, taken) = keys.accept(&header, now_s, rng, |key, auth| authenticate(envelope, key, auth, take))?;
+        self.add(session.peer().fingerprint(), session);
+        Ok(taken)
+    }
+
+    fn add(&mut self, peer: Fingerprint, session: Session) {
+        let sessions = self.by_peer.entry(peer).or_default();
+        sessions.push(session);
+        if sessions.len() > SESSIONS_PER_PEER_MAX {
+            let lowest = sessions.iter().enumerate().min_by_key(|(_, session)| session.generation());
+            if let Some(place) = lowest.map(|(place, _)| place) {
+                sessions.remove(place);
+            }
+        }
+        self.dirty.insert(peer);
+        self.index(peer);
+    }
+
+    /// The session, the chain in it and the header of an envelope: by its tag, else by trial.
+    fn find(&self, envelope: &Envelope) -> Option<(Fingerprint, usize, ChainAt, crate::wire::header::Header)> {
+        let by_tag = self.by_tag.get(&envelope::tag(envelope)).copied();
+        let others = self.by_peer.keys().copied().filter(|peer| Some(*peer) != by_tag);
+        by_tag.into_iter().chain(others).find_map(|peer| {
+            let mut sessions = self.by_peer.get(&peer)?.iter().enumerate();
+            sessions.find_map(|(place, session)| {
+                let mut keys = session.header_keys();
+                keys.find_map(|(at, key)| Some((peer, place, at, envelope::open_header(envelope, key)?)))
+            })
+        })
+    }
+
+    /// Renews the tags under which a peer's sessions are found.
+    fn index(&mut self, peer: Fingerprint) {
+        for tag in self.tags_of.remove(&peer).unwrap_or_default() {
+            self.by_tag.remove(&tag);
+        }
+        let sessions = self.by_peer.get(&peer).into_iter().flatten();
+        let tags: Vec<Tag> = sessions.flat_map(Session::expected_tags).collect();
+        self.by_tag.extend(tags.iter().map(|tag| (*tag, peer)));
+        self.tags_of.insert(peer, tags);
+    }
+}
+
+fn authenticate<T>(
+    envelope: &Envelope,
+    key: crate::crypto::secretbox::BoxKey,
+    auth: &AuthKey,
+    take: impl FnOnce(&Identity, &[u8]) -> Result<T, NotOpened>,
+) -> Result<T, NotOpened> {
+    let payload = envelope::open_body(envelope, key, auth)?;
+    take(&auth.sender, &payload)
+}

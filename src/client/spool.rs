@@ -1,0 +1,132 @@
+//! Messages on their way, one queue per recipient: first those that wait for a session, then, sealed once and for all,
+//! those that wait for the recipient's server. Recipients do not wait for each other.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use super::pending::Pending;
+use super::root;
+use super::state::StateError;
+use crate::disk::open;
+use crate::limits::{COURIER_QUEUE_MAX, STATE_FILE_BYTES_MAX};
+use crate::wire::identity::Fingerprint;
+use crate::wire::spool::{Form, Spooled};
+
+/// All queues.
+#[derive(Debug, Default)]
+pub struct Spool {
+    queues: HashMap<Fingerprint, Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    items: BTreeMap<u64, Spooled>,
+    /// Up to here the courier has them.
+    handed_out: u64,
+    next: u64,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Queue").field("items", &self.items.len()).finish_non_exhaustive()
+    }
+}
+
+impl Spool {
+    /// Reads `journal/spool/`.
+    ///
+    /// # Errors
+    /// [`StateError`], naming the file.
+    pub fn load(directory: &Path) -> Result<Self, StateError> {
+        let mut spool = Self::default();
+        for (path, name) in entries(directory)? {
+            let Some(recipient) = Fingerprint::from_hex(&name) else { continue };
+            let mut queue = Queue { next: 1, ..Queue::default() };
+            for (path, name) in entries(&path)? {
+                let Ok(sequence) = name.parse() else { continue };
+                let bytes =
+                    open::read_regular(&path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(&path, error))?;
+                let item = Spooled::from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error))?;
+                queue.items.insert(sequence, item);
+                queue.next = queue.next.max(sequence + 1);
+            }
+            spool.queues.insert(recipient, queue);
+        }
+        Ok(spool)
+    }
+
+    /// Adds a message to the end of a recipient's queue.
+    pub fn push(&mut self, recipient: Fingerprint, item: Spooled, pending: &mut Pending) {
+        let queue = self.queues.entry(recipient).or_insert_with(|| Queue { next: 1, ..Queue::default() });
+        let sequence = queue.next;
+        queue.next += 1;
+        pending.put_secret(root::spool_file(&recipient, sequence), item.to_bytes());
+        queue.items.insert(sequence, item);
+    }
+
+    /// Replaces a waiting message by its sealed form.
+    pub fn seal(&mut self, recipient: &Fingerprint, sequence: u64, form: Form, pending: &mut Pending) {
+        let item = self.queues.get_mut(recipient).and_then(|queue| queue.items.get_mut(&sequence));
+        if let Some(item) = item {
+            item.form = form;
+            pending.put_secret(root::spool_file(recipient, sequence), item.to_bytes());
+        }
+    }
+
+    /// Takes a message out that was accepted or given up.
+    pub fn remove(&mut self, recipient: &Fingerprint, sequence: u64, pending: &mut Pending) -> Option<Spooled> {
+        let item = self.queues.get_mut(recipient)?.items.remove(&sequence)?;
+        pending.erase(root::spool_file(recipient, sequence));
+        Some(item)
+    }
+
+    /// The messages of a recipient that wait for a session, in order.
+    pub fn waiting(&self, recipient: &Fingerprint) -> Vec<(u64, Spooled)> {
+        let items = self.queues.get(recipient).into_iter().flat_map(|queue| &queue.items);
+        let waiting = items.filter(|(_, item)| matches!(item.form, Form::Waiting(_)));
+        waiting.map(|(sequence, item)| (*sequence, item.clone())).collect()
+    }
+
+    /// Whether messages of a recipient wait for a session: later ones then wait behind them.
+    pub fn has_waiting(&self, recipient: &Fingerprint) -> bool {
+        let last = self.queues.get(recipient).and_then(|queue| queue.items.values().next_back());
+        last.is_some_and(|item| matches!(item.form, Form::Waiting(_)))
+    }
+
+    /// The next sealed messages for a recipient's courier, at most [`COURIER_QUEUE_MAX`] ahead of what was accepted.
+    pub fn hand_out(&mut self, recipient: &Fingerprint) -> Vec<(u64, Spooled)> {
+        let Some(queue) = self.queues.get_mut(recipient) else { return Vec::new() };
+        let under_way = queue.items.range(..=queue.handed_out).count();
+        let ahead = queue.items.range(queue.handed_out + 1..);
+        let sealed = ahead.take_while(|(_, item)| matches!(item.form, Form::Sealed { .. }));
+        let next: Vec<(u64, Spooled)> = sealed
+            .take(COURIER_QUEUE_MAX.saturating_sub(under_way))
+            .map(|(sequence, item)| (*sequence, item.clone()))
+            .collect();
+        queue.handed_out = next.last().map_or(queue.handed_out, |(sequence, _)| *sequence);
+        next
+    }
+
+    /// Everybody for whom something waits.
+    pub fn recipients(&self) -> Vec<Fingerprint> {
+        let busy = self.queues.iter().filter(|(_, queue)| !queue.items.is_empty());
+        busy.map(|(recipient, _)| *recipient).collect()
+    }
+
+    /// Messages that wait, counted once for each recipient.
+    pub fn len(&self) -> usize {
+        self.queues.values().map(|queue| queue.items.len()).sum()
+    }
+}
+
+fn entries(directory: &Path) -> Result<Vec<(std::path::PathBuf, String)>, StateError> {
+    let read = std::fs::read_dir(directory).map_err(|source| StateError::io(directory, source))?;
+    let mut entries = Vec::new();
+    for entry in read {
+        let entry = entry.map_err(|source| StateError::io(directory, source))?;
+        if let Ok(name) = entry.file_name().into_string() {
+            entries.push((entry.path(), name));
+        }
+    }
+    Ok(entries)
+}

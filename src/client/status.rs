@@ -1,0 +1,116 @@
+//! `status`: what the daemon says of itself, one `name: value` a line (design, section 2).
+
+use std::fmt;
+
+/// The file's content. Written by the daemon, read by people and by `chatterbox status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Whether the daemon ran when it wrote the file.
+    pub running: bool,
+    /// Its process id.
+    pub pid: u32,
+    /// Our own name and fingerprint.
+    pub account: String,
+    /// Whether the home connection stands.
+    pub connected: bool,
+    /// The home connection in words.
+    pub connection: String,
+    /// Messages that wait, counted once for each recipient.
+    pub queue: usize,
+    /// Recipients whose server does not answer or refuses: name, and why.
+    pub troubled: Vec<(String, String)>,
+    /// One-time prekeys at the server, if it said so.
+    pub prekeys: Option<u32>,
+    /// Outbox files that wait, and for what.
+    pub waiting: Vec<(String, String)>,
+    /// Outbox files and directories with an `.error` beside them.
+    pub refused: Vec<String>,
+    /// Outbox files that are ignored by their names.
+    pub ignored: usize,
+    /// Why work pauses, if it does.
+    pub paused: Option<String>,
+}
+
+impl Status {
+    /// Parses the file; lines that this version does not know are passed over.
+    pub fn parse(text: &str) -> Self {
+        let mut status = Self::default();
+        for (name, value) in text.lines().filter_map(|line| line.split_once(": ")) {
+            let pair = || value.split_once(": ").unwrap_or((value, ""));
+            let owned = |(left, right): (&str, &str)| (left.to_owned(), right.to_owned());
+            match name {
+                "daemon" => status.running = value == "running",
+                "pid" => status.pid = value.parse().unwrap_or(0),
+                "account" => status.account = value.to_owned(),
+                "connection" => {
+                    status.connected = value.starts_with("connected");
+                    status.connection = value.to_owned();
+                }
+                "queue" => status.queue = value.parse().unwrap_or(0),
+                "trouble" => status.troubled.push(owned(pair())),
+                "prekeys" => status.prekeys = value.parse().ok(),
+                "waiting" => status.waiting.push(owned(pair())),
+                "refused" => status.refused.push(value.to_owned()),
+                "ignored" => status.ignored = value.parse().unwrap_or(0),
+                "paused" => status.paused = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+        status
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "daemon: {}", if self.running { "running" } else { "stopped" })?;
+        writeln!(formatter, "pid: {}", self.pid)?;
+        writeln!(formatter, "account: {}", self.account)?;
+        writeln!(formatter, "connection: {}", self.connection)?;
+        writeln!(formatter, "queue: {}", self.queue)?;
+        if let Some(prekeys) = self.prekeys {
+            writeln!(formatter, "prekeys: {prekeys}")?;
+        }
+        writeln!(formatter, "ignored: {}", self.ignored)?;
+        if let Some(paused) = &self.paused {
+            writeln!(formatter, "paused: {}", one_line(paused))?;
+        }
+        for (name, reason) in &self.troubled {
+            writeln!(formatter, "trouble: {name}: {}", one_line(reason))?;
+        }
+        for (path, reason) in &self.waiting {
+            writeln!(formatter, "waiting: {path}: {}", one_line(reason))?;
+        }
+        for path in &self.refused {
+            writeln!(formatter, "refused: {path}")?;
+        }
+        Ok(())
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_comes_back_as_written() {
+        let status = Status {
+            running: true,
+            pid: 7,
+            account: "alice 00ff".into(),
+            connected: true,
+            connection: "connected to 127.0.0.1:1984".into(),
+            queue: 3,
+            troubled: vec![("bob".into(), "connecting: refused".into())],
+            prekeys: Some(100),
+            waiting: vec![("outbox/bob/x".into(), "open for writing".into())],
+            refused: vec!["outbox/bob/y".into()],
+            ignored: 2,
+            paused: Some("disk full".into()),
+        };
+        assert_eq!(Status::parse(&status.to_string()), status);
+    }
+}
