@@ -136,6 +136,16 @@ pub const METADATA_FILE_BYTES_MAX: u64 = 32_768;
 /// Any state file of the daemon, as a guard against a damaged disk.
 pub const STATE_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Content that `chatterbox show` prints; of a larger message it names the file. A terminal is no place for more.
+pub const SHOWN_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How much too large an input the command line reads to say how large it is, before it says only "more than".
+pub const COUNTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// How often `chatterbox status --wait` looks although no event asked for it: the lock gives no event when its holder
+/// dies.
+pub const STATUS_POLL_MS: u64 = 1_000;
+
 /// How long an empty file waits before it gets an `.error`.
 pub const EMPTY_FILE_GRACE_MS: u64 = 60_000;
 

@@ -5,6 +5,7 @@
 //! another machine is percent-escaped where it could leave its directory, hide, or change how a terminal shows it.
 
 use std::cmp::Ordering;
+use std::ffi::OsStr;
 use std::iter::Peekable;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -99,6 +100,12 @@ pub fn conversation(date: &str, sender: &str, recipients: &[String], subject: &s
     shorten(&name, NAME_BYTES_MAX - COLLISION_BYTES)
 }
 
+/// `RECIPIENT,…_SUBJECT`: the outbox directory that a person opens a conversation with. Recipients are escaped already,
+/// in the order given; the subject is escaped here.
+pub fn outbox_directory(recipients: &[String], subject: &str) -> String {
+    shorten(&format!("{}_{}", recipients.join(","), escape(subject.as_bytes())), NAME_BYTES_MAX - COLLISION_BYTES)
+}
+
 /// `TIME-SENDER`, then `-FILENAME` where `file_name` has an extension of 1 to 8 letters or digits.
 pub fn message(time: &str, sender: &str, file_name: &[u8]) -> String {
     let name = match extension(&escape(file_name)) {
@@ -131,6 +138,15 @@ pub fn numbered_message(name: &str, number: u32) -> String {
 /// The `number`th try at a directory's name that is taken.
 pub fn numbered_directory(name: &str, number: u32) -> String {
     if number <= 1 { name.to_owned() } else { format!("{name}-{number}") }
+}
+
+/// Whether a file's name in an outbox directory says that it is no message: metadata, hidden files, drafts and leftovers
+/// of editors and copying programs, and our own error files.
+pub fn is_ignored(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    let wrapped = name.len() > 1 && name.starts_with(b"#") && name.ends_with(b"#");
+    let endings: [&[u8]; 5] = [b"~", b".tmp", b".part", b".swp", b".error"];
+    name == b"metadata.toml" || name.starts_with(b".") || wrapped || endings.iter().any(|ending| name.ends_with(ending))
 }
 
 /// The name of the error file beside `name`: `NAME.error`, shortened if that is too long.
@@ -242,8 +258,21 @@ mod tests {
         assert_ne!(name, other);
         let recipients: Vec<String> = (0..24).map(|number| format!("{}{number}", "ö".repeat(20))).collect();
         assert!(conversation("2026-11-22", "alice", &recipients, "s").len() <= NAME_BYTES_MAX - COLLISION_BYTES);
+        let outbox = outbox_directory(&recipients, "a/b");
+        assert!(outbox.len() <= NAME_BYTES_MAX - COLLISION_BYTES && outbox.contains('~'));
+        assert_eq!(outbox_directory(&["bob".into(), "carol".into()], "a/b"), "bob,carol_a%2Fb");
         assert_eq!(error_file(&[b'a'; 255]).len(), NAME_BYTES_MAX);
         assert_eq!(error_file(b"x"), b"x.error");
+    }
+
+    #[test]
+    fn drafts_and_leftovers_of_editors_are_no_messages() {
+        for name in [".hidden", "#x#", "x~", "x.tmp", "x.part", "x.swp", "x.error", "metadata.toml", ".id"] {
+            assert!(is_ignored(OsStr::new(name)), "{name}");
+        }
+        for name in ["x", "#", "#x", "x.txt", "tmp", "metadata.toml.txt", "-rf"] {
+            assert!(!is_ignored(OsStr::new(name)), "{name}");
+        }
     }
 
     #[test]

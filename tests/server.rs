@@ -292,9 +292,8 @@ async fn garbage_ends_its_own_connection_and_nothing_else() {
     // Instead of a handshake.
     for bytes in [&[0xff; 4_096][..], b"GET / HTTP/1.1\r\n\r\n", &[0; 32]] {
         let mut stream = std::net::TcpStream::connect(server.at()).unwrap();
-        stream.write_all(bytes).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        // Either way of closing will do.
+        // The server may hang up before all of it is written, and in either way of closing.
+        let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(std::net::Shutdown::Write));
         let _ = stream.read_to_end(&mut Vec::new());
     }
     // Instead of a frame: an enormous length, the length 0, one byte more and one less than a frame has.

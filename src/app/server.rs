@@ -21,18 +21,28 @@ use crate::server::store::rocks::OpenError;
 
 const PROGRAM: &str = "chatterbox-server";
 
-/// The Chatterbox home server: keeps accounts, prekeys and encrypted envelopes for people whose daemons are away.
+/// The Chatterbox home server: accounts, prekeys and encrypted envelopes
 ///
-/// It needs a directory and an address under which clients reach it, and no configuration:
+/// It keeps what people send to each other while their daemons are away, and can
+/// read none of it. It needs a directory, an address under which clients reach it,
+/// and no configuration:
 ///
 ///     chatterbox-server init /var/lib/chatterbox --address chat.example:1984
 ///     chatterbox-server run /var/lib/chatterbox --listen 0.0.0.0:1984
 ///
 /// The line that `init` prints is what people give to `chatterbox init --server`.
 ///
-/// Exit codes (sysexits.h): 0 success, 64 wrong command line, 65 malformed address or key, 66 no such directory,
-/// 69 the port is taken, 73 the directory exists already, 74 reading or writing failed, 75 another process uses the
-/// directory, 77 no permission, 78 the directory holds something else.
+/// Exit codes (sysexits.h):
+///    0  success
+///   64  the command line is wrong
+///   65  an address or the key's file is malformed
+///   66  there is no server in the directory
+///   69  the port is taken
+///   73  the directory exists already
+///   74  reading or writing failed
+///   75  another process uses the directory
+///   77  permission was refused
+///   78  the directory is of another version, or others may read its key
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, verbatim_doc_comment)]
 struct Cli {

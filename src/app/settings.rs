@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::failure::{Exit, Failure};
 use crate::client::root::Root;
 use crate::disk::open::{self, OpenError};
 use crate::limits::METADATA_FILE_BYTES_MAX;
@@ -64,6 +65,13 @@ pub enum SettingsFault {
     /// The file cannot be read.
     #[error(transparent)]
     Unreadable(OpenError),
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        let doing = format!("reading {}", error.path.display());
+        Self::new(Exit::Config, doing, error.fault, "Correct the file; a line `dialer = \"direct\"` is all it needs.")
+    }
 }
 
 impl Settings {
@@ -148,8 +156,10 @@ mod tests {
     fn an_unknown_key_is_named_with_the_file() {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("chatterbox.toml"), "dialer = \"direct\"\ndailer = \"tor\"\n").unwrap();
-        let text = Settings::load(&Root::new(root.path())).unwrap_err().to_string();
+        let failure = Failure::from(Settings::load(&Root::new(root.path())).unwrap_err());
+        let text = failure.to_string();
         assert!(text.contains("chatterbox.toml") && text.contains("\"dailer\""), "{text}");
+        assert_eq!(failure.exit(), Exit::Config);
     }
 
     #[test]

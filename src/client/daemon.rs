@@ -109,7 +109,6 @@ pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> 
     let result = match early {
         Some(result) => result,
         None => {
-            tracing::info!("stopping");
             stopping.store(true, Ordering::Relaxed);
             // A full queue wakes the engine as well as this event would.
             let _ = events.try_send(Event::Stop);

@@ -16,7 +16,7 @@ use super::conversation::Conversations;
 use super::delivery::{self, Delivery, State};
 use super::event::{Errand, Event, Order};
 use super::outbox::Outbox;
-use super::pending::Pending;
+use super::pending::{self, Pending};
 use super::people::People;
 use super::prekeys::Prekeys;
 use super::received::Received;
@@ -131,7 +131,7 @@ impl Engine {
     pub fn handle(&mut self, event: Event, now: Timestamp) -> io::Result<()> {
         match event {
             Event::Hint(Hint::Rescan) => self.rescan(now)?,
-            Event::Hint(Hint::Path(path)) => self.look_at(&path, now)?,
+            Event::Hint(Hint::Path(path)) => self.look_at(&path)?,
             Event::Tick => self.outbox.retry_waiting(),
             Event::Connected => self.connection = Ok(()),
             Event::Disconnected(reason) => {
@@ -167,7 +167,9 @@ impl Engine {
 
     /// The whole directory: at the start, after lost events, and now and then.
     fn rescan(&mut self, now: Timestamp) -> io::Result<()> {
-        self.reload_contacts(now)?;
+        self.reload_contacts()?;
+        // Also where no contact is new: a card may have been added while no daemon ran.
+        self.accept_requests();
         self.directories.extend(self.outbox.scan(&self.root)?);
         self.outbox.forget_gone(&self.root);
         self.received.forget_old(now.seconds(), &mut self.pending);
@@ -176,13 +178,13 @@ impl Engine {
         Ok(())
     }
 
-    fn look_at(&mut self, path: &Path, now: Timestamp) -> io::Result<()> {
+    fn look_at(&mut self, path: &Path) -> io::Result<()> {
         let Ok(relative) = path.strip_prefix(self.root.path()) else { return Ok(()) };
         let parts: Vec<_> = relative.components().filter(|part| matches!(part, Component::Normal(_))).collect();
         let first = parts.first().map(|part| part.as_os_str());
         match parts.len() {
             2 if first == Some("contacts".as_ref()) => {
-                self.reload_contacts(now)?;
+                self.reload_contacts()?;
                 // Whatever waited for this contact may go now.
                 self.directories.extend(self.outbox.scan(&self.root)?);
             }
@@ -211,7 +213,7 @@ impl Engine {
         Ok(())
     }
 
-    fn reload_contacts(&mut self, now: Timestamp) -> io::Result<()> {
+    fn reload_contacts(&mut self) -> io::Result<()> {
         let contacts = Contacts::load(&self.root.contacts(), &self.account.profile)?;
         let before = self.people.contacts().iter().count();
         let changed = !self.people.contacts().same_as(&contacts);
@@ -220,7 +222,7 @@ impl Engine {
         if changed {
             tracing::info!(before, after = self.people.contacts().iter().count(), "contacts changed");
             self.meanings.clear();
-            self.accept_requests(now);
+            self.accept_requests();
             self.try_unopened = true;
         }
         Ok(())
@@ -344,8 +346,9 @@ impl Engine {
         }
     }
 
-    /// Everything that changed since the last commit, as one transaction; none if nothing did. State comes before what
-    /// it explains.
+    /// Everything that changed since the last commit, as one transaction; none if nothing did. What explains comes
+    /// before what it explains: who sees a message finds its `.delivery/` file, who sees an outbox file gone finds its
+    /// copy.
     pub fn transaction(&mut self) -> Option<Transaction> {
         let steps = self.pending.take_steps().steps;
         for (peer, bytes) in self.sessions.take_dirty() {
@@ -357,15 +360,14 @@ impl Engine {
         for (path, bytes) in self.conversations.take_dirty() {
             self.pending.put(path, bytes);
         }
-        let mut transaction = self.pending.take_steps();
-        let (takes, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(super::pending::is_take);
-        transaction.steps.extend(others);
+        let state = self.pending.take_steps().steps;
         for (path, delivery) in std::mem::take(&mut self.deliveries) {
             self.pending.put(path, delivery.to_string());
         }
-        transaction.steps.extend(self.pending.take_steps().steps);
-        // An outbox file leaves when everything that speaks of it is there.
-        transaction.steps.extend(takes);
+        let deliveries = self.pending.take_steps().steps;
+        let (takes, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(pending::is_take);
+        let (places, others): (Vec<_>, Vec<_>) = others.into_iter().partition(pending::is_place);
+        let transaction = Transaction { steps: [state, others, deliveries, places, takes].concat() };
         self.meanings.clear();
         (!transaction.steps.is_empty()).then_some(transaction)
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::people::{People, WhoFault};
+use crate::clock::Timestamp;
 use crate::limits::{PARTICIPANTS_MAX, SUBJECT_BYTES_MAX};
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::{ConversationId, Fingerprint};
@@ -29,6 +30,12 @@ struct File {
     fingerprints: BTreeMap<String, String>,
 }
 
+impl File {
+    fn parse(text: &str) -> Result<Self, MetadataFault> {
+        toml::from_str(text).map_err(|error| MetadataFault::Toml(error.message().to_owned()))
+    }
+}
+
 /// What a `metadata.toml` asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Metadata {
@@ -38,6 +45,19 @@ pub struct Metadata {
     pub subject: String,
     /// All participants, ourselves included, sorted.
     pub participants: Vec<Fingerprint>,
+}
+
+/// What a `metadata.toml` says, for showing it: names as they stand there, whoever they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Given where the daemon wrote the file.
+    pub id: Option<ConversationId>,
+    /// Empty if there is none.
+    pub subject: String,
+    /// When the conversation was opened, where the daemon wrote the file.
+    pub created: Option<Timestamp>,
+    /// All participants that are named, and who the names were when the daemon wrote the file.
+    pub participants: Vec<(String, Option<Fingerprint>)>,
 }
 
 /// What is wrong with a `metadata.toml`.
@@ -71,7 +91,7 @@ impl Metadata {
     /// # Errors
     /// [`MetadataFault`]: a sentence on what is wrong, one on what to do.
     pub fn parse(text: &str, people: &People) -> Result<Self, MetadataFault> {
-        let file: File = toml::from_str(text).map_err(|error| MetadataFault::Toml(error.message().to_owned()))?;
+        let file = File::parse(text)?;
         let id = match file.id {
             Some(text) => Some(ConversationId::from_hex(&text).ok_or(MetadataFault::Id)?),
             None => None,
@@ -96,6 +116,28 @@ impl Metadata {
         }
     }
 
+    /// Reads the file without asking who the names are, so that it can be shown where somebody is no contact.
+    ///
+    /// # Errors
+    /// [`MetadataFault::Toml`].
+    pub fn describe(text: &str) -> Result<Described, MetadataFault> {
+        let file = File::parse(text)?;
+        let fingerprint = |name: &String| file.fingerprints.get(name).and_then(|text| Fingerprint::from_hex(text));
+        let participants = file.participants.iter().map(|name| (name.clone(), fingerprint(name))).collect();
+        Ok(Described {
+            id: file.id.as_deref().and_then(ConversationId::from_hex),
+            created: file.created.as_deref().and_then(Timestamp::parse_rfc3339),
+            participants,
+            subject: file.subject,
+        })
+    }
+
+    /// What a person writes to open a conversation with these contacts.
+    pub fn request(participants: &[String], subject: &str) -> String {
+        let file = File { participants: participants.to_vec(), subject: subject.to_owned(), ..File::default() };
+        toml::to_string(&file).expect("strings and lists of strings are TOML")
+    }
+
     /// What the daemon writes for a conversation.
     pub fn render(record: &ConversationRecord, people: &People) -> String {
         let named = |fingerprint: &Fingerprint| (people.name(fingerprint), fingerprint.to_string());
@@ -114,5 +156,26 @@ impl Metadata {
     pub fn id_of(text: &str) -> Option<ConversationId> {
         let file: File = toml::from_str(text).ok()?;
         ConversationId::from_hex(&file.id?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_asks_for_is_described_as_it_was_asked() {
+        let names = ["bob".to_owned(), "a%2C b".to_owned()];
+        let described = Metadata::describe(&Metadata::request(&names, "say \"hi\"")).unwrap();
+        let participants = names.map(|name| (name, None)).to_vec();
+        assert_eq!(described, Described { id: None, subject: "say \"hi\"".into(), created: None, participants });
+    }
+
+    #[test]
+    fn strangers_are_described_with_who_they_were() {
+        let who = Fingerprint([7; 32]);
+        let text = format!("participants = [\"eve~07070707\"]\n[fingerprints]\n\"eve~07070707\" = \"{who}\"\n");
+        assert_eq!(Metadata::describe(&text).unwrap().participants, [("eve~07070707".to_owned(), Some(who))]);
+        assert!(matches!(Metadata::describe("participants ="), Err(MetadataFault::Toml(_))));
     }
 }

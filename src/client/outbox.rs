@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use super::metadata;
 use super::root::Root;
 use crate::disk::atomic;
-use crate::name;
+use crate::name::{self, is_ignored};
 
 /// What the daemon knows of the outbox's files. Paths are relative to the root: `outbox/DIRECTORY/FILE`.
 #[derive(Debug, Default)]
@@ -31,17 +31,6 @@ struct Listing {
     files: Vec<(SystemTime, OsString)>,
     errors: Vec<OsString>,
     ignored: usize,
-}
-
-/// Whether a file's name says that it is no message.
-pub fn is_ignored(name: &OsStr) -> bool {
-    let name = name.as_bytes();
-    let wrapped = name.len() > 1 && name.starts_with(b"#") && name.ends_with(b"#");
-    let endings: [&[u8]; 5] = [b"~", b".tmp", b".part", b".swp", b".error"];
-    name == metadata::FILE.as_bytes()
-        || name.starts_with(b".")
-        || wrapped
-        || endings.iter().any(|ending| name.ends_with(ending))
 }
 
 impl Outbox {
@@ -217,16 +206,6 @@ fn list(directory: &Path) -> Listing {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn drafts_and_leftovers_of_editors_are_no_messages() {
-        for name in [".hidden", "#x#", "x~", "x.tmp", "x.part", "x.swp", "x.error", "metadata.toml", ".id"] {
-            assert!(is_ignored(OsStr::new(name)), "{name}");
-        }
-        for name in ["x", "#", "#x", "x.txt", "tmp", "metadata.toml.txt", "-rf"] {
-            assert!(!is_ignored(OsStr::new(name)), "{name}");
-        }
-    }
 
     #[test]
     fn files_are_looked_at_once_in_the_order_they_were_noted() {

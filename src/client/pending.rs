@@ -97,6 +97,11 @@ fn scratch(purpose: &str) -> PathBuf {
     root::scratch_file(&format!("{purpose}-{}", HEXLOWER.encode(random.expose())))
 }
 
+/// Whether a step makes a message or another file for people appear.
+pub fn is_place(step: &Step) -> bool {
+    matches!(step, Step::Place { .. })
+}
+
 /// Whether a step makes an outbox file leave.
 pub fn is_take(step: &Step) -> bool {
     matches!(step, Step::Take { .. })

@@ -120,7 +120,7 @@ impl Engine {
                 let introduced_by_contact = payload.introduction.is_some() && self.people.is_contact(&author);
                 let waits = self.conversations.get(&payload.conversation).is_some_and(|record| !record.accepted);
                 if introduced_by_contact && waits {
-                    self.accept_conversation(&payload.conversation, now);
+                    self.accept_conversation(&payload.conversation, &author);
                 }
                 self.place_message(author, payload, now);
             }

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::conversation::Conversations;
 use super::delivery::{self, Delivery};
 use super::engine::Engine;
 use super::root::Root;
-use crate::clock::Timestamp;
 use crate::disk::open;
 use crate::limits::{CONTENT_BYTES_MAX, REQUEST_MESSAGES_MAX, REQUESTS_MAX};
 use crate::name;
-use crate::wire::identity::ConversationId;
+use crate::wire::conversation::ConversationRecord;
+use crate::wire::identity::{ConversationId, Fingerprint};
 
 /// The stranger's card in their request.
 pub const CARD: &str = "card";
@@ -33,23 +34,31 @@ pub fn has_room(root: &Root) -> bool {
 
 impl Engine {
     /// Moves the requests of those who have become contacts to conversations.
-    pub(super) fn accept_requests(&mut self, now: Timestamp) {
+    pub(super) fn accept_requests(&mut self) {
         for (directory, delivery) in waiting(&self.root) {
             if let Some(id) = delivery.conversation.filter(|_| self.people.is_contact(&delivery.from)) {
-                self.accept_conversation(&id, now);
+                self.accept_conversation(&id, &delivery.from);
                 self.move_message(&directory, delivery, &id);
             }
         }
     }
 
-    /// A conversation that waited is one of ours from now on, with what others wrote in it.
-    pub(super) fn accept_conversation(&mut self, id: &ConversationId, _now: Timestamp) {
-        if self.conversations.get(id).is_none_or(|record| record.accepted) {
+    /// A conversation that waited is one of ours from now on, with what others wrote in it. Its directory gets the name
+    /// that it would have had, had we known its opener.
+    pub(super) fn accept_conversation(&mut self, id: &ConversationId, opener: &Fingerprint) {
+        let Some(waiting_record) = self.conversations.get(id).filter(|record| !record.accepted).cloned() else {
             return;
-        }
-        if let Some(record) = self.conversations.get_mut(id) {
-            record.accepted = true;
-        }
+        };
+        let directory = Conversations::free_name(
+            &self.root,
+            &self.pending,
+            &self.people,
+            opener,
+            &waiting_record.participants(),
+            &waiting_record.subject,
+            waiting_record.created,
+        );
+        self.conversations.add(ConversationRecord { accepted: true, directory, ..waiting_record });
         self.conversations.make_directories(id, &self.people, &mut self.pending);
         for (directory, delivery) in waiting(&self.root) {
             if delivery.conversation == Some(*id) {

@@ -51,7 +51,10 @@ impl Tables {
         let families = Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(&cache)));
         let db = DB::open_cf_descriptors(&database_options(), directory, families).map_err(|error| {
             let message = error.into_string();
-            if message.contains("/LOCK") { OpenError::InUse } else { OpenError::Failed(message) }
+            // All that RocksDB tells is a text: one for another process, one for another handle in this one. That the
+            // file LOCK cannot be opened at all is something else.
+            let in_use = ["While lock file", "lock hold by current process"].iter().any(|text| message.contains(text));
+            if in_use { OpenError::InUse } else { OpenError::Failed(message) }
         })?;
         let tables = Self { db, failing: AtomicBool::new(false) };
         tables.check_format()?;

@@ -1,0 +1,318 @@
+//! `chatterbox contact`: the cards in `contacts/`.
+
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::causes;
+use super::context::Context;
+use super::output::{self, Output};
+use crate::app::failure::{Exit, Failure};
+use crate::client::contacts::{self, Contact, ContactFault};
+use crate::disk::atomic::{self, AtomicError};
+use crate::limits::CARD_FILE_BYTES_MAX;
+use crate::name;
+use crate::wire::profile::SignedProfile;
+
+/// What a contact's name may have at most: room for `.card`, and the name stands in those of directories.
+const NAME_BYTES_MAX: usize = name::NAME_BYTES_MAX - contacts::SUFFIX.len();
+
+const ADD_EXAMPLES: &str = "\
+Examples:
+  chatterbox contact add < bob.card
+  chatterbox contact add 'Bob from work' < bob.card
+  wl-paste | chatterbox contact add bob";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  chatterbox contact list
+  chatterbox contact list --json | jq -r '.contacts[].name'";
+
+const SHOW_EXAMPLES: &str = "\
+Example:
+  chatterbox contact show bob";
+
+const REMOVE_EXAMPLES: &str = "\
+Example:
+  chatterbox contact remove bob         conversations with bob stay where they are";
+
+/// Add, list, show and remove contacts.
+///
+/// A contact is a file, contacts/NAME.card, that holds the card somebody gave you. NAME is yours to choose: `cp
+/// x.card contacts/bob.card` does the same as `contact add bob`, and `mv` renames a contact.
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+pub(super) struct ContactCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Add a contact: reads a card on standard input and puts it into contacts/NAME.card.
+    ///
+    /// NAME is what you call them; without it they get the name on their card. The card is checked before anything is
+    /// written, and a contact of another identity is never replaced. Compare the fingerprint that is printed with its
+    /// owner, by phone or in person: a card that somebody changed on its way would be another's.
+    #[command(after_help = ADD_EXAMPLES)]
+    Add {
+        /// What you call them [default: the name on the card]
+        name: Option<String>,
+    },
+    /// List all contacts
+    #[command(after_help = LIST_EXAMPLES)]
+    List {
+        /// Print JSON (docs/command-line.md lists the fields)
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one contact: fingerprint, home server, card
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show {
+        /// The contact
+        name: String,
+    },
+    /// Remove a contact's card
+    #[command(after_help = REMOVE_EXAMPLES)]
+    Remove {
+        /// The contact
+        name: String,
+    },
+}
+
+impl ContactCommand {
+    pub(super) fn run(self, context: Context, output: &mut Output) -> Result<(), Failure> {
+        match self.action {
+            Action::Add { name } => add(&context, name, output),
+            Action::List { json } => list(&context, json, output),
+            Action::Show { name } => show(&context, &name, output),
+            Action::Remove { name } => remove(&context, &name, output),
+        }
+    }
+}
+
+fn add(context: &Context, name: Option<String>, output: &mut Output) -> Result<(), Failure> {
+    let doing = match &name {
+        Some(name) => format!("adding contact {}", output::safe(name)),
+        None => "adding a contact".to_owned(),
+    };
+    if let Some(name) = &name {
+        check_name(&doing, name)?;
+    }
+    let profile = read_card(&doing)?;
+    let name = name.unwrap_or_else(|| profile.profile().name.clone());
+    let doing = format!("adding contact {}", output::safe(&name));
+    let contact = contacts::check(&name::escape(name.as_bytes()), profile, context.people.own())
+        .map_err(|fault| own(&doing, &fault))?;
+    let scratch = context.scratch(&doing)?;
+    atomic::make_private_directory(&context.root.contacts()).map_err(|error| causes::disk(&*doing, &error))?;
+    let file = context.card_file(&contact.name);
+    match atomic::create_new(&scratch, &file, format!("{}\n", contact.profile).as_bytes()) {
+        Ok(()) => {
+            say_other_names(context, &contact);
+            output.text(&format!(
+                "added {}\nfingerprint: {}\n",
+                output::safe(&contact.name),
+                contact.profile.identity().fingerprint().groups()
+            ))
+        }
+        Err(AtomicError::AlreadyExists { .. }) => taken(context, &doing, &contact, &file, output),
+        Err(error) => Err(causes::disk(doing, &error)),
+    }
+}
+
+/// Names that could not be a file's, or whose outbox directory the daemon would not look at.
+fn check_name(doing: &str, name: &str) -> Result<(), Failure> {
+    let cause = if name.is_empty() {
+        "the name is empty".to_owned()
+    } else if name.contains('/') || name.chars().any(char::is_control) {
+        "a contact's name cannot have a slash or a control character in it".to_owned()
+    } else if name.starts_with('.') {
+        "a file whose name starts with a dot is hidden, so a contact's cannot".to_owned()
+    } else if name.ends_with(".error") {
+        "names that end in .error are those of error reports".to_owned()
+    } else if name::escape(name.as_bytes()).len() > NAME_BYTES_MAX {
+        format!("the name is longer than {NAME_BYTES_MAX} bytes")
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Exit::Usage, doing, cause, "Choose another name: `chatterbox contact add NAME < CARD`."))
+}
+
+fn read_card(doing: &str) -> Result<SignedProfile, Failure> {
+    const REMEDY: &str = "Ask its owner for the card again and copy it whole: one line that starts with chatterbox:";
+    output::prompt("paste the card, then press Ctrl-D");
+    let mut bytes = Vec::new();
+    io::stdin().lock().take(CARD_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| {
+        Failure::io(format!("{doing}: reading standard input"), &error, "Write `contact add NAME < CARD`.")
+    })?;
+    let bad = |cause: String| Failure::new(Exit::Data, doing, cause, REMEDY);
+    if bytes.len() as u64 > CARD_FILE_BYTES_MAX {
+        return Err(bad(format!("the input is longer than {CARD_FILE_BYTES_MAX} bytes, so it is no card")));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| bad("the input is not text, so it is no card".into()))?;
+    if text.trim().is_empty() {
+        return Err(bad("standard input is empty where the card should be".into()));
+    }
+    text.parse().map_err(|error| bad(format!("this is not a good card: {error}")))
+}
+
+fn own(doing: &str, fault: &ContactFault) -> Failure {
+    match fault {
+        ContactFault::OwnName(name) => Failure::new(
+            Exit::NoUser,
+            doing,
+            format!("your own account is called {name}, so a contact cannot be"),
+            "Choose another name: `chatterbox contact add NAME < CARD`.",
+        ),
+        other => causes::contact(doing, other),
+    }
+}
+
+/// The name has a file already: the same identity is success, another is refused.
+fn taken(context: &Context, doing: &str, new: &Contact, file: &Path, output: &mut Output) -> Result<(), Failure> {
+    let shown = output::safe(&new.name);
+    let path = output::shown(file);
+    let there = contacts::read(file, &new.name, context.people.own()).map_err(|fault| {
+        let remedy = format!("Remove it with `chatterbox contact remove {shown}`, then add the card again.");
+        Failure::new(
+            Exit::CannotCreate,
+            doing,
+            format!("{path} is there and is no good card: {}", cause(&fault)),
+            remedy,
+        )
+    })?;
+    let fingerprint = there.profile.identity().fingerprint();
+    if fingerprint != new.profile.identity().fingerprint() {
+        let cause = format!("there is another contact called {shown}, fingerprint {}", fingerprint.groups());
+        let remedy = format!(
+            "Choose another name. If this is the same person with new keys, ask them why, compare the fingerprint of \
+             this card ({}), and only then `chatterbox contact remove {shown}`.",
+            new.profile.identity().fingerprint().groups()
+        );
+        return Err(Failure::new(Exit::CannotCreate, doing, cause, remedy));
+    }
+    if new.profile.profile().version > there.profile.profile().version {
+        output::note(format!(
+            "note: this card is newer than the one you have; to take it, `chatterbox contact remove {shown}` first"
+        ));
+    }
+    output.text(&format!("{shown} is there already\nfingerprint: {}\n", fingerprint.groups()))
+}
+
+fn cause(fault: &ContactFault) -> String {
+    fault.to_string().lines().next().unwrap_or_default().trim_end_matches('.').to_owned()
+}
+
+fn say_other_names(context: &Context, contact: &Contact) {
+    let same = |other: &&Contact| other.profile.identity() == contact.profile.identity();
+    if let Some(other) = context.people.contacts().iter().find(same) {
+        output::note(format!(
+            "note: {} is the same identity as your contact {}",
+            output::safe(&contact.name),
+            output::safe(&other.name)
+        ));
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    account_name: &'a str,
+    fingerprint: String,
+    server: String,
+    version: u64,
+    file: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Faulty {
+    file: String,
+    problem: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Listing<'a> {
+    contacts: Vec<Listed<'a>>,
+    faults: Vec<Faulty>,
+}
+
+fn list(context: &Context, json: bool, output: &mut Output) -> Result<(), Failure> {
+    let contacts = context.people.contacts();
+    let listing = Listing {
+        contacts: contacts.iter().map(|contact| listed(context, contact)).collect(),
+        faults: contacts
+            .faults()
+            .iter()
+            .map(|(file, fault)| Faulty {
+                file: context.root.contacts().join(file).to_string_lossy().into_owned(),
+                problem: cause(fault),
+            })
+            .collect(),
+    };
+    if json {
+        return output.json(&listing);
+    }
+    for fault in &listing.faults {
+        output::note(format!("note: {}: {}", output::safe(&fault.file), fault.problem));
+    }
+    let mut rows = vec![vec!["NAME".to_owned(), "FINGERPRINT".to_owned(), "ON THEIR CARD".to_owned()]];
+    rows.extend(contacts.iter().map(|contact| {
+        let profile = contact.profile.profile();
+        // The first groups tell contacts apart; `show` has the whole, which is what people compare.
+        let fingerprint: String = profile.identity.fingerprint().groups().chars().take(19).collect();
+        let card = format!("{} at {}", profile.name, profile.server.host_port());
+        vec![output::safe(&contact.name).into_owned(), format!("{fingerprint} …"), card]
+    }));
+    if rows.len() == 1 {
+        output::note("there are no contacts yet; add one with `chatterbox contact add NAME < CARD`");
+        return Ok(());
+    }
+    output.text(&output::table(&rows))
+}
+
+fn listed<'a>(context: &Context, contact: &'a Contact) -> Listed<'a> {
+    let profile = contact.profile.profile();
+    Listed {
+        name: &contact.name,
+        account_name: &profile.name,
+        fingerprint: profile.identity.fingerprint().to_string(),
+        server: profile.server.to_string(),
+        version: profile.version,
+        file: context.card_file(&contact.name).to_string_lossy().into_owned(),
+    }
+}
+
+fn show(context: &Context, name: &str, output: &mut Output) -> Result<(), Failure> {
+    let contact = context.contact("showing a contact", name)?;
+    let profile = contact.profile.profile();
+    output.text(&format!(
+        "name: {}\non their card: {}\nfingerprint: {}\nserver: {}\nversion: {}\nfile: {}\ncard: {}\n",
+        output::safe(&contact.name),
+        profile.name,
+        profile.identity.fingerprint().groups(),
+        profile.server,
+        profile.version,
+        output::shown(&context.card_file(&contact.name)),
+        contact.profile,
+    ))
+}
+
+fn remove(context: &Context, name: &str, output: &mut Output) -> Result<(), Failure> {
+    let shown = output::safe(name).into_owned();
+    let doing = format!("removing contact {shown}");
+    let file = format!("{name}{}", contacts::SUFFIX);
+    let faulty = context.people.contacts().faults().iter().any(|(faulty, _)| *faulty == *file);
+    // A damaged card is removed like a good one: it is in the way of a better one.
+    let path = if faulty {
+        context.root.contacts().join(file)
+    } else {
+        context.card_file(&context.contact(&doing, name)?.name)
+    };
+    std::fs::remove_file(&path)
+        .map_err(|error| Failure::io(&*doing, &error, "Check that the directory contacts/ is yours."))?;
+    atomic::sync_directory(&context.root.contacts()).map_err(|error| causes::disk(doing, &error))?;
+    output.text(&format!("removed {shown}\n"))
+}

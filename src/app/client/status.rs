@@ -1,0 +1,221 @@
+//! `chatterbox status`: what the daemon says of itself, and whether there is one.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use serde::Serialize;
+
+use super::output::{self, Output};
+use super::{causes, context};
+use crate::app::failure::{Exit, Failure};
+use crate::client::root::Root;
+use crate::client::status::Status;
+use crate::disk::lock;
+use crate::disk::open::{self, OpenError};
+use crate::limits::{STATE_FILE_BYTES_MAX, STATUS_POLL_MS};
+use crate::wire::profile::SignedProfile;
+
+const EXAMPLES: &str = "\
+Examples:
+  chatterbox status
+  chatterbox status --json | jq .connected
+  chatterboxd & chatterbox status --wait connected --timeout 60";
+
+/// Say whether chatterboxd runs and what it does: its connection, what waits and why.
+///
+/// Whether it runs is decided by the lock that it holds, not by the file `status`, which a killed daemon leaves
+/// behind. A daemon that does not run is no error: the exit code is 0.
+///
+/// With --wait connected the command returns when chatterboxd runs and is connected to the home server, and prints
+/// the status then; with --timeout it gives up after that many seconds, with exit code 75.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct StatusCommand {
+    /// Print JSON (docs/command-line.md lists the fields)
+    #[arg(long)]
+    json: bool,
+    /// Wait until chatterboxd runs and is connected
+    #[arg(long, value_name = "STATE")]
+    wait: Option<Condition>,
+    /// Give up waiting after this many seconds [default: never]
+    #[arg(long, value_name = "SECONDS", requires = "wait")]
+    timeout: Option<u64>,
+}
+
+/// What can be waited for.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Condition {
+    /// chatterboxd runs and has its home connection
+    Connected,
+}
+
+impl StatusCommand {
+    pub(super) fn run(self, root: &Root, output: &mut Output) -> Result<(), Failure> {
+        let own = context::own_profile(root)?;
+        let report = match self.wait {
+            Some(Condition::Connected) => wait_connected(root, self.timeout)?,
+            None => Report::read(root)?,
+        };
+        if self.json { output.json(&Json::new(&report, &own)) } else { output.text(&text(&report, &own)) }
+    }
+}
+
+/// What is the case now.
+#[derive(Debug)]
+enum Report {
+    /// Nobody holds the lock.
+    NotRunning,
+    /// Somebody does, and has not written its status yet.
+    Starting(Option<u32>),
+    /// The daemon's own words.
+    Running(Status),
+}
+
+impl Report {
+    fn read(root: &Root) -> Result<Self, Failure> {
+        let doing = "reading the status";
+        let holder = lock::is_held(&root.lock())
+            .map_err(|error| Failure::new(Exit::Io, doing, error, "Check that the directory journal/ is yours."))?;
+        let Some(holder) = holder else { return Ok(Self::NotRunning) };
+        let bytes = match open::read_regular(&root.status(), STATE_FILE_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(OpenError::Absent) => return Ok(Self::Starting(holder.pid)),
+            Err(error) => {
+                let exit = causes::open_exit(&error);
+                return Err(Failure::new(exit, doing, error, "Remove the file `status`; chatterboxd writes it anew."));
+            }
+        };
+        let status = Status::parse(&String::from_utf8_lossy(&bytes));
+        // A status of another process is what a killed daemon left for the one that is starting.
+        let fresh = status.running && holder.pid == Some(status.pid);
+        Ok(if fresh { Self::Running(status) } else { Self::Starting(holder.pid) })
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(self, Self::Running(status) if status.connected)
+    }
+}
+
+/// Looks at every event in the root, and now and then without one.
+fn wait_connected(root: &Root, timeout_s: Option<u64>) -> Result<Report, Failure> {
+    let deadline = timeout_s.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
+    // Before the first look, so that nothing happens unseen between a look and the watch.
+    let (events, _watcher) = watch(root);
+    loop {
+        let report = Report::read(root)?;
+        if report.is_connected() {
+            return Ok(report);
+        }
+        let poll = Duration::from_millis(STATUS_POLL_MS);
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(timed_out(&report, timeout_s.unwrap_or_default()));
+        }
+        let pause = left.map_or(poll, |left| left.min(poll));
+        if let Err(RecvTimeoutError::Disconnected) = events.recv_timeout(pause) {
+            std::thread::sleep(pause);
+        }
+    }
+}
+
+/// A hint for every change in the root. Without a watcher (the system has no more) the poll alone does.
+fn watch(root: &Root) -> (Receiver<()>, Option<RecommendedWatcher>) {
+    let (sender, events) = mpsc::sync_channel(1);
+    let handler = move |event: notify::Result<notify::Event>| {
+        // Opening a file is an event as well, and we open one at every look.
+        if !matches!(event.map(|event| event.kind), Ok(EventKind::Access(_))) {
+            // Full means that a hint waits already.
+            let _ = sender.try_send(());
+        }
+    };
+    let watcher = notify::recommended_watcher(handler).and_then(|mut watcher| {
+        watcher.watch(root.path(), RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    (events, watcher.ok())
+}
+
+fn timed_out(report: &Report, seconds: u64) -> Failure {
+    let (cause, remedy) = match report {
+        Report::NotRunning => ("chatterboxd is not running".to_owned(), "Start chatterboxd."),
+        Report::Starting(_) => ("chatterboxd is still starting".to_owned(), "Wait longer, or see what its log says."),
+        Report::Running(status) => (
+            format!("the connection is: {}", output::safe(&status.connection)),
+            "Wait longer, or see what its log says.",
+        ),
+    };
+    let doing = format!("waiting {seconds} s for the connection");
+    Failure::new(Exit::TemporaryFailure, doing, cause, remedy)
+}
+
+fn text(report: &Report, own: &SignedProfile) -> String {
+    let account = format!("{} {}", own.profile().name, own.identity().fingerprint());
+    match report {
+        Report::NotRunning => format!("daemon: not running\naccount: {account}\n"),
+        Report::Starting(pid) => {
+            let pid = pid.map_or_else(String::new, |pid| format!("pid: {pid}\n"));
+            format!("daemon: starting\n{pid}account: {account}\n")
+        }
+        Report::Running(status) => status.to_string().lines().map(|line| format!("{}\n", output::safe(line))).collect(),
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Json<'a> {
+    daemon: &'static str,
+    pid: Option<u32>,
+    account: Account<'a>,
+    connected: bool,
+    connection: Option<&'a str>,
+    queue: Option<usize>,
+    prekeys: Option<u32>,
+    ignored: Option<usize>,
+    paused: Option<&'a str>,
+    trouble: Vec<Trouble<'a>>,
+    waiting: Vec<Waiting<'a>>,
+    refused: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct Account<'a> {
+    name: &'a str,
+    fingerprint: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Trouble<'a> {
+    name: &'a str,
+    reason: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct Waiting<'a> {
+    path: &'a str,
+    reason: &'a str,
+}
+
+impl<'a> Json<'a> {
+    fn new(report: &'a Report, own: &'a SignedProfile) -> Self {
+        let (daemon, pid, status) = match report {
+            Report::NotRunning => ("not running", None, None),
+            Report::Starting(pid) => ("starting", *pid, None),
+            Report::Running(status) => ("running", Some(status.pid), Some(status)),
+        };
+        let pairs = |list: fn(&Status) -> &Vec<(String, String)>| status.map(list).into_iter().flatten();
+        Self {
+            daemon,
+            pid,
+            account: Account { name: &own.profile().name, fingerprint: own.identity().fingerprint().to_string() },
+            connected: report.is_connected(),
+            connection: status.map(|status| status.connection.as_str()),
+            queue: status.map(|status| status.queue),
+            prekeys: status.and_then(|status| status.prekeys),
+            ignored: status.map(|status| status.ignored),
+            paused: status.and_then(|status| status.paused.as_deref()),
+            trouble: pairs(|status| &status.troubled).map(|(name, reason)| Trouble { name, reason }).collect(),
+            waiting: pairs(|status| &status.waiting).map(|(path, reason)| Waiting { path, reason }).collect(),
+            refused: status.map_or(&[], |status| &status.refused),
+        }
+    }
+}

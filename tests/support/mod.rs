@@ -1,0 +1,369 @@
+//! The real programs as processes, and the real directories to watch.
+//!
+//! Every test has a loopback address of its own, so that a server keeps its port across restarts and no two tests meet.
+//! Nothing here sleeps: a wait is for an event in a directory, and a deadline only ends a test that hangs.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use notify::{RecursiveMode, Watcher as _};
+use tempfile::TempDir;
+
+/// Longer than anything that works takes, on a busy machine too.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// How often a condition is looked at although no event came: for conditions outside the watched directory.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+const SERVER: &str = env!("CARGO_BIN_EXE_chatterbox-server");
+const DAEMON: &str = env!("CARGO_BIN_EXE_chatterboxd");
+const CLI: &str = env!("CARGO_BIN_EXE_chatterbox");
+
+/// Waits until `look` finds something, looking whenever something happens below `directory`.
+pub fn wait_for<T>(directory: &Path, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let (sender, events) = mpsc::channel();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            let _ = sender.send(());
+        }
+    })
+    .unwrap();
+    watcher.watch(directory, RecursiveMode::Recursive).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what} in\n{}", tree(directory));
+        let _ = events.recv_timeout(LOOK_AGAIN);
+        while events.try_recv().is_ok() {}
+    }
+}
+
+/// Everything below a directory, for the message of a test that fails.
+pub fn tree(directory: &Path) -> String {
+    let mut lines = Vec::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(path) = open.pop() {
+        for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                open.push(entry.path());
+            }
+            let path = entry.path();
+            if !["keys", "journal"].iter().any(|name| path.starts_with(directory.join(name))) {
+                lines.push(format!("  {}", path.display()));
+            }
+        }
+    }
+    lines.sort();
+    let status = fs::read_to_string(directory.join("status")).unwrap_or_default();
+    format!("{}\nstatus:\n{status}", lines.join("\n"))
+}
+
+/// A process that ends with its owner.
+pub struct Process(Child);
+
+impl Process {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// SIGKILL, and until it is gone.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        assert_eq!(self.0.wait().unwrap().signal(), Some(9));
+    }
+
+    /// SIGTERM, and until it has stopped; it must do so without a complaint.
+    pub fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.0.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A home server with its directory.
+pub struct Server {
+    pub directory: PathBuf,
+    pub address: String,
+    listen: String,
+    pub process: Option<Process>,
+}
+
+impl Server {
+    fn new(directory: PathBuf) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let pid = std::process::id();
+        // 127.0.0.0/8 is ours: a host for each server of each test process.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed) % 250 + 1;
+        let listen = format!("127.{}.{}.{number}:19840", pid / 250 % 250 + 1, pid % 250 + 1);
+        let made = Command::new(SERVER).arg("init").arg(&directory).args(["--address", &listen]).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let address = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
+        Self { directory, address, listen, process: None }
+    }
+
+    pub fn start(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.directory.with_extension("log")).unwrap();
+        let process = Command::new(SERVER)
+            .arg("run")
+            .arg(&self.directory)
+            .args(["--listen", &self.listen])
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.process = Some(Process(process));
+    }
+
+    pub fn kill(&mut self) {
+        self.process.take().unwrap().kill();
+    }
+
+    pub fn listen_address(&self) -> &str {
+        &self.listen
+    }
+}
+
+/// A server and the accounts around it, in a directory of their own.
+pub struct World {
+    pub scratch: TempDir,
+    pub server: Server,
+}
+
+impl World {
+    /// With a server that runs.
+    pub fn new() -> Self {
+        let scratch = TempDir::new().unwrap();
+        let mut server = Server::new(scratch.path().join("server"));
+        server.start();
+        Self { scratch, server }
+    }
+
+    /// An account whose daemon is not started yet.
+    pub fn user(&self, name: &str) -> User {
+        self.user_at(name, &self.server.address)
+    }
+
+    pub fn user_at(&self, name: &str, address: &str) -> User {
+        let root = self.scratch.path().join(name);
+        let user = User { name: name.to_owned(), root, daemon: None };
+        let made = user.cli(&["init", name, "--server", address, "--dialer", "direct"]);
+        assert!(made.status.success(), "{made:?}");
+        user
+    }
+
+    /// Another server, which runs.
+    pub fn another_server(&self, name: &str) -> Server {
+        let mut server = Server::new(self.scratch.path().join(name));
+        server.start();
+        server
+    }
+
+    /// Users with running daemons, all of whom hold each other's cards.
+    pub fn friends<const N: usize>(&self, names: [&str; N]) -> [User; N] {
+        let mut users = names.map(|name| self.user(name));
+        for one in 0..N {
+            for other in 0..N {
+                if one != other {
+                    users[one].add(&users[other]);
+                }
+            }
+        }
+        users.iter_mut().for_each(User::start);
+        users
+    }
+}
+
+/// An account with its directory.
+pub struct User {
+    pub name: String,
+    pub root: PathBuf,
+    pub daemon: Option<Process>,
+}
+
+impl User {
+    pub fn start(&mut self) {
+        self.daemon = Some(self.spawn());
+    }
+
+    pub fn spawn(&self) -> Process {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.root.with_extension("log")).unwrap();
+        let process =
+            Command::new(DAEMON).arg("--root").arg(&self.root).stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        Process(process)
+    }
+
+    /// Runs the daemon to its end.
+    pub fn daemon_output(&self) -> Output {
+        Command::new(DAEMON).arg("--root").arg(&self.root).stdin(Stdio::null()).output().unwrap()
+    }
+
+    pub fn stop(&mut self) {
+        self.daemon.take().unwrap().stop();
+    }
+
+    pub fn kill(&mut self) {
+        self.daemon.take().unwrap().kill();
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.root.with_extension("log")).unwrap_or_default()
+    }
+
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        Command::new(CLI).arg("--root").arg(&self.root).args(arguments).stdin(Stdio::null()).output().unwrap()
+    }
+
+    pub fn cli_with_input(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = Command::new(CLI)
+            .arg("--root")
+            .arg(&self.root)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    pub fn at(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root.join(path)
+    }
+
+    pub fn card(&self) -> String {
+        let shown = self.cli(&["card"]);
+        assert!(shown.status.success(), "{shown:?}");
+        String::from_utf8(shown.stdout).unwrap()
+    }
+
+    /// Adds somebody's card under their own name.
+    pub fn add(&self, other: &Self) {
+        fs::write(self.at(format!("contacts/{}.card", other.name)), other.card()).unwrap();
+    }
+
+    /// Drops a file into an outbox directory as a shell's redirect does.
+    pub fn drop_file(&self, directory: &str, name: &str, content: impl AsRef<[u8]>) {
+        let directory = self.at("outbox").join(directory);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(name), content).unwrap();
+    }
+
+    /// Drops a file by a rename from our own scratch directory.
+    pub fn move_file(&self, directory: &str, name: &str, content: impl AsRef<[u8]>) {
+        let scratch = self.at("tmp/test");
+        fs::create_dir_all(&scratch).unwrap();
+        fs::write(scratch.join(name), content).unwrap();
+        let directory = self.at("outbox").join(directory);
+        fs::create_dir_all(&directory).unwrap();
+        fs::rename(scratch.join(name), directory.join(name)).unwrap();
+    }
+
+    /// The messages that stand in conversations now: directory, name and content, by name.
+    pub fn messages(&self) -> Vec<(String, String, Vec<u8>)> {
+        let mut found = Vec::new();
+        for directory in entries(&self.at("conversations")) {
+            for file in entries(&directory) {
+                let name = file.file_name().unwrap().to_string_lossy().into_owned();
+                if name != "metadata.toml" && !name.starts_with('.')
+                    && let Ok(content) = fs::read(&file) {
+                        let directory = directory.file_name().unwrap().to_string_lossy().into_owned();
+                        found.push((directory, name, content));
+                    }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// The content of the messages by one author, in the order of their names.
+    pub fn heard_from(&self, author: &str) -> Vec<String> {
+        let by_author = |name: &str| {
+            name.get(26..).is_some_and(|rest| {
+                rest.strip_prefix(author).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '~']))
+            })
+        };
+        let messages = self.messages().into_iter().filter(|(_, name, _)| by_author(name));
+        messages.map(|(_, _, content)| String::from_utf8(content).unwrap()).collect()
+    }
+
+    /// Waits for a message with this content, and hands out its path.
+    pub fn wait_for_message(&self, content: &str) -> PathBuf {
+        self.wait_for(&format!("a message {content:?}"), || {
+            let found = self.messages().into_iter().find(|(_, _, bytes)| bytes == content.as_bytes());
+            found.map(|(directory, name, _)| self.at("conversations").join(directory).join(name))
+        })
+    }
+
+    pub fn wait_for<T>(&self, what: &str, look: impl FnMut() -> Option<T>) -> T {
+        wait_for(&self.root, &format!("{what} ({}'s)", self.name), look)
+    }
+
+    /// Waits until a file has appeared, and hands out its text.
+    pub fn wait_for_file(&self, path: impl AsRef<Path>) -> String {
+        let path = self.at(path);
+        self.wait_for(&path.display().to_string(), || fs::read_to_string(&path).ok())
+    }
+
+    /// Waits until a file has gone.
+    pub fn wait_until_gone(&self, path: impl AsRef<Path>) {
+        let path = self.at(path);
+        self.wait_for(&format!("{} to go", path.display()), || fs::symlink_metadata(&path).is_err().then_some(()));
+    }
+
+    /// Waits until `status` has a line that starts like this.
+    pub fn wait_for_status(&self, line: &str) -> String {
+        self.wait_for(&format!("status {line:?}"), || {
+            let text = fs::read_to_string(self.at("status")).ok()?;
+            text.lines().find(|found| found.starts_with(line)).map(str::to_owned)
+        })
+    }
+
+    /// The only directory under `parent` whose name ends so.
+    pub fn directory(&self, parent: &str, ending: &str) -> PathBuf {
+        let found: Vec<PathBuf> = entries(&self.at(parent))
+            .into_iter()
+            .filter(|path| path.is_dir() && path.to_string_lossy().ends_with(ending))
+            .collect();
+        assert_eq!(found.len(), 1, "{found:?}\n{}", tree(&self.root));
+        found.into_iter().next().unwrap()
+    }
+
+    /// The `.delivery/` text beside a message.
+    pub fn delivery(&self, message: &Path) -> String {
+        let path = message.parent().unwrap().join(".delivery").join(message.file_name().unwrap());
+        fs::read_to_string(path).unwrap_or_default()
+    }
+}
+
+pub fn entries(directory: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    found.sort();
+    found
+}
