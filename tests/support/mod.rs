@@ -290,11 +290,13 @@ impl User {
         for directory in entries(&self.at("conversations")) {
             for file in entries(&directory) {
                 let name = file.file_name().unwrap().to_string_lossy().into_owned();
-                if name != "metadata.toml" && !name.starts_with('.')
-                    && let Ok(content) = fs::read(&file) {
-                        let directory = directory.file_name().unwrap().to_string_lossy().into_owned();
-                        found.push((directory, name, content));
-                    }
+                if name != "metadata.toml"
+                    && !name.starts_with('.')
+                    && let Ok(content) = fs::read(&file)
+                {
+                    let directory = directory.file_name().unwrap().to_string_lossy().into_owned();
+                    found.push((directory, name, content));
+                }
             }
         }
         found.sort();
