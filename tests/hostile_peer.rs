@@ -1,0 +1,309 @@
+//! A peer that speaks the protocol and does not keep its rules, against a real daemon behind a real server.
+
+mod support;
+
+use std::fs;
+
+use chatterbox::clock::Timestamp;
+use chatterbox::crypto::dh::SecretKey;
+use chatterbox::crypto::sign::SigningKey;
+use chatterbox::envelope;
+use chatterbox::limits::{ENVELOPE_BYTES, PROTOCOL_VERSION};
+use chatterbox::net::connection::{FrameReader, FrameWriter, connect};
+use chatterbox::ratchet::{self, Session};
+use chatterbox::wire::address::ServerAddress;
+use chatterbox::wire::envelope::Envelope;
+use chatterbox::wire::identity::{ConversationId, Fingerprint, MessageId, participants_hash};
+use chatterbox::wire::payload::{Content, Introduction, Payload};
+use chatterbox::wire::profile::{Profile, SignedProfile};
+use chatterbox::wire::reply::{Refusal, Reply, ServerMessage};
+use chatterbox::wire::request::{Command, Request};
+use chatterbox::wire::state::AccountKeys;
+use rand_core::OsRng;
+use support::{User, World, entries};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use zeroize::Zeroizing;
+
+/// Somebody who makes their own envelopes.
+struct Peer {
+    keys: AccountKeys,
+    profile: SignedProfile,
+    reader: FrameReader<OwnedReadHalf>,
+    writer: FrameWriter<OwnedWriteHalf>,
+    next_id: u64,
+    victim: SignedProfile,
+    session: Option<Session>,
+}
+
+impl Peer {
+    async fn new(name: &str, victim: &User) -> Self {
+        victim.wait_for("prekeys at the server", || {
+            let text = fs::read_to_string(victim.at("status")).ok()?;
+            let line = text.lines().find(|line| line.starts_with("prekeys: "))?;
+            (line != "prekeys: 0").then_some(())
+        });
+        let victim: SignedProfile = victim.card().parse().unwrap();
+        let server: &ServerAddress = &victim.profile().server;
+        let stream = TcpStream::connect((server.host(), server.port())).await.unwrap();
+        let key = SecretKey::random(&mut OsRng);
+        let (reader, writer) = connect(stream.into_split(), *server.key(), key, &mut OsRng).await.unwrap();
+        let keys = AccountKeys {
+            signing: SigningKey::random(&mut OsRng),
+            auth: SecretKey::random(&mut OsRng),
+            transport: SecretKey::random(&mut OsRng),
+        };
+        let profile = Profile {
+            name: name.into(),
+            server: server.clone(),
+            account: keys.account(),
+            identity: keys.identity(),
+            version: 1,
+        };
+        let profile = SignedProfile::sign(profile, &keys.signing).unwrap();
+        Self { keys, profile, reader, writer, next_id: 1, victim, session: None }
+    }
+
+    async fn ask(&mut self, command: Command) -> Result<Reply, Refusal> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let request = Request { id, version: PROTOCOL_VERSION, command };
+        self.writer.write(&request.to_bytes()).await.unwrap();
+        match ServerMessage::from_bytes(&self.reader.read().await.unwrap()).unwrap() {
+            ServerMessage::Reply { id: answered, outcome } if answered == id => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        self.profile.identity().fingerprint()
+    }
+
+    fn victim(&self) -> Fingerprint {
+        self.victim.identity().fingerprint()
+    }
+
+    /// A payload of the conversation between just the two, as an honest client would make it.
+    fn payload(&self, text: &str) -> Payload {
+        let both = [self.fingerprint(), self.victim()];
+        Payload {
+            id: MessageId([7; 16]),
+            conversation: ConversationId::of_participants(&both),
+            participants: participants_hash(&both),
+            time: Timestamp::now(),
+            incarnation: [1; 16],
+            counter: 1,
+            introduction: Some(Introduction {
+                subject: String::new(),
+                created: Timestamp::now(),
+                profiles: vec![self.profile.clone(), self.victim.clone()],
+            }),
+            content: Some(Content { file_name: Vec::new(), bytes: Zeroizing::new(text.as_bytes().to_vec()) }),
+        }
+    }
+
+    async fn seal(&mut self, payload: &[u8]) -> Envelope {
+        let sealing = match &mut self.session {
+            Some(session) => session.send(&self.keys.identity(), &mut OsRng),
+            None => {
+                let account = self.victim.profile().account;
+                let Ok(Reply::Prekey(prekey)) = self.ask(Command::TakePrekey(account)).await else { panic!() };
+                prekey.verify(self.victim.identity()).unwrap();
+                let now = Timestamp::now();
+                let peer = *self.victim.identity();
+                let (session, first) =
+                    ratchet::open(&self.keys, peer, &prekey, now.micros(), now.seconds(), &mut OsRng).unwrap();
+                self.session = Some(session);
+                first
+            }
+        };
+        envelope::seal(sealing, payload, &mut OsRng).unwrap()
+    }
+
+    async fn deliver(&mut self, envelope: Envelope) {
+        let account = self.victim.profile().account;
+        assert_eq!(self.ask(Command::Deliver { account, envelope }).await, Ok(Reply::Done));
+    }
+
+    async fn send(&mut self, payload: &Payload) {
+        let envelope = self.seal(&payload.to_bytes()).await;
+        self.deliver(envelope).await;
+    }
+}
+
+fn wait_for_alert(user: &User, says: &str) -> String {
+    user.wait_for(says, || {
+        entries(&user.at("alerts"))
+            .into_iter()
+            .find_map(|path| fs::read_to_string(path).ok().filter(|text| text.contains(says)))
+    })
+}
+
+/// Failure 21 of the predecessor.
+#[tokio::test]
+async fn an_outsider_does_not_write_into_a_conversation() {
+    let world = World::new();
+    let [alice, bob] = world.friends(["alice", "bob"]);
+    alice.drop_file("bob", "x", "between us");
+    bob.wait_for_message("between us");
+    let mut mallory = Peer::new("mallory", &bob).await;
+    // Also a contact may not write where she takes no part.
+    fs::write(bob.at("contacts/mallory.card"), mallory.profile.to_string()).unwrap();
+    let alice_card: SignedProfile = alice.card().parse().unwrap();
+    let theirs = [alice_card.identity().fingerprint(), mallory.victim()];
+    let mut payload = mallory.payload("from outside");
+    payload.conversation = ConversationId::of_participants(&theirs);
+    payload.participants = participants_hash(&theirs);
+    mallory.send(&payload).await;
+    let alert = wait_for_alert(&bob, "takes no part");
+    assert!(alert.contains("mallory"), "{alert}");
+    // The same session goes on for honest messages.
+    mallory.send(&mallory.payload("honest")).await;
+    bob.wait_for_message("honest");
+    assert_eq!(bob.heard_from("alice"), ["between us"]);
+    assert_eq!(bob.messages().len(), 2);
+}
+
+#[tokio::test]
+async fn nobody_squats_on_the_conversation_of_others_or_smuggles_in_members() {
+    let world = World::new();
+    let [alice, bob] = world.friends(["alice", "bob"]);
+    let mut mallory = Peer::new("mallory", &bob).await;
+    fs::write(bob.at("contacts/mallory.card"), mallory.profile.to_string()).unwrap();
+    let alice_card: SignedProfile = alice.card().parse().unwrap();
+    let theirs = [alice_card.identity().fingerprint(), mallory.victim()];
+    // The id that alice and bob will compute, with mallory in it.
+    let mut squatting = mallory.payload("squatting");
+    squatting.conversation = ConversationId::of_participants(&theirs);
+    mallory.send(&squatting).await;
+    wait_for_alert(&bob, "belongs to other participants");
+    // A conversation that is known, with one more in it.
+    mallory.send(&mallory.payload("as it is")).await;
+    bob.wait_for_message("as it is");
+    let mut smuggling = mallory.payload("one more");
+    smuggling.participants = participants_hash(&[theirs[0], theirs[1], mallory.fingerprint()]);
+    mallory.send(&smuggling).await;
+    wait_for_alert(&bob, "other participants than the conversation has");
+    alice.drop_file("bob", "x", "undisturbed");
+    bob.wait_for_message("undisturbed");
+    assert_eq!(bob.messages().len(), 2);
+}
+
+#[tokio::test]
+async fn garbage_is_kept_for_a_while_and_disturbs_nothing() {
+    let world = World::new();
+    let [alice, bob] = world.friends(["alice", "bob"]);
+    alice.drop_file("bob", "x", "before");
+    bob.wait_for_message("before");
+    let mut mallory = Peer::new("mallory", &bob).await;
+    for byte in 0..20 {
+        mallory.deliver(Envelope::from_vec(vec![byte; ENVELOPE_BYTES]).unwrap()).await;
+    }
+    bob.wait_for("garbage put aside", || (entries(&bob.at("journal/unopened")).len() == 20).then_some(()));
+    alice.drop_file("bob", "x", "after");
+    bob.wait_for_message("after");
+    assert!(entries(&bob.at("alerts")).is_empty());
+    // What opens and cannot be understood is discarded, aloud.
+    let envelope = mallory.seal(b"\xff\xff\xff no payload").await;
+    mallory.deliver(envelope).await;
+    wait_for_alert(&bob, "cannot be understood");
+}
+
+#[tokio::test]
+async fn a_repeated_envelope_appears_once() {
+    let world = World::new();
+    let mut bob = world.user("bob");
+    bob.start();
+    let mut peer = Peer::new("peer", &bob).await;
+    fs::write(bob.at("contacts/peer.card"), peer.profile.to_string()).unwrap();
+    let first = peer.seal(&peer.payload("first").to_bytes()).await;
+    let second = peer.seal(&peer.payload("second").to_bytes()).await;
+    for _ in 0..3 {
+        peer.deliver(first.clone()).await;
+        peer.deliver(second.clone()).await;
+        bob.wait_for_message("first");
+        bob.wait_for_message("second");
+        bob.kill();
+        bob.start();
+    }
+    peer.send(&peer.payload("last")).await;
+    bob.wait_for_message("last");
+    assert_eq!(bob.messages().len(), 3);
+    assert!(entries(&bob.at("journal/unopened")).is_empty());
+}
+
+#[tokio::test]
+async fn envelopes_that_overtake_their_opening_wait_for_it() {
+    let world = World::new();
+    let mut bob = world.user("bob");
+    bob.start();
+    let mut peer = Peer::new("peer", &bob).await;
+    fs::write(bob.at("contacts/peer.card"), peer.profile.to_string()).unwrap();
+    let mut envelopes = Vec::new();
+    for number in 0..5 {
+        envelopes.push(peer.seal(&peer.payload(&number.to_string()).to_bytes()).await);
+    }
+    for envelope in envelopes.into_iter().rev() {
+        peer.deliver(envelope).await;
+    }
+    bob.wait_for("all of them", || (bob.messages().len() == 5).then_some(()));
+    bob.wait_for("nothing put aside", || entries(&bob.at("journal/unopened")).is_empty().then_some(()));
+}
+
+#[tokio::test]
+async fn names_and_times_from_outside_are_made_harmless() {
+    let world = World::new();
+    let mut bob = world.user("bob");
+    bob.start();
+    let mut peer = Peer::new("peer", &bob).await;
+    fs::write(bob.at("contacts/peer.card"), peer.profile.to_string()).unwrap();
+    let mut payload = peer.payload("climbing");
+    payload.time = Timestamp::from_micros(u64::MAX);
+    payload.content.as_mut().unwrap().file_name = b"../../../contacts/evil.card".to_vec();
+    payload.introduction.as_mut().unwrap().subject = "../up\n\u{1b}[31m".into();
+    let before = Timestamp::now();
+    peer.send(&payload).await;
+    let path = bob.wait_for_message("climbing");
+    let name = path.file_name().unwrap().to_str().unwrap();
+    assert!(name.ends_with("Z-peer-%2E.%2F..%2F..%2Fcontacts%2Fevil.card"), "{name}");
+    assert!(name < Timestamp::from_micros(before.micros() + 120_000_000).to_string().as_str(), "{name}");
+    let directory = path.parent().unwrap();
+    assert_eq!(directory.parent(), Some(bob.at("conversations").as_path()));
+    assert!(directory.to_str().unwrap().ends_with("_%2E.%2Fup%0A%1B[31m"), "{}", directory.display());
+    let mut past = peer.payload("from the past");
+    past.time = Timestamp::from_micros(0);
+    peer.send(&past).await;
+    let path = bob.wait_for_message("from the past");
+    assert!(path.file_name().unwrap().to_str().unwrap().starts_with("1970-01-01T000000.000000Z-peer"));
+}
+
+#[tokio::test]
+async fn an_emptied_pool_leaves_the_account_reachable_and_is_refilled_while_the_daemon_runs() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.user("alice"), world.user("bob"));
+    bob.start();
+    let mut mallory = Peer::new("mallory", &bob).await;
+    let account = mallory.victim.profile().account;
+    let mut taken = std::collections::HashSet::new();
+    for _ in 0..300 {
+        let Ok(Reply::Prekey(prekey)) = mallory.ask(Command::TakePrekey(account)).await else { panic!("no prekey") };
+        if prekey.kind == chatterbox::wire::prekey::PrekeyKind::OneTime {
+            assert!(taken.insert(prekey.id), "handed out twice");
+        }
+    }
+    bob.wait_for("a refilled pool", || {
+        let text = fs::read_to_string(bob.at("status")).ok()?;
+        let count: u32 = text.lines().find_map(|line| line.strip_prefix("prekeys: "))?.parse().ok()?;
+        (count >= 50).then_some(())
+    });
+    alice.add(&bob);
+    alice.start();
+    alice.drop_file("bob", "x", "reached all the same");
+    bob.wait_for("a request", || {
+        let request = entries(&bob.at("requests")).into_iter().next()?;
+        entries(&request)
+            .iter()
+            .any(|path| fs::read(path).is_ok_and(|text| text == b"reached all the same"))
+            .then_some(())
+    });
+}
