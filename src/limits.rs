@@ -202,6 +202,9 @@ pub const IDLE_CHECKPOINT_MS: u64 = 2_000;
 /// Strangers whose first messages are kept in `requests/`.
 pub const REQUESTS_MAX: usize = 100;
 
+/// Conversations that strangers may open before any is accepted: two for each.
+pub const REQUEST_CONVERSATIONS_MAX: usize = 200;
+
 /// Messages kept of one stranger.
 pub const REQUEST_MESSAGES_MAX: usize = 100;
 

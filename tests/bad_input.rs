@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -86,6 +86,45 @@ fn files_that_are_no_messages_get_an_error_each_and_hold_up_no_other() {
     alice.wait_until_gone("outbox/bob/large.error");
     fs::remove_file(outbox.join("link")).unwrap();
     alice.wait_until_gone("outbox/bob/link.error");
+}
+
+/// The daemon under another user, who may not read everything as root may.
+#[test]
+fn a_file_that_the_daemon_may_not_read_gets_an_error_and_another_users_file_is_sent_when_quiet() {
+    let world = World::new();
+    let (alice, mut bob) = (world.user("alice"), world.user("bob"));
+    alice.add(&bob);
+    bob.add(&alice);
+    bob.start();
+    let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    let daemon = if is_root {
+        let scratch = world.scratch.path();
+        fs::set_permissions(scratch, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(alice.root.with_extension("log"), "").unwrap();
+        for path in [&alice.root, &alice.root.with_extension("log")] {
+            assert!(Command::new("chown").arg("-R").arg("65534").arg(path).status().unwrap().success());
+        }
+        alice.spawn_as("65534")
+    } else {
+        alice.spawn()
+    };
+    alice.drop_file("bob", "mine", "readable");
+    fs::set_permissions(alice.at("outbox/bob"), fs::Permissions::from_mode(0o777)).unwrap();
+    let secret = alice.at("tmp/secret");
+    fs::write(&secret, "secret").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
+    if is_root {
+        assert!(Command::new("chown").arg("65534").arg(alice.at("outbox/bob")).status().unwrap().success());
+    }
+    fs::rename(&secret, alice.at("outbox/bob/secret")).unwrap();
+    let error = alice.wait_for_file("outbox/bob/secret.error");
+    assert!(error.contains("may not read") && error.contains("chmod"), "{error}");
+    // As root the file that we wrote is another user's: no lease can be had, and a quiet while decides.
+    bob.wait_for_message("readable");
+    fs::set_permissions(alice.at("outbox/bob/secret"), fs::Permissions::from_mode(0o644)).unwrap();
+    bob.wait_for_message("secret");
+    alice.wait_until_gone("outbox/bob/secret.error");
+    daemon.stop();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Contacts: `contacts/NAME.card`, one line of text each (design, section 2). A contact's name is local: whatever its
 //! file is called.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::root::Root;
 use crate::disk::atomic;
+use crate::disk::lease::{LeaseRefused, ReadLease};
 use crate::disk::open::{self, OpenError};
 use crate::limits::CARD_FILE_BYTES_MAX;
 use crate::name;
@@ -47,6 +48,9 @@ pub enum ContactFault {
     /// The file cannot be read.
     #[error("The card cannot be read: {0}.\nPut a plain file of one line here.")]
     Unreadable(#[from] OpenError),
+    /// Somebody is writing it; it is read when they are done.
+    #[error("The card is being written.\nTry again when that is done.")]
+    Busy,
     /// The file is no text.
     #[error("This is not a card: it is not text.\nA card is one line that starts with chatterbox:")]
     NotText,
@@ -56,6 +60,8 @@ pub enum ContactFault {
 #[derive(Debug, Default)]
 pub struct Contacts {
     by_name: BTreeMap<String, Contact>,
+    /// The first name of each identity.
+    names: HashMap<Fingerprint, String>,
     faults: Vec<(OsString, ContactFault)>,
 }
 
@@ -76,8 +82,13 @@ impl Contacts {
                 Ok(contact) => {
                     contacts.by_name.insert(contact.name.clone(), contact);
                 }
+                Err(ContactFault::Busy) => {}
                 Err(fault) => contacts.faults.push((file, fault)),
             }
+        }
+        for contact in contacts.by_name.values() {
+            let fingerprint = contact.profile.identity().fingerprint();
+            contacts.names.entry(fingerprint).or_insert_with(|| contact.name.clone());
         }
         Ok(contacts)
     }
@@ -89,7 +100,7 @@ impl Contacts {
 
     /// The contact with this identity; the first name where it has several.
     pub fn by_fingerprint(&self, fingerprint: &Fingerprint) -> Option<&Contact> {
-        self.iter().find(|contact| contact.profile.identity().fingerprint() == *fingerprint)
+        self.by_name.get(self.names.get(fingerprint)?)
     }
 
     /// All, by name.
@@ -138,6 +149,9 @@ impl Contacts {
 /// [`ContactFault`].
 pub fn read(path: &Path, name: &str, own: &SignedProfile) -> Result<Contact, ContactFault> {
     let opened = open::RegularFile::open(path)?;
+    if matches!(ReadLease::take(opened.file()), Err(LeaseRefused::Busy)) {
+        return Err(ContactFault::Busy);
+    }
     let bytes = opened.read(CARD_FILE_BYTES_MAX)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| ContactFault::NotText)?;
     check(name, text.parse()?, own)

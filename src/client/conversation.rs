@@ -63,6 +63,11 @@ impl Conversations {
         self.records.values()
     }
 
+    /// Whether somebody takes part in a conversation that is ours.
+    pub fn has_accepted(&self, fingerprint: &Fingerprint) -> bool {
+        self.records.values().any(|record| record.accepted && record.has(fingerprint))
+    }
+
     /// The time of the last message we wrote, in any of them.
     pub fn last_time(&self) -> Timestamp {
         self.records.values().map(|record| record.last_time).max().unwrap_or_default()

@@ -5,7 +5,6 @@
 //! watcher, ticker, home, couriers -> queue of events -> engine -> journal -> what may follow -> home, couriers
 //! ```
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,9 +89,9 @@ pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> 
         home: home_orders,
         couriers: courier_orders,
         watcher,
-        watched: HashSet::new(),
         unwatched: None,
         stopping: stopping.clone(),
+        abandoned: false,
         status: String::new(),
     };
     let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
@@ -153,10 +152,12 @@ struct Worker {
     home: mpsc::UnboundedSender<HomeOrder>,
     couriers: mpsc::UnboundedSender<Order>,
     watcher: Watcher,
-    watched: HashSet<PathBuf>,
     /// Why a directory is not watched, if one is not: it is looked at now and then all the same.
     unwatched: Option<String>,
     stopping: Arc<AtomicBool>,
+    /// A transaction was given up because we were told to stop while the disk did not take it: memory is ahead of the
+    /// disk, and nothing may follow from it.
+    abandoned: bool,
     status: String,
 }
 
@@ -194,8 +195,10 @@ impl Worker {
                 looked = Timestamp::now();
             }
         }
-        self.commit()?;
-        self.checkpoint();
+        if !self.abandoned {
+            self.commit()?;
+            self.checkpoint();
+        }
         self.write_stopped();
         Ok(())
     }
@@ -219,7 +222,6 @@ impl Worker {
     /// Watches the outbox directories that were found, and looks at each once more behind its watch.
     fn watch_directories(&mut self) -> Vec<PathBuf> {
         let directories = self.engine.take_directories();
-        self.watched.retain(|path| self.root.join(path).is_dir() || !path.starts_with("outbox"));
         for directory in &directories {
             if self.watch(directory) {
                 self.engine.watched(directory);
@@ -228,12 +230,11 @@ impl Worker {
         directories
     }
 
-    /// Whether the directory was not watched before, and is now. inotify knows a directory made anew under an old name
-    /// as another, so that a watch is asked for again whenever one is found.
+    /// Whether the directory is watched now. inotify knows a directory made anew under an old name as another, so that a
+    /// watch is asked for again whenever one is found.
     fn watch(&mut self, directory: &Path) -> bool {
         match self.watcher.watch(&self.root.join(directory)) {
-            Ok(true) => self.watched.insert(directory.to_owned()),
-            Ok(false) => false,
+            Ok(watched) => watched,
             Err(error) => {
                 let text = error.to_string();
                 if self.unwatched.as_ref() != Some(&text) {
@@ -279,6 +280,7 @@ impl Worker {
             let outcome = error.outcome();
             self.pause(&error);
             if self.stopping.load(Ordering::Relaxed) {
+                self.abandoned = true;
                 return Ok(false);
             }
             if outcome == Outcome::Unknown || self.journal.is_poisoned() {
@@ -302,7 +304,6 @@ impl Worker {
                 Ok((journal, engine)) => {
                     self.journal = journal;
                     self.engine = engine;
-                    self.watched.clear();
                     let _ = self.home.send(HomeOrder::Reconnect);
                     self.rescan();
                     return Ok(());
@@ -310,6 +311,7 @@ impl Worker {
                 Err(DaemonError::Journal(error)) if error.is_temporary() => {
                     self.pause(&error);
                     if self.stopping.load(Ordering::Relaxed) {
+                        self.abandoned = true;
                         return Ok(());
                     }
                 }

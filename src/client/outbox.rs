@@ -65,6 +65,9 @@ impl Outbox {
                 errors.insert(path);
             } else if entry.file_type()?.is_dir() && !entry.file_name().as_bytes().starts_with(b".") {
                 let listing = list(&root.join(&path));
+                if listing.files.is_empty() {
+                    self.clear(root, &path);
+                }
                 self.ignored.insert(path.clone(), listing.ignored);
                 errors.extend(listing.errors.iter().map(|name| path.join(name)));
                 found.extend(listing.files.into_iter().map(|(time, name)| (time, path.join(name))));

@@ -1,7 +1,7 @@
 //! Everybody we know of, and what they are called here: contacts by their local names, ourselves by our own, and those
 //! we only meet in conversations as `NAME~FINGERPRINT8` (design, section 2).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use thiserror::Error;
 
@@ -18,8 +18,18 @@ const SHORT_DIGITS: usize = 8;
 pub struct People {
     own: SignedProfile,
     contacts: Contacts,
-    /// Whoever was introduced in a conversation, with the highest version seen.
-    introduced: HashMap<Fingerprint, SignedProfile>,
+    /// Whoever was introduced in a conversation.
+    introduced: HashMap<Fingerprint, Introduced>,
+    /// Their names, so that no two have the same.
+    taken: HashSet<String>,
+}
+
+#[derive(Debug)]
+struct Introduced {
+    /// The highest version seen.
+    profile: SignedProfile,
+    /// `NAME~FINGERPRINT8`, or longer where that was taken.
+    name: String,
 }
 
 /// Nobody is meant by a name, or the wrong one.
@@ -39,7 +49,7 @@ pub enum WhoFault {
 impl People {
     /// From our own profile and the contacts; introductions are added as conversations are loaded.
     pub fn new(own: SignedProfile, contacts: Contacts) -> Self {
-        Self { own, contacts, introduced: HashMap::new() }
+        Self { own, contacts, introduced: HashMap::new(), taken: HashSet::new() }
     }
 
     /// Takes newly read contacts in place of the old ones.
@@ -64,9 +74,15 @@ impl People {
 
     /// Remembers a profile that an introduction carried; an older version than the known one changes nothing.
     pub fn introduce(&mut self, profile: &SignedProfile) {
-        let known = self.introduced.entry(profile.identity().fingerprint()).or_insert_with(|| profile.clone());
-        if profile.profile().version > known.profile().version {
-            *known = profile.clone();
+        let fingerprint = profile.identity().fingerprint();
+        let known = self.introduced.entry(fingerprint).or_insert_with(|| {
+            let mut names = (SHORT_DIGITS..=64).step_by(8).map(|digits| stranger_name(profile, &fingerprint, digits));
+            let name = names.find(|name| self.taken.insert(name.clone()));
+            // Two fingerprints differ in 64 digits.
+            Introduced { profile: profile.clone(), name: name.unwrap_or_else(|| fingerprint.to_string()) }
+        });
+        if profile.profile().version > known.profile.profile().version {
+            known.profile = profile.clone();
         }
     }
 
@@ -76,7 +92,7 @@ impl People {
             return Some(&self.own);
         }
         let card = self.contacts.by_fingerprint(fingerprint).map(|contact| &contact.profile);
-        let introduced = self.introduced.get(fingerprint);
+        let introduced = self.introduced.get(fingerprint).map(|introduced| &introduced.profile);
         card.into_iter().chain(introduced).max_by_key(|profile| profile.profile().version)
     }
 
@@ -93,15 +109,10 @@ impl People {
         if let Some(contact) = self.contacts.by_fingerprint(fingerprint) {
             return contact.name.clone();
         }
-        let name = |digits| stranger_name(self.introduced.get(fingerprint), fingerprint, digits);
-        let clash = |digits: usize| {
-            let same = |(other, profile): (&Fingerprint, &SignedProfile)| {
-                other != fingerprint && stranger_name(Some(profile), other, digits) == name(digits)
-            };
-            self.introduced.iter().any(same)
-        };
-        let digits = (SHORT_DIGITS..64).step_by(8).find(|digits| !clash(*digits)).unwrap_or(64);
-        name(digits)
+        match self.introduced.get(fingerprint) {
+            Some(introduced) => introduced.name.clone(),
+            None => format!("unknown~{}", fingerprint.short(SHORT_DIGITS)),
+        }
     }
 
     /// The contacts that the name of an outbox directory lists, separated by commas.
@@ -142,14 +153,60 @@ impl People {
             Ok(fingerprint) => Ok(fingerprint),
             Err(WhoFault::OwnName(_)) => Ok(self.own_fingerprint()),
             Err(fault) => {
-                let mut known = self.introduced.keys();
-                known.find(|fingerprint| self.name(fingerprint) == wanted).copied().ok_or(fault)
+                let mut known = self.introduced.iter();
+                known.find(|(_, introduced)| introduced.name == wanted).map(|(found, _)| *found).ok_or(fault)
             }
         }
     }
 }
 
-fn stranger_name(profile: Option<&SignedProfile>, fingerprint: &Fingerprint, digits: usize) -> String {
-    let name = profile.map_or("unknown", |profile| profile.profile().name.as_str());
-    name::escape(format!("{name}~{}", fingerprint.short(digits)).as_bytes())
+fn stranger_name(profile: &SignedProfile, fingerprint: &Fingerprint, digits: usize) -> String {
+    name::escape(format!("{}~{}", profile.profile().name, fingerprint.short(digits)).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::dh::PublicKey;
+    use crate::crypto::secret::Secret;
+    use crate::crypto::sign::SigningKey;
+    use crate::wire::address::ServerAddress;
+    use crate::wire::identity::{AccountId, Identity};
+    use crate::wire::profile::Profile;
+
+    fn profile(name: &str, key: u8, version: u64) -> SignedProfile {
+        let key = SigningKey::from_secret(&Secret::new([key; 32]));
+        let profile = Profile {
+            name: name.into(),
+            server: ServerAddress::new("127.0.0.1", 1984, PublicKey([2; 32])).unwrap(),
+            account: AccountId(PublicKey([3; 32])),
+            identity: Identity { signing: key.verifying_key(), auth: PublicKey([4; 32]) },
+            version,
+        };
+        SignedProfile::sign(profile, &key).unwrap()
+    }
+
+    #[test]
+    fn strangers_are_named_by_fingerprint_and_known_by_their_newest_profile() {
+        let mut people = People::new(profile("alice", 1, 1), Contacts::default());
+        let bob = profile("bob", 2, 3);
+        let fingerprint = bob.identity().fingerprint();
+        people.introduce(&bob);
+        people.introduce(&profile("bob", 2, 2));
+        assert_eq!(people.name(&fingerprint), format!("bob~{}", fingerprint.short(8)));
+        assert_eq!(people.profile(&fingerprint), Some(&bob));
+        assert_eq!(people.participant(&people.name(&fingerprint)), Ok(fingerprint));
+        assert_eq!(people.contact("bob"), Err(WhoFault::Unknown("bob".into())));
+        assert_eq!(people.name(&people.own_fingerprint()), "alice");
+    }
+
+    #[test]
+    fn a_name_that_is_taken_gets_longer() {
+        let mut people = People::new(profile("alice", 1, 1), Contacts::default());
+        let bob = profile("bob", 2, 1);
+        let fingerprint = bob.identity().fingerprint();
+        people.taken.insert(format!("bob~{}", fingerprint.short(8)));
+        people.introduce(&bob);
+        assert_eq!(people.name(&fingerprint), format!("bob~{}", fingerprint.short(16)));
+    }
 }

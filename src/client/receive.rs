@@ -82,7 +82,8 @@ impl Engine {
     fn try_open(&mut self, envelope: &Envelope, now: Timestamp) -> Became {
         let tag = envelope::tag(envelope);
         let judge = |author: &Identity, payload: &[u8]| {
-            judge(author, payload, &self.people, &self.conversations, || requests::has_room(&self.root))
+            let has_room = || requests::has_room(&self.root, &self.conversations);
+            judge(author, payload, &self.people, &self.conversations, has_room)
         };
         let prekey = self.prekeys.by_tag(&tag);
         let opens = prekey.is_some();
@@ -231,7 +232,13 @@ fn judge(
     has_room: impl FnOnce() -> bool,
 ) -> Result<Judged, NotOpened> {
     let author = author.fingerprint();
-    let judged = |verdict| Ok(Judged { author, verdict });
+    // Looked up only where something is wrong: it takes a look at every conversation.
+    let known = || people.is_contact(&author) || conversations.has_accepted(&author);
+    let judged = |verdict| match verdict {
+        // A stranger gets no session and no alert for what is discarded: they could make any number of both.
+        Verdict::Discarded(problem) if !known() => Err(NotOpened::NotNow(problem)),
+        verdict => Ok(Judged { author, verdict }),
+    };
     let Ok(mut payload) = Payload::from_bytes(payload) else {
         return judged(Verdict::Discarded("it cannot be understood"));
     };
@@ -241,6 +248,9 @@ fn judge(
         }
         if record.participants_hash() != payload.participants {
             return judged(Verdict::Discarded("it names other participants than the conversation has"));
+        }
+        if !record.accepted && !known() && !has_room() {
+            return Err(NotOpened::NotNow(requests::NO_ROOM));
         }
         return judged(Verdict::Message(payload));
     }

@@ -11,7 +11,7 @@ use super::delivery::{self, Delivery};
 use super::engine::Engine;
 use super::root::Root;
 use crate::disk::open;
-use crate::limits::{CONTENT_BYTES_MAX, REQUEST_MESSAGES_MAX, REQUESTS_MAX};
+use crate::limits::{CONTENT_BYTES_MAX, REQUEST_CONVERSATIONS_MAX, REQUEST_MESSAGES_MAX, REQUESTS_MAX};
 use crate::name;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::{ConversationId, Fingerprint};
@@ -24,7 +24,10 @@ pub const NO_ROOM: &str = "requests/ holds as many messages of strangers as it m
 
 /// Whether another message of a stranger may be kept. Both bounds are counted together, so that a few loud strangers
 /// can be as many as many quiet ones, and no more.
-pub fn has_room(root: &Root) -> bool {
+pub fn has_room(root: &Root, conversations: &Conversations) -> bool {
+    if conversations.iter().filter(|record| !record.accepted).count() >= REQUEST_CONVERSATIONS_MAX {
+        return false;
+    }
     let directories = std::fs::read_dir(root.requests()).into_iter().flatten().flatten();
     let counts: Vec<usize> = directories
         .map(|entry| std::fs::read_dir(entry.path().join(delivery::DIRECTORY)).map_or(0, Iterator::count))

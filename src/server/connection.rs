@@ -9,7 +9,6 @@
 
 use std::sync::Arc;
 
-use prost::Message as _;
 use rand_core::OsRng;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::{mpsc, watch};
@@ -21,10 +20,9 @@ use super::store::Store;
 use crate::crypto::dh::SecretKey;
 use crate::limits::{PROTOCOL_VERSION, SERVER_WRITE_QUEUE_MAX};
 use crate::net::connection::{ConnectionError, FrameReader, FrameWriter, accept};
-use crate::wire::Malformed;
 use crate::wire::identity::AccountId;
 use crate::wire::reply::{Refusal, ServerMessage};
-use crate::wire::request::Request;
+use crate::wire::request::{Request, RequestHead};
 
 /// What the reader collects of a frame's start in one system call: the varint of its length. The rest goes straight
 /// where it belongs.
@@ -32,16 +30,6 @@ const READ_AHEAD_BYTES: usize = 16;
 
 /// True once the server stops.
 pub type Stopping = watch::Receiver<bool>;
-
-/// The two fields of a request that can be read where the rest cannot: by a server that does not know the command, or
-/// of a client that breaks a bound. Field numbers as in `proto/frame.proto`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct RequestHead {
-    #[prost(uint64, tag = "1")]
-    id: u64,
-    #[prost(uint32, tag = "2")]
-    version: u32,
-}
 
 /// Serves one connection until it ends, whatever ends it.
 pub async fn serve<S, R, W>(
@@ -119,7 +107,7 @@ async fn read<R: AsyncRead + Unpin>(
 
 /// A frame's body as a request, and why it is the last one, if it is.
 fn parse(body: &[u8], first: bool) -> (Option<Incoming>, Option<ConnectionError>) {
-    let malformed = match RequestHead::decode(body) {
+    let malformed = match RequestHead::from_bytes(body) {
         // Before the command, which a client of another version may have made up.
         Ok(head) if first && head.version != PROTOCOL_VERSION => {
             let refused = Incoming { id: head.id, command: Err(Refusal::Version) };
@@ -133,7 +121,7 @@ fn parse(body: &[u8], first: bool) -> (Option<Incoming>, Option<ConnectionError>
             }
             Err(malformed) => malformed,
         },
-        Err(_) => Malformed::new("request", "not the protobuf it should be"),
+        Err(malformed) => malformed,
     };
     (None, Some(malformed.into()))
 }

@@ -21,6 +21,27 @@ pub struct Request {
     pub command: Command,
 }
 
+/// The two fields of a request that can be read where the rest cannot: by a server that does not know the command, or of
+/// a client that breaks a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestHead {
+    /// As in [`Request`].
+    pub id: u64,
+    /// As in [`Request`].
+    pub version: u32,
+}
+
+impl RequestHead {
+    /// Parses as much of a frame's body.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is no request at all.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        let head: pb::RequestHead = decode("request", bytes)?;
+        Ok(Self { id: head.id, version: head.version })
+    }
+}
+
 /// What can be asked for. The account is that of the connection's transport key, where none is named.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {

@@ -3,7 +3,7 @@
 //! Every test has a loopback address of its own, so that a server keeps its port across restarts and no two tests meet.
 //! Nothing here sleeps: a wait is for an event in a directory, and a deadline only ends a test that hangs.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
 use std::io::Write as _;
@@ -215,6 +215,14 @@ impl User {
         let process =
             Command::new(DAEMON).arg("--root").arg(&self.root).stdin(Stdio::null()).stderr(log).spawn().unwrap();
         Process(process)
+    }
+
+    /// The daemon under another user's id.
+    pub fn spawn_as(&self, uid: &str) -> Process {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.root.with_extension("log")).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", uid, "--regid", uid, "--clear-groups", DAEMON, "--root"]).arg(&self.root);
+        Process(command.stdin(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
     /// Runs the daemon to its end.

@@ -53,6 +53,7 @@ pub(super) fn contact(doing: impl Into<String>, fault: &ContactFault) -> Failure
     let exit = match fault {
         ContactFault::BadCard(_) | ContactFault::OwnCard | ContactFault::NotText => Exit::Data,
         ContactFault::OwnName(_) => Exit::NoUser,
+        ContactFault::Busy => Exit::TemporaryFailure,
         ContactFault::Unreadable(error) => open_exit(error),
     };
     two_sentences(exit, doing, fault)
