@@ -1,8 +1,9 @@
 //! Compiles `proto/` with protox, so that no system `protoc` is needed, and links RocksDB's system library where the
 //! scripts say where it is.
 
-/// Messages that hold secret keys or private text: they get no `Debug`.
-const SECRET: &[&str] = &["chatterbox.state", "chatterbox.payload", "chatterbox.journal"];
+/// Packages whose messages hold secret keys or private text: they get no `Debug`. Each path starts with a dot; without
+/// it prost takes the path for the end of a name, finds none, and says nothing.
+const SECRET: &[&str] = &[".chatterbox.state", ".chatterbox.payload", ".chatterbox.journal"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files =
