@@ -31,6 +31,9 @@ pub const CONNECT_TIMEOUT_MS: u64 = 60_000;
 /// How often a client says something on its home connection, so that both sides find out about a dead path.
 pub const PING_INTERVAL_MS: u64 = 45_000;
 
+/// How often a client on a standing connection has its prekeys counted: expiry is a matter of days.
+pub const PREKEY_COUNT_INTERVAL_MS: u64 = 3_600_000;
+
 /// How long a client waits for any reply: a disk sync under load and a slow circuit fit, a dead path does not.
 pub const REPLY_TIMEOUT_MS: u64 = 60_000;
 
@@ -97,9 +100,6 @@ pub const LAST_RESORT_LIFETIME_S: u64 = 14 * 86_400;
 
 /// When a last-resort prekey is replaced by a fresh one: halfway, so that one in a sender's hand is still good.
 pub const LAST_RESORT_ROTATE_S: u64 = 7 * 86_400;
-
-/// How long a sender waits before it asks again for a prekey, after the server handed out a bad one.
-pub const PREKEY_RETRY_MS: u64 = 60_000;
 
 /// One serialized signed prekey. Today about 200 bytes; ML-KEM-768 will add 1,184.
 pub const PREKEY_BYTES_MAX: usize = 2_048;
@@ -173,6 +173,13 @@ pub const EVENT_QUEUE_MAX: usize = 256;
 /// Events the engine handles before it commits them together. Bounds the memory and the length of one batch.
 pub const BATCH_EVENTS_MAX: usize = 256;
 
+/// What one batch of the engine may write, about: then it is committed before anything else is taken. Far below
+/// [`JOURNAL_RECORD_BYTES_MAX`], so that the last event of a batch, however large, still fits.
+pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Messages that waited for a session and are sealed in one batch: 1 MiB of envelopes.
+pub const SEAL_BATCH_MAX: usize = 64;
+
 /// Sealed envelopes of one recipient handed to its courier ahead of the server's answers.
 pub const COURIER_QUEUE_MAX: usize = 32;
 
@@ -204,6 +211,10 @@ pub const REQUESTS_MAX: usize = 100;
 
 /// Conversations that strangers may open before any is accepted: two for each.
 pub const REQUEST_CONVERSATIONS_MAX: usize = 200;
+
+/// Envelopes of strangers left at our server for want of room in `requests/`, between two connections. Beyond it they
+/// are given up with an alert: a mailbox full of strangers would keep friends out.
+pub const REQUESTS_LEFT_MAX: usize = 256;
 
 /// Messages kept of one stranger.
 pub const REQUEST_MESSAGES_MAX: usize = 100;

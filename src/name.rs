@@ -115,6 +115,11 @@ pub fn message(time: &str, sender: &str, file_name: &[u8]) -> String {
     shorten(&name, NAME_BYTES_MAX - COLLISION_BYTES)
 }
 
+/// A message's name after its author is called otherwise.
+pub fn renamed_message(name: &str, old_author: &str, author: &str) -> String {
+    shorten(&name.replacen(old_author, author, 1), NAME_BYTES_MAX - COLLISION_BYTES)
+}
+
 /// The extension of a file's name: 1 to 8 letters or digits behind its last dot, with something before the dot.
 pub fn extension(name: &str) -> Option<&str> {
     let (stem, extension) = name.rsplit_once('.')?;

@@ -128,6 +128,48 @@ fn a_file_that_the_daemon_may_not_read_gets_an_error_and_another_users_file_is_s
 }
 
 #[test]
+fn hidden_and_linked_directories_are_left_alone() {
+    let world = World::new();
+    let [alice, bob] = world.friends(["alice", "bob"]);
+    let elsewhere = alice.root.with_extension("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("diary"), "private").unwrap();
+    fs::create_dir(alice.at("outbox/.draft")).unwrap();
+    fs::write(alice.at("outbox/.draft/metadata.toml"), "participants = [\"bob\"]\n").unwrap();
+    fs::write(alice.at("outbox/.draft/x"), "not yet").unwrap();
+    symlink(&elsewhere, alice.at("outbox/bob")).unwrap();
+    let error = alice.wait_for_file("outbox/bob.error");
+    assert!(error.contains("symbolic link"), "{error}");
+    // Whatever is done behind the link, and in the hidden directory, stays there.
+    fs::write(elsewhere.join("diary"), "still private").unwrap();
+    fs::rename(alice.at("outbox/.draft"), alice.at("outbox/.other")).unwrap();
+    fs::remove_file(alice.at("outbox/bob")).unwrap();
+    alice.drop_file("bob", "x", "public");
+    bob.wait_for_message("public");
+    alice.wait_until_gone("outbox/bob.error");
+    assert_eq!(alice.heard_from("alice"), ["public"]);
+    assert_eq!(entries(&elsewhere), [elsewhere.join("diary")]);
+    fs::rename(alice.at("outbox/.other"), alice.at("outbox/ready")).unwrap();
+    bob.wait_for_message("not yet");
+}
+
+#[test]
+fn a_persons_own_error_file_is_no_message_and_is_not_touched() {
+    let world = World::new();
+    let [mut alice, bob] = world.friends(["alice", "bob"]);
+    alice.drop_file("bob", "build.error", "a log");
+    symlink("/etc/passwd", alice.at("outbox/bob/build")).unwrap();
+    alice.drop_file("bob", "x", "after it");
+    bob.wait_for_message("after it");
+    alice.stop();
+    fs::remove_file(alice.at("outbox/bob/build")).unwrap();
+    alice.start();
+    alice.drop_file("bob", "x", "after a restart");
+    bob.wait_for_message("after a restart");
+    assert_eq!(fs::read_to_string(alice.at("outbox/bob/build.error")).unwrap(), "a log");
+}
+
+#[test]
 fn an_error_of_a_former_run_goes_when_its_file_does() {
     let world = World::new();
     let [mut alice, bob] = world.friends(["alice", "bob"]);
@@ -190,6 +232,7 @@ fn malformed_metadata_holds_the_directory_back_until_it_is_corrected() {
         ("who", "participants = [\"zoe\"]\n", "no contact called zoe"),
         ("alone", "participants = [\"alice\"]\n", "nobody but you"),
         ("id", "id = \"xyz\"\nparticipants = [\"bob\"]\n", "32 hex digits"),
+        ("unknown", "id = \"ffffffffffffffffffffffffffffffff\"\nparticipants = [\"bob\"]\n", "no conversation with"),
     ] {
         let draft = alice.at("tmp").join(directory);
         fs::create_dir_all(&draft).unwrap();

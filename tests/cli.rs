@@ -569,7 +569,7 @@ fn conversations_are_listed_with_what_programs_need() {
     let request = alice.at("requests/eve~0a0a0a0a");
     fs::create_dir(&request).unwrap();
     fs::write(request.join("2026-11-22T111530.123456Z-eve"), "hello").unwrap();
-    fs::write(request.join("eve.card"), "").unwrap();
+    fs::write(request.join("card"), "").unwrap();
 
     let list = alice.json(&["list", "--json"]);
     assert_eq!(list["conversations"].as_array().unwrap().len(), 1);
@@ -586,7 +586,7 @@ fn conversations_are_listed_with_what_programs_need() {
     assert_eq!(listed["participants"][2]["fingerprint"], dave.to_string());
     let listed = &list["requests"][0];
     assert_eq!((listed["name"].as_str(), listed["messages"].as_u64()), (Some("eve~0a0a0a0a"), Some(1)));
-    assert_eq!(listed["card"], request.join("eve.card").to_str().unwrap());
+    assert_eq!(listed["card"], request.join("card").to_str().unwrap());
 
     let table = alice.run(&["list"]).good();
     assert!(table.contains(name) && table.contains("bob, dave~09090909") && table.contains("eve~0a0a0a0a"), "{table}");

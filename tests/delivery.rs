@@ -271,24 +271,3 @@ fn a_renamed_conversation_is_followed_and_a_deleted_one_made_anew() {
     assert_eq!(bob.heard_from("alice"), ["three"]);
     assert!(bob.directory("conversations", "-alice-bob").join("metadata.toml").exists());
 }
-
-#[test]
-fn prekeys_are_refilled_while_the_daemon_runs() {
-    let world = World::new();
-    let mut bob = world.user("bob");
-    bob.start();
-    bob.wait_for_status("prekeys: 100");
-    // Sixty strangers take one each and use it.
-    let strangers: Vec<support::User> = (0..60).map(|number| world.user(&format!("s{number}"))).collect();
-    for stranger in strangers {
-        let mut stranger = stranger;
-        stranger.add(&bob);
-        stranger.drop_file("bob", "x", format!("from {}", stranger.name));
-        stranger.start();
-        stranger.wait_until_gone("outbox/bob/x");
-        stranger.wait_for_status("queue: 0");
-        stranger.stop();
-    }
-    bob.wait_for_status("prekeys: 1");
-    bob.wait_for("all requests", || (entries(&bob.at("requests")).len() == 60).then_some(()));
-}

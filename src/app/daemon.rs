@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use super::client::causes;
 use super::failure::{Exit, Failure};
 use super::process::{self, StopSignals};
 use super::settings::{Settings, SettingsError};
@@ -73,16 +74,14 @@ fn run(root: Option<PathBuf>) -> Result<(), Failure> {
 const NETWORK_THREADS: usize = 1;
 
 fn settings_failure(error: &SettingsError) -> Failure {
-    Failure::new(
-        Exit::Config,
-        "reading the settings",
-        error,
-        "Correct the line; `chatterbox init --help` has an example.",
-    )
+    Failure::new(Exit::Config, "reading the settings", error, "A good file is one line: dialer = \"direct\"")
 }
 
 fn failure(root: &Path, error: &DaemonError) -> Failure {
     let doing = format!("running on {}", root.display());
+    if let DaemonError::State(error) = error {
+        return causes::state(doing, error);
+    }
     let (exit, remedy) = match error {
         DaemonError::NoAccount(_) => {
             (Exit::NoInput, "`chatterbox init NAME --server ADDRESS` makes one; or name another --root.")
@@ -93,9 +92,13 @@ fn failure(root: &Path, error: &DaemonError) -> Failure {
         DaemonError::Lock(_) | DaemonError::Disk(_) | DaemonError::Watch(_) => {
             (Exit::Io, "Check the disk, the permissions and the limits of the system.")
         }
-        DaemonError::Journal(_) | DaemonError::State(_) => {
-            (Exit::Data, "Nothing was changed. Restore the file from a backup, or ask for help with this message.")
+        DaemonError::Journal(error) if error.is_temporary() => {
+            (Exit::Io, "Nothing is lost. See to the disk (space, permissions, the path above), and start it again.")
         }
+        DaemonError::Journal(_) | DaemonError::State(_) => (
+            Exit::Data,
+            "Nothing is lost that was on the disk. Restore the file from a backup, or ask for help with this.",
+        ),
         DaemonError::Fault => (Exit::Software, "Start it again, and report this with the log."),
     };
     Failure::new(exit, doing, error, remedy)

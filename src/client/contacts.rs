@@ -1,18 +1,18 @@
 //! Contacts: `contacts/NAME.card`, one line of text each (design, section 2). A contact's name is local: whatever its
 //! file is called.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::error_file;
 use super::root::Root;
-use crate::disk::atomic;
 use crate::disk::lease::{LeaseRefused, ReadLease};
-use crate::disk::open::{self, OpenError};
+use crate::disk::open::{self, FileIdentity, OpenError};
 use crate::limits::CARD_FILE_BYTES_MAX;
 use crate::name;
 use crate::wire::Malformed;
@@ -21,6 +21,9 @@ use crate::wire::profile::SignedProfile;
 
 /// The ending of a card's file.
 pub const SUFFIX: &str = ".card";
+
+/// A stranger's card in their request, `requests/NAME~FINGERPRINT8/card`.
+pub const REQUEST_CARD: &str = "card";
 
 /// Somebody whose card we hold.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,17 +63,19 @@ pub enum ContactFault {
 #[derive(Debug, Default)]
 pub struct Contacts {
     by_name: BTreeMap<String, Contact>,
+    /// The file of each name, as it was read.
+    files: HashMap<String, FileIdentity>,
     /// The first name of each identity.
     names: HashMap<Fingerprint, String>,
     faults: Vec<(OsString, ContactFault)>,
 }
 
 impl Contacts {
-    /// Reads the directory. A file that is no contact becomes a fault of its own and bothers no other.
+    /// Reads the directory, and of it only the files that are not as they were `before`. A file that is no contact becomes a fault of its own and bothers no other.
     ///
     /// # Errors
     /// Only if the directory itself cannot be read.
-    pub fn load(directory: &Path, own: &SignedProfile) -> io::Result<Self> {
+    pub fn load(directory: &Path, own: &SignedProfile, before: &Self) -> io::Result<Self> {
         let mut contacts = Self::default();
         for entry in std::fs::read_dir(directory)? {
             let file = entry?.file_name();
@@ -78,8 +83,14 @@ impl Contacts {
             if stem.is_empty() || stem.starts_with(b".") {
                 continue;
             }
-            match read(&directory.join(&file), &name::escape(stem), own) {
+            let name = name::escape(stem);
+            let path = directory.join(&file);
+            let identity = open::RegularFile::open(&path).ok().and_then(|opened| opened.identity().ok());
+            let unchanged = identity.is_some() && before.files.get(&name).copied() == identity;
+            let known = before.by_name.get(&name).filter(|_| unchanged).cloned();
+            match known.map_or_else(|| read(&path, &name, own), Ok) {
                 Ok(contact) => {
+                    contacts.files.extend(identity.map(|identity| (name, identity)));
                     contacts.by_name.insert(contact.name.clone(), contact);
                 }
                 Err(ContactFault::Busy) => {}
@@ -115,24 +126,20 @@ impl Contacts {
 
     /// Puts an `.error` beside every file that is no contact, and removes those whose cause is gone.
     pub fn write_errors(&self, root: &Root) {
-        let mut wanted: BTreeMap<OsString, String> = BTreeMap::new();
-        for (file, fault) in &self.faults {
-            wanted.insert(OsString::from_vec(name::error_file(file.as_bytes())), format!("{fault}\n"));
-        }
+        let wanted: HashMap<PathBuf, &ContactFault> =
+            self.faults.iter().map(|(file, fault)| (root.contacts().join(file), fault)).collect();
+        let beside: HashSet<PathBuf> = wanted.keys().map(|target| error_file::beside(target)).collect();
         for entry in std::fs::read_dir(root.contacts()).into_iter().flatten().flatten() {
-            let file = entry.file_name();
-            if file.as_bytes().ends_with(b".card.error") && !wanted.contains_key(&file) {
-                // Already gone is as good.
-                let _ = std::fs::remove_file(entry.path());
+            let path = entry.path();
+            if path.as_os_str().as_bytes().ends_with(b".card.error") && !beside.contains(&path) {
+                error_file::remove(&path);
             }
         }
-        for (file, text) in wanted {
-            let path = root.contacts().join(file);
-            if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
-                continue;
-            }
-            if let Err(error) = atomic::replace_unsynced(&root.tmp("chatterboxd"), &path, text.as_bytes()) {
-                tracing::warn!(%error, "an error file could not be written");
+        for (target, fault) in wanted {
+            let text = fault.to_string();
+            let there = std::fs::read_to_string(error_file::beside(&target)).unwrap_or_default();
+            if !there.starts_with(&text) {
+                error_file::write(root, &target, &text);
             }
         }
     }

@@ -15,6 +15,7 @@ use super::link::{Link, LinkError};
 use crate::crypto::dh::SecretKey;
 use crate::limits::{COURIERS_MAX, FOREIGN_IDLE_MS, PIPELINE_MAX, REPLY_TIMEOUT_MS};
 use crate::net::dialer::Dialer;
+use crate::wire::address::ServerAddress;
 use crate::wire::identity::{AccountId, Fingerprint};
 use crate::wire::profile::{Profile, SignedProfile};
 use crate::wire::reply::{Refusal, Reply};
@@ -83,8 +84,9 @@ impl Courier {
                 Ended::Idle => {}
                 Ended::Failed(error) => {
                     let wait = backoff.failed(&mut OsRng);
-                    tracing::info!(%error, wait_ms = wait.as_millis(), "delivery connection lost");
-                    let reason = Some(format!("{}: {error}", self.profile().server.host_port()));
+                    // No address in the log: whom one writes to stands only in `status`, which is one's own.
+                    tracing::info!(wait_ms = wait.as_millis(), "a delivery connection was lost");
+                    let reason = format!("{}: {error}", self.profile().server.host_port());
                     if self.tell(Event::Trouble { recipient: self.fingerprint(), reason }).await.is_none() {
                         return;
                     }
@@ -105,25 +107,25 @@ impl Courier {
             Err(error) => return error.into(),
         };
         loop {
-            if let Err(ended) = self.work(&mut link, backoff).await {
+            if let Err(ended) = self.work(&mut link, &server, backoff).await {
                 return ended;
             }
             match timeout(Duration::from_millis(FOREIGN_IDLE_MS), self.orders.recv()).await {
                 Ok(Some(order)) => self.note(order),
                 Ok(None) | Err(_) => return Ended::Idle,
             }
-            if server != self.profile().server {
-                return Ended::Idle;
-            }
         }
     }
 
     /// Runs all errands: up to [`PIPELINE_MAX`] on their way at once, answered in order.
-    async fn work(&mut self, link: &mut Link, backoff: &mut Backoff) -> Result<(), Ended> {
+    async fn work(&mut self, link: &mut Link, server: &ServerAddress, backoff: &mut Backoff) -> Result<(), Ended> {
         let mut asked: VecDeque<u64> = VecDeque::new();
         loop {
             while let Ok(order) = self.orders.try_recv() {
                 self.note(order);
+            }
+            if *server != self.profile().server {
+                return Err(Ended::Idle);
             }
             while let Some(errand) = self.errands.get(asked.len()) {
                 let alone = matches!(errand, Errand::Deliver { alone: true, .. });
@@ -136,7 +138,7 @@ impl Courier {
             let Some(id) = asked.pop_front() else { return Ok(()) };
             let outcome = link.reply(id, REPLY_TIMEOUT_MS).await?;
             let Some(errand) = self.errands.front() else { return Ok(()) };
-            let event = answered(errand, self.fingerprint(), outcome)?;
+            let event = answered(errand, self.fingerprint(), &self.profile().server, outcome)?;
             self.errands.pop_front();
             backoff.succeeded();
             self.tell(event).await.ok_or(Ended::Idle)?;
@@ -145,7 +147,9 @@ impl Courier {
 
     fn note(&mut self, order: Order) {
         self.recipient = order.recipient;
-        self.errands.push_back(order.errand);
+        if !matches!(order.errand, Errand::NewProfile) {
+            self.errands.push_back(order.errand);
+        }
     }
 
     async fn tell(&self, event: Event) -> Option<()> {
@@ -164,16 +168,24 @@ impl Courier {
 fn command(errand: &Errand, account: AccountId) -> Command {
     match errand {
         Errand::Deliver { envelope, .. } => Command::Deliver { account, envelope: envelope.clone() },
-        Errand::TakePrekey => Command::TakePrekey(account),
+        Errand::TakePrekey | Errand::NewProfile => Command::TakePrekey(account),
     }
 }
 
 /// What an answer means for the engine; an error where the errand is to be tried again later.
-fn answered(errand: &Errand, recipient: Fingerprint, outcome: Result<Reply, Refusal>) -> Result<Event, LinkError> {
+fn answered(
+    errand: &Errand,
+    recipient: Fingerprint,
+    server: &ServerAddress,
+    outcome: Result<Reply, Refusal>,
+) -> Result<Event, LinkError> {
     match (errand, outcome) {
         (Errand::Deliver { sequence, .. }, Ok(Reply::Done)) => Ok(Event::Accepted { recipient, sequence: *sequence }),
         (Errand::TakePrekey, Ok(Reply::Prekey(prekey))) => Ok(Event::Prekey { recipient, prekey }),
-        // Also "no such account": somebody who gave out a card and has not started their daemon yet has none.
+        // So that the deliveries behind it do not wait. Also "no such account": somebody who gave out a card and has not started their daemon yet has none.
+        (Errand::TakePrekey, Err(refusal)) => {
+            Ok(Event::NoPrekey { recipient, reason: format!("{}: {refusal}", server.host_port()) })
+        }
         (_, Err(refusal)) => Err(refusal.into()),
         (_, Ok(_)) => Err(LinkError::OutOfTurn),
     }

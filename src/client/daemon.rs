@@ -122,6 +122,11 @@ pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> 
 /// Replays the journal, then reads all state.
 fn open(root: &Root) -> Result<(Journal, Engine), DaemonError> {
     let (journal, replayed) = Journal::open(root.path())?;
+    // Replay has dealt with every scratch file that a record speaks of; the others were prepared for one that never
+    // came to be.
+    for entry in std::fs::read_dir(root.tmp("chatterboxd")).into_iter().flatten().flatten() {
+        atomic::erase(&entry.path())?;
+    }
     if replayed.transactions > 0 {
         tracing::info!(transactions = replayed.transactions, "finished what was begun before");
     }
@@ -163,8 +168,6 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) -> Result<(), DaemonError> {
-        self.watch(Path::new("contacts"));
-        self.watch(Path::new("outbox"));
         let mut found = self.rescan();
         if let Some(directories) = &found {
             self.engine.restore_outbox(directories);
@@ -187,6 +190,9 @@ impl Worker {
                 self.handle(event);
             }
             for _ in 1..BATCH_EVENTS_MAX {
+                if self.engine.is_full() {
+                    break;
+                }
                 let Ok(event) = self.queue.try_recv() else { break };
                 self.handle(event);
             }
@@ -212,6 +218,10 @@ impl Worker {
 
     /// Looks at the whole directory. None if that failed; then it is tried again soon.
     fn rescan(&mut self) -> Option<Vec<PathBuf>> {
+        // These may have been replaced by others of the same names.
+        self.unwatched = None;
+        self.watch(Path::new("contacts"));
+        self.watch(Path::new("outbox"));
         if let Err(error) = self.engine.handle(Event::Hint(Hint::Rescan), Timestamp::now()) {
             self.write_status(Some(format!("the directory cannot be read: {error}")));
             return None;
@@ -256,13 +266,16 @@ impl Worker {
         {
             return Ok(true);
         }
-        let Consequences { deletions, uploads, orders } = self.engine.committed(Timestamp::now());
+        let Consequences { deletions, uploads, orders, reconnect } = self.engine.committed(Timestamp::now());
         // The tasks end only after this thread; a queue that is closed means that all of it is ending.
         if !deletions.is_empty() {
             let _ = self.home.send(HomeOrder::Delete(deletions));
         }
         if !uploads.is_empty() {
             let _ = self.home.send(HomeOrder::Upload(uploads));
+        }
+        if reconnect {
+            let _ = self.home.send(HomeOrder::Reconnect);
         }
         for order in orders {
             let _ = self.couriers.send(order);

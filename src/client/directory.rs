@@ -31,7 +31,7 @@ pub enum Meaning {
     },
     /// One that is to be opened.
     New {
-        /// Given, or the hash of the participants; none where it is to be random.
+        /// The hash of the participants; none where it is to be salted.
         id: Option<ConversationId>,
         /// Empty if there is none.
         subject: String,
@@ -68,6 +68,15 @@ pub enum DirectoryFault {
         "A conversation with this id has other participants.\nRemove the id from metadata.toml to open a new conversation."
     )]
     OtherParticipants,
+    /// Its files cannot be taken out of it.
+    #[error("The daemon may not take files out of this directory.\nMake it yours and writable: chown, chmod u+wx.")]
+    NotWritable,
+    /// It lies on another filesystem.
+    #[error("This directory is on another filesystem than the rest.\nMake a plain directory here instead.")]
+    OtherFilesystem,
+    /// The metadata gives an id that we have never seen.
+    #[error("There is no conversation with the id in metadata.toml.\nRemove the line to open a new conversation.")]
+    UnknownId,
     /// We know the conversation, and have not accepted it.
     #[error("This conversation waits in requests/ for your decision.\nAdd the card of its sender to contacts/ first.")]
     NotAccepted,
@@ -121,7 +130,10 @@ fn by_metadata(
         check_participants(&id, &metadata.participants, conversations)?;
         return Ok(Meaning::Known { id, needs_id: metadata.id.is_none() && tied.is_none() });
     }
-    Ok(Meaning::New { id: metadata.id, subject: metadata.subject, participants: metadata.participants })
+    if metadata.id.is_some() {
+        return Err(DirectoryFault::UnknownId);
+    }
+    Ok(Meaning::New { id: None, subject: metadata.subject, participants: metadata.participants })
 }
 
 fn by_name(

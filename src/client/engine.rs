@@ -4,13 +4,15 @@
 //! Its caller commits the transaction first and lets the rest happen then: nothing leaves this machine, and nothing is
 //! deleted at the server, before the state that explains it is on disk (design, section 9, rule 1).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rand_core::OsRng;
 
 use super::account::Account;
+use super::backoff::Backoff;
 use super::contacts::Contacts;
 use super::conversation::Conversations;
 use super::delivery::{self, Delivery, State};
@@ -29,7 +31,7 @@ use super::unopened::Unopened;
 use super::{alerts, metadata};
 use crate::clock::Timestamp;
 use crate::disk::watch::Hint;
-use crate::limits::{BATCH_EVENTS_MAX, PREKEY_RETRY_MS, STATUS_LINES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, SEAL_BATCH_MAX, STATUS_LINES_MAX};
 use crate::wire::identity::{ConversationId, Fingerprint};
 use crate::wire::journal::Transaction;
 use crate::wire::prekey::SignedPrekey;
@@ -64,12 +66,37 @@ pub struct Engine {
     /// Envelopes to delete at our server once this batch is committed.
     pub(super) deletions: Vec<u64>,
     uploads: Vec<SignedPrekey>,
-    /// When a prekey of somebody may be asked for again; while an answer is out, never.
-    asked: HashMap<Fingerprint, Option<Timestamp>>,
+    /// Prekeys are on their way to our server, or about to be.
+    uploading: bool,
+    /// Envelopes were left at our server for want of room.
+    pub(super) left: usize,
+    contacts_changed: bool,
+    profiles_changed: bool,
+    /// Requests that did not fit the last batch.
+    pub(super) more_requests: bool,
+    /// Recipients with more waiting messages than one batch seals.
+    unsealed: BTreeSet<Fingerprint>,
+    /// Whose prekeys we have asked for.
+    asked: HashMap<Fingerprint, Asked>,
     directories: Vec<PathBuf>,
+    /// What was left may have room now: the mailbox is to be pushed again.
+    reconnect: bool,
     trouble: BTreeMap<Fingerprint, String>,
     connection: Result<(), String>,
     prekeys_at_server: Option<PrekeyCount>,
+}
+
+/// Whether a directory itself stands there, and not a link to one.
+pub(super) fn is_directory(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
+/// A prekey that we want.
+#[derive(Debug, Default)]
+struct Asked {
+    backoff: Backoff,
+    /// When it may be asked for again; while an answer is out, never.
+    again: Option<Timestamp>,
 }
 
 /// What may happen once the transaction is on disk.
@@ -81,6 +108,8 @@ pub struct Consequences {
     pub uploads: Vec<SignedPrekey>,
     /// Errands for couriers.
     pub orders: Vec<Order>,
+    /// Whether our mailbox is to be pushed anew.
+    pub reconnect: bool,
 }
 
 impl Engine {
@@ -90,7 +119,7 @@ impl Engine {
     /// [`StateError`]: what cannot be read stops the daemon rather than being guessed.
     pub fn load(root: Root) -> Result<Self, StateError> {
         let account = Account::load(&root)?;
-        let contacts = Contacts::load(&root.contacts(), &account.profile);
+        let contacts = Contacts::load(&root.contacts(), &account.profile, &Contacts::default());
         let contacts = contacts.map_err(|source| StateError::io(&root.contacts(), source))?;
         let mut people = People::new(account.profile.clone(), contacts);
         let conversations = Conversations::load(&root.join("keys/conversations"))?;
@@ -112,6 +141,13 @@ impl Engine {
             moved: HashSet::new(),
             deletions: Vec::new(),
             uploads: Vec::new(),
+            uploading: false,
+            left: 0,
+            contacts_changed: false,
+            profiles_changed: false,
+            more_requests: false,
+            unsealed: BTreeSet::new(),
+            reconnect: false,
             asked: HashMap::new(),
             directories: Vec::new(),
             trouble: BTreeMap::new(),
@@ -132,33 +168,58 @@ impl Engine {
         match event {
             Event::Hint(Hint::Rescan) => self.rescan(now)?,
             Event::Hint(Hint::Path(path)) => self.look_at(&path)?,
-            Event::Tick => self.outbox.retry_waiting(),
+            Event::Tick => {
+                self.outbox.retry_waiting();
+                // At most once a second: a stranger can make what is kept expensive to try.
+                if std::mem::take(&mut self.try_unopened) {
+                    self.retry_unopened(now);
+                }
+            }
             Event::Connected => self.connection = Ok(()),
             Event::Disconnected(reason) => {
                 self.connection = Err(reason);
                 self.prekeys_at_server = None;
+                self.uploading = false;
             }
-            Event::Prekeys(count) => self.count_prekeys(count, now),
+            Event::Prekeys { count, after_upload } => {
+                self.uploading &= !after_upload;
+                self.count_prekeys(count, now);
+            }
             Event::Envelope(stored) => self.receive(stored, now),
             Event::Accepted { recipient, sequence } => self.accepted(&recipient, sequence, now),
             Event::Prekey { recipient, prekey } => self.take_prekey(recipient, &prekey, now),
-            Event::Trouble { recipient, reason: Some(reason) } => {
+            Event::NoPrekey { recipient, reason } => self.ask_again_later(recipient, &reason, now),
+            Event::Trouble { recipient, reason } => {
                 self.trouble.insert(recipient, reason);
             }
-            Event::Trouble { recipient, reason: None } => {
-                self.trouble.remove(&recipient);
-            }
             Event::Stop => {}
-        }
-        if std::mem::take(&mut self.try_unopened) {
-            self.retry_unopened(now);
         }
         Ok(())
     }
 
+    /// Whether a batch has grown to where it should be committed before more is done.
+    pub fn is_full(&self) -> bool {
+        self.pending.bytes() + self.sessions.dirty_bytes() > BATCH_BYTES_MAX
+    }
+
     /// Takes files from the outbox, as many as one batch holds. True if more are left.
     pub fn work_outbox(&mut self, now: Timestamp) -> bool {
+        if std::mem::take(&mut self.contacts_changed) {
+            self.look_at_contacts();
+        }
+        if std::mem::take(&mut self.more_requests) {
+            self.accept_requests();
+        }
+        for recipient in std::mem::take(&mut self.unsealed) {
+            self.seal_waiting(&recipient, now);
+        }
+        if self.more_requests || !self.unsealed.is_empty() {
+            return true;
+        }
         for _ in 0..BATCH_EVENTS_MAX {
+            if self.is_full() {
+                return true;
+            }
             let Some(path) = self.outbox.next() else { return false };
             self.look_at_file(&path, now);
         }
@@ -184,11 +245,12 @@ impl Engine {
         let first = parts.first().map(|part| part.as_os_str());
         match parts.len() {
             2 if first == Some("contacts".as_ref()) => {
-                self.reload_contacts()?;
-                // Whatever waited for this contact may go now.
-                self.directories.extend(self.outbox.scan(&self.root)?);
+                // All changes of a batch in one look.
+                self.contacts_changed = true;
             }
-            2 if first == Some("outbox".as_ref()) && path.is_dir() => {
+            // Hidden directories are nobody's business, and what is in them neither.
+            2.. if first == Some("outbox".as_ref()) && parts[1].as_os_str().as_bytes().starts_with(b".") => {}
+            2 if first == Some("outbox".as_ref()) && is_directory(path) => {
                 self.meanings.remove(relative);
                 self.outbox.clear(&self.root, relative);
                 self.directories.push(relative.to_owned());
@@ -213,8 +275,17 @@ impl Engine {
         Ok(())
     }
 
+    fn look_at_contacts(&mut self) {
+        // Whatever waited for a contact may go now.
+        let looked = self.reload_contacts().and_then(|()| self.outbox.scan(&self.root));
+        match looked {
+            Ok(directories) => self.directories.extend(directories),
+            Err(error) => tracing::warn!(%error, "looking at the contacts; the next look makes up for it"),
+        }
+    }
+
     fn reload_contacts(&mut self) -> io::Result<()> {
-        let contacts = Contacts::load(&self.root.contacts(), &self.account.profile)?;
+        let contacts = Contacts::load(&self.root.contacts(), &self.account.profile, self.people.contacts())?;
         let before = self.people.contacts().iter().count();
         let changed = !self.people.contacts().same_as(&contacts);
         contacts.write_errors(&self.root);
@@ -224,13 +295,21 @@ impl Engine {
             self.meanings.clear();
             self.accept_requests();
             self.try_unopened = true;
+            self.reconnect |= std::mem::take(&mut self.left) > 0;
+            // Somebody may have moved to another server.
+            self.profiles_changed = true;
         }
         Ok(())
     }
 
     fn count_prekeys(&mut self, count: PrekeyCount, now: Timestamp) {
         self.prekeys_at_server = Some(count);
+        // The server may complain of a low pool more than once before our upload arrives.
+        if self.uploading {
+            return;
+        }
         let made = self.prekeys.refill(&self.account.keys, count, now.seconds(), &mut self.rng);
+        self.uploading = !made.is_empty();
         self.uploads.extend(made);
     }
 
@@ -243,15 +322,12 @@ impl Engine {
 
     /// A prekey from somebody else's server, which may lie about it.
     fn take_prekey(&mut self, recipient: Fingerprint, prekey: &SignedPrekey, now: Timestamp) {
-        let again = Timestamp::from_micros(now.micros() + PREKEY_RETRY_MS * 1_000);
-        self.asked.insert(recipient, Some(again));
         let Some(identity) = self.people.profile(&recipient).map(|profile| *profile.identity()) else { return };
         if prekey.verify(&identity).is_err() || prekey.expires <= now.seconds() {
-            let problem = "the server handed out a prekey that is not theirs or is too old; asking again in a while";
-            self.trouble.insert(recipient, problem.into());
-            return;
+            let problem = "the server handed out a prekey that is not theirs or is too old";
+            return self.ask_again_later(recipient, problem, now);
         }
-        let mut waiting = self.spool.waiting(&recipient).into_iter();
+        let mut waiting = self.spool.waiting(&recipient, 1).into_iter();
         if !self.sessions.has(&recipient) {
             let Some((sequence, first)) = waiting.next() else { return };
             let Form::Waiting(payload) = &first.form else { return };
@@ -264,8 +340,7 @@ impl Engine {
                 &mut self.rng,
             );
             let Ok(envelope) = opened else {
-                self.trouble.insert(recipient, "the server handed out a prekey that no key can agree with".into());
-                return;
+                return self.ask_again_later(recipient, "the server handed out a prekey of small order", now);
             };
             let form = Form::Sealed { envelope, opening: true };
             self.spool.seal(&recipient, sequence, form, &mut self.pending);
@@ -276,9 +351,21 @@ impl Engine {
         self.seal_waiting(&recipient, now);
     }
 
+    fn ask_again_later(&mut self, recipient: Fingerprint, reason: &str, now: Timestamp) {
+        let asked = self.asked.entry(recipient).or_default();
+        let wait = asked.backoff.failed(&mut self.rng);
+        let wait_micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+        asked.again = Some(Timestamp::from_micros(now.micros().saturating_add(wait_micros)));
+        self.trouble.insert(recipient, reason.to_owned());
+    }
+
     /// Seals everything that waited for a session with `recipient`, if there is one now.
     pub(super) fn seal_waiting(&mut self, recipient: &Fingerprint, now: Timestamp) {
-        for (sequence, item) in self.spool.waiting(recipient) {
+        let waiting = self.spool.waiting(recipient, SEAL_BATCH_MAX);
+        if waiting.len() == SEAL_BATCH_MAX && self.sessions.has(recipient) {
+            self.unsealed.insert(*recipient);
+        }
+        for (sequence, item) in waiting {
             let Form::Waiting(payload) = &item.form else { continue };
             let sealed = self.sessions.seal(&self.account.keys, recipient, payload, &mut self.rng);
             let sealed = sealed.expect("payloads are measured when they are made");
@@ -377,23 +464,29 @@ impl Engine {
         self.pending.committed();
         self.tidy_requests();
         let mut orders = Vec::new();
+        let profiles_changed = std::mem::take(&mut self.profiles_changed);
         for recipient in self.spool.recipients() {
             let Some(profile) = self.people.profile(&recipient).cloned() else { continue };
+            if profiles_changed {
+                orders.push(Order { recipient: profile.clone(), errand: Errand::NewProfile });
+            }
             for (sequence, item) in self.spool.hand_out(&recipient) {
                 if let Form::Sealed { envelope, opening } = item.form {
                     let errand = Errand::Deliver { sequence, envelope, alone: opening };
                     orders.push(Order { recipient: profile.clone(), errand });
                 }
             }
-            let may_ask = self.asked.get(&recipient).is_none_or(|again| again.is_some_and(|again| again <= now));
+            let asked = self.asked.get(&recipient);
+            let may_ask = asked.is_none_or(|asked| asked.again.is_some_and(|again| again <= now));
             if may_ask && !self.sessions.has(&recipient) && self.spool.has_waiting(&recipient) {
-                self.asked.insert(recipient, None);
+                self.asked.entry(recipient).or_default().again = None;
                 orders.push(Order { recipient: profile, errand: Errand::TakePrekey });
             }
         }
         Consequences {
             deletions: std::mem::take(&mut self.deletions),
             uploads: std::mem::take(&mut self.uploads),
+            reconnect: std::mem::take(&mut self.reconnect),
             orders,
         }
     }

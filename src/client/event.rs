@@ -19,7 +19,12 @@ pub enum Event {
     /// It does not, and why.
     Disconnected(String),
     /// Our server says how many prekeys it holds of us.
-    Prekeys(PrekeyCount),
+    Prekeys {
+        /// How many.
+        count: PrekeyCount,
+        /// Whether all that we uploaded is counted.
+        after_upload: bool,
+    },
     /// An envelope from our mailbox.
     Envelope(StoredEnvelope),
     /// A recipient's server has a sealed message.
@@ -36,12 +41,19 @@ pub enum Event {
         /// The prekey.
         prekey: SignedPrekey,
     },
-    /// A recipient's server cannot be reached or does not take it now; none once it did again.
+    /// A recipient's server has no prekey for us now.
+    NoPrekey {
+        /// Whose.
+        recipient: Fingerprint,
+        /// Why.
+        reason: String,
+    },
+    /// A recipient's server cannot be reached or does not take a message now. It is tried again.
     Trouble {
         /// Whose.
         recipient: Fingerprint,
         /// Why.
-        reason: Option<String>,
+        reason: String,
     },
     /// The end.
     Stop,
@@ -72,6 +84,8 @@ pub enum Errand {
     },
     /// Take a prekey.
     TakePrekey,
+    /// Nothing but to note where the recipient is now.
+    NewProfile,
 }
 
 /// An errand with whom it is for.

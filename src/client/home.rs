@@ -11,7 +11,9 @@ use super::backoff::Backoff;
 use super::event::{Event, HomeOrder};
 use super::link::{Link, LinkError};
 use crate::crypto::dh::SecretKey;
-use crate::limits::{DELETE_IDS_MAX, FRAME_BODY_BYTES_MAX, PING_INTERVAL_MS, REPLY_TIMEOUT_MS};
+use crate::limits::{
+    DELETE_IDS_MAX, FRAME_BODY_BYTES_MAX, PING_INTERVAL_MS, PREKEY_COUNT_INTERVAL_MS, REPLY_TIMEOUT_MS,
+};
 use crate::net::dialer::Dialer;
 use crate::wire::address::ServerAddress;
 use crate::wire::prekey::SignedPrekey;
@@ -37,6 +39,7 @@ pub struct Home {
 enum Asked {
     Account,
     Count,
+    CountAfterUpload,
     Subscription,
     Deletion,
     Upload,
@@ -83,7 +86,7 @@ impl Connection {
         self.ask(Asked::Account, Command::CreateAccount).await?;
         self.ask(Asked::Count, Command::CountPrekeys).await?;
         self.ask(Asked::Subscription, Command::Subscribe { after: 0 }).await?;
-        let mut ping_at = self.ping_time();
+        let (mut ping_at, mut count_at) = (Self::ping_time(), Self::count_time());
         loop {
             let reply_by = self.asked.front().map(|(_, _, by)| *by);
             tokio::select! {
@@ -95,16 +98,27 @@ impl Connection {
                     None => return Ok(()),
                 },
                 () = sleep_until(ping_at) => {
-                    self.ask(Asked::Ping, Command::Ping).await?;
-                    ping_at = self.ping_time();
+                    // Now and then a count in place of a ping: prekeys expire on a connection that stands for weeks.
+                    match Instant::now() < count_at {
+                        true => self.ask(Asked::Ping, Command::Ping).await?,
+                        false => {
+                            self.ask(Asked::Count, Command::CountPrekeys).await?;
+                            count_at = Self::count_time();
+                        }
+                    }
+                    ping_at = Self::ping_time();
                 }
                 () = sleep_until(reply_by.unwrap_or(ping_at)), if reply_by.is_some() => return Err(LinkError::Silent),
             }
         }
     }
 
-    fn ping_time(&self) -> Instant {
+    fn ping_time() -> Instant {
         Instant::now() + Duration::from_millis(PING_INTERVAL_MS)
+    }
+
+    fn count_time() -> Instant {
+        Instant::now() + Duration::from_millis(PREKEY_COUNT_INTERVAL_MS)
     }
 
     async fn ask(&mut self, asked: Asked, command: Command) -> Result<(), LinkError> {
@@ -124,7 +138,7 @@ impl Connection {
                 for prekeys in uploads(prekeys) {
                     self.ask(Asked::Upload, Command::UploadPrekeys { prekeys, replace: false }).await?;
                 }
-                self.ask(Asked::Count, Command::CountPrekeys).await?;
+                self.ask(Asked::CountAfterUpload, Command::CountPrekeys).await?;
             }
             HomeOrder::Reconnect => return Err(LinkError::Silent),
         }
@@ -140,20 +154,25 @@ impl Connection {
     ) -> Result<Result<(), mpsc::error::SendError<Event>>, LinkError> {
         let event = match message {
             ServerMessage::Push(Push::Envelope(stored)) => Event::Envelope(stored),
-            ServerMessage::Push(Push::Prekeys(count)) => Event::Prekeys(count),
+            ServerMessage::Push(Push::Prekeys(count)) => Event::Prekeys { count, after_upload: false },
             ServerMessage::Reply { id, outcome } => {
                 let (expected, asked, _) = self.asked.pop_front().ok_or(LinkError::OutOfTurn)?;
                 if id != expected {
                     return Err(LinkError::OutOfTurn);
                 }
                 match (asked, outcome) {
-                    (Asked::Account | Asked::Subscription | Asked::Count, Err(refusal)) => return Err(refusal.into()),
+                    (Asked::Account | Asked::Subscription | Asked::Count | Asked::CountAfterUpload, Err(refusal)) => {
+                        return Err(refusal.into());
+                    }
                     (Asked::Subscription, Ok(_)) => {
                         backoff.succeeded();
                         Event::Connected
                     }
-                    (Asked::Count, Ok(Reply::PrekeyCount(count))) => Event::Prekeys(count),
-                    (Asked::Count, Ok(_)) => return Err(LinkError::OutOfTurn),
+                    (Asked::Count, Ok(Reply::PrekeyCount(count))) => Event::Prekeys { count, after_upload: false },
+                    (Asked::CountAfterUpload, Ok(Reply::PrekeyCount(count))) => {
+                        Event::Prekeys { count, after_upload: true }
+                    }
+                    (Asked::Count | Asked::CountAfterUpload, Ok(_)) => return Err(LinkError::OutOfTurn),
                     (Asked::Upload, Err(Refusal::PrekeysFull)) => return Ok(Ok(())),
                     (_, Err(refusal)) => {
                         tracing::warn!(%refusal, ?asked, "our server refused a request");

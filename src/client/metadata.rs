@@ -81,7 +81,7 @@ pub enum MetadataFault {
     #[error("metadata.toml names {0} participants; at most {PARTICIPANTS_MAX} can take part.\nSplit the conversation.")]
     TooMany(usize),
     /// The subject is too long or has control characters.
-    #[error("The subject in metadata.toml is longer than {SUBJECT_BYTES_MAX} bytes.\nShorten it.")]
+    #[error("The subject in metadata.toml is longer than {SUBJECT_BYTES_MAX} bytes, or of several lines.\nShorten it.")]
     Subject,
 }
 
@@ -96,7 +96,7 @@ impl Metadata {
             Some(text) => Some(ConversationId::from_hex(&text).ok_or(MetadataFault::Id)?),
             None => None,
         };
-        if file.subject.len() > SUBJECT_BYTES_MAX {
+        if file.subject.len() > SUBJECT_BYTES_MAX || file.subject.chars().any(char::is_control) {
             return Err(MetadataFault::Subject);
         }
         let mut participants = vec![people.own_fingerprint()];

@@ -32,6 +32,7 @@ pub mod daemon;
 mod directory;
 #[cfg(feature = "daemon")]
 mod engine;
+mod error_file;
 #[cfg(feature = "daemon")]
 mod event;
 #[cfg(feature = "daemon")]

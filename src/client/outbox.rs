@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::error_file;
 use super::metadata;
 use super::root::Root;
-use crate::disk::atomic;
 use crate::name::{self, is_ignored};
 
 /// What the daemon knows of the outbox's files. Paths are relative to the root: `outbox/DIRECTORY/FILE`.
@@ -99,16 +99,16 @@ impl Outbox {
         found.into_iter().for_each(|(_, path)| self.note(path));
     }
 
-    /// Remembers error files that a former run left, and removes those whose file is gone.
+    /// Remembers error files of ours that a former run left, and removes those whose file is gone.
     fn adopt_errors(&mut self, root: &Root, found: HashSet<PathBuf>) {
-        let known: HashSet<PathBuf> = self.errors.keys().map(|target| error_path(target)).collect();
-        for path in found.difference(&known) {
+        let known: HashSet<PathBuf> = self.errors.keys().map(|target| error_file::beside(target)).collect();
+        for path in found.difference(&known).filter(|path| error_file::is_ours(&root.join(path))) {
             let name = path.file_name().unwrap_or_default().as_bytes();
             let target = path.with_file_name(OsStr::from_bytes(name.strip_suffix(b".error").unwrap_or(name)));
             if std::fs::symlink_metadata(root.join(&target)).is_ok() {
                 self.errors.insert(target, String::new());
             } else {
-                remove(&root.join(path));
+                error_file::remove(&root.join(path));
             }
         }
     }
@@ -128,7 +128,7 @@ impl Outbox {
     pub fn clear(&mut self, root: &Root, path: &Path) {
         self.waiting.remove(path);
         if self.errors.remove(path).is_some() {
-            remove(&root.join(error_path(path)));
+            error_file::remove(&root.join(error_file::beside(path)));
         }
     }
 
@@ -138,16 +138,8 @@ impl Outbox {
         if self.errors.get(path).is_some_and(|known| known == text) {
             return;
         }
-        let written = atomic::replace_unsynced(
-            &root.tmp("chatterboxd"),
-            &root.join(error_path(path)),
-            format!("{text}\n").as_bytes(),
-        );
-        match written {
-            Ok(()) => {
-                self.errors.insert(path.to_owned(), text.to_owned());
-            }
-            Err(error) => tracing::warn!(%error, "an error file could not be written"),
+        if error_file::write(root, &root.join(path), text) {
+            self.errors.insert(path.to_owned(), text.to_owned());
         }
     }
 
@@ -171,20 +163,6 @@ impl Outbox {
     /// How many files are ignored by their names.
     pub fn ignored(&self) -> usize {
         self.ignored.values().sum()
-    }
-}
-
-/// The path of the error file beside `path`.
-fn error_path(path: &Path) -> PathBuf {
-    let name = name::error_file(path.file_name().unwrap_or_default().as_bytes());
-    path.with_file_name(OsString::from_vec(name))
-}
-
-fn remove(path: &Path) {
-    if let Err(error) = std::fs::remove_file(path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(%error, "an error file could not be removed");
     }
 }
 

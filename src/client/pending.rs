@@ -21,16 +21,26 @@ pub struct Pending {
     reserved: HashSet<PathBuf>,
     /// Leases on the outbox files whose bytes are in the steps: a writer waits until the file has left its name.
     leases: Vec<ReadLease>,
+    /// What the steps hold, about.
+    bytes: usize,
 }
 
 impl Pending {
+    /// What the steps hold, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Replaces a state file or a file for programs.
     pub fn put(&mut self, path: PathBuf, bytes: impl Into<Vec<u8>>) {
-        self.steps.push(Step::Put { path, bytes: Zeroizing::new(bytes.into()), secret: false });
+        let bytes = bytes.into();
+        self.bytes += bytes.len();
+        self.steps.push(Step::Put { path, bytes: Zeroizing::new(bytes), secret: false });
     }
 
     /// Replaces a state file whose old content must not stay on the disk.
     pub fn put_secret(&mut self, path: PathBuf, bytes: Zeroizing<Vec<u8>>) {
+        self.bytes += bytes.len();
         self.steps.push(Step::Put { path, bytes, secret: true });
     }
 
@@ -42,6 +52,7 @@ impl Pending {
     /// Makes a file appear, whole, under a name that [`Pending::is_free`] found free.
     pub fn place(&mut self, path: PathBuf, bytes: Zeroizing<Vec<u8>>) {
         let scratch = scratch("new");
+        self.bytes += bytes.len();
         self.reserved.insert(path.clone());
         self.steps.push(Step::Place { path, scratch, bytes });
     }
@@ -79,6 +90,12 @@ impl Pending {
         self.reserved.contains(path)
     }
 
+    /// How many names in `directory` that end so are reserved.
+    pub fn reserved_alike(&self, directory: &Path, ending: &str) -> usize {
+        let alike = |path: &&PathBuf| path.starts_with(directory) && path.to_string_lossy().ends_with(ending);
+        self.reserved.iter().filter(alike).count()
+    }
+
     /// The transaction. The leases stay held until [`Pending::committed`].
     pub fn take_steps(&mut self) -> Transaction {
         Transaction { steps: std::mem::take(&mut self.steps) }
@@ -86,6 +103,7 @@ impl Pending {
 
     /// Everything is in place: lets go of leases and names.
     pub fn committed(&mut self) {
+        self.bytes = 0;
         self.leases.clear();
         self.reserved.clear();
     }

@@ -115,6 +115,15 @@ impl People {
         }
     }
 
+    /// What the owner of a profile is called here, or would be once introduced.
+    pub fn name_of(&self, profile: &SignedProfile) -> String {
+        let fingerprint = profile.identity().fingerprint();
+        match self.profile(&fingerprint) {
+            Some(_) => self.name(&fingerprint),
+            None => stranger_name(profile, &fingerprint, SHORT_DIGITS),
+        }
+    }
+
     /// The contacts that the name of an outbox directory lists, separated by commas.
     ///
     /// # Errors

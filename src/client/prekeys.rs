@@ -81,7 +81,13 @@ impl Prekeys {
         }
         let fresh_until = now_s + LAST_RESORT_LIFETIME_S - LAST_RESORT_ROTATE_S;
         if at_server.last_resort_expires.is_none_or(|expires| expires < fresh_until) {
-            made.push(self.make(ours, PrekeyKind::LastResort, now_s + LAST_RESORT_LIFETIME_S, rng));
+            // A server that says again and again that it has none gets the same one again.
+            let held = self.secrets.values().map(|secret| &secret.prekey);
+            let fresh = held.filter(|prekey| prekey.kind == PrekeyKind::LastResort && prekey.expires >= fresh_until);
+            match fresh.max_by_key(|prekey| prekey.expires).cloned() {
+                Some(prekey) => made.push(prekey),
+                None => made.push(self.make(ours, PrekeyKind::LastResort, now_s + LAST_RESORT_LIFETIME_S, rng)),
+            }
         }
         made
     }

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::alerts;
+use super::contacts::REQUEST_CARD;
 use super::conversation::Conversations;
 use super::delivery::{self, Delivery};
 use super::engine::Engine;
@@ -15,6 +16,7 @@ use super::requests;
 use super::sessions::NotOpened;
 use crate::clock::Timestamp;
 use crate::envelope;
+use crate::limits::REQUESTS_LEFT_MAX;
 use crate::name;
 use crate::ratchet::Refused;
 use crate::wire::conversation::ConversationRecord;
@@ -37,6 +39,8 @@ enum Verdict {
     Opens { payload: Payload, introduction: Introduction, accepted: bool },
     /// Not to be believed: its key is used up, and a person hears of it.
     Discarded(&'static str),
+    /// The same from a stranger: nobody hears of it.
+    Ignored,
 }
 
 /// What became of an envelope.
@@ -58,7 +62,15 @@ impl Engine {
             return;
         }
         match self.try_open(&stored.envelope, now) {
-            Became::Left => return,
+            Became::Left => {
+                self.left += 1;
+                if self.left <= REQUESTS_LEFT_MAX {
+                    return;
+                }
+                let text = "Strangers wrote more than requests/ holds, and some of it was given up.\n\
+                            Decide about the requests that are there, or remove them.";
+                alerts::raise(&self.root, &mut self.pending, now, "requests", "", text);
+            }
             Became::Done => {}
             Became::Kept => {
                 let given_up = self.unopened.keep(stored.envelope, hash, now.seconds(), &mut self.pending);
@@ -72,6 +84,11 @@ impl Engine {
     /// Tries all kept envelopes again.
     pub(super) fn retry_unopened(&mut self, now: Timestamp) {
         for (since, hash, envelope) in self.unopened.take_all() {
+            if self.is_full() {
+                self.try_unopened = true;
+                self.unopened.put_back(since, hash, envelope);
+                continue;
+            }
             match self.try_open(&envelope, now) {
                 Became::Done => self.unopened.opened(since, &hash, &mut self.pending),
                 Became::Kept | Became::Left => self.unopened.put_back(since, hash, envelope),
@@ -81,12 +98,12 @@ impl Engine {
 
     fn try_open(&mut self, envelope: &Envelope, now: Timestamp) -> Became {
         let tag = envelope::tag(envelope);
-        let judge = |author: &Identity, payload: &[u8]| {
-            let has_room = || requests::has_room(&self.root, &self.conversations);
-            judge(author, payload, &self.people, &self.conversations, has_room)
-        };
         let prekey = self.prekeys.by_tag(&tag);
         let opens = prekey.is_some();
+        let judge = |author: &Identity, payload: &[u8]| {
+            let has_room = |name: &str| requests::has_room(&self.root, &self.conversations, name);
+            judge(author, payload, &self.people, &self.conversations, opens, has_room)
+        };
         let judged = match prekey {
             Some(prekey) => {
                 self.sessions.accept(&self.account.keys, prekey, envelope, now.seconds(), &mut self.rng, judge)
@@ -130,6 +147,7 @@ impl Engine {
                 self.place_message(author, payload, now);
                 self.try_unopened = true;
             }
+            Verdict::Ignored => {}
             Verdict::Discarded(problem) => {
                 let name = self.people.name(&author);
                 let text = format!(
@@ -166,12 +184,13 @@ impl Engine {
         let id = payload.conversation;
         let record = ConversationRecord {
             id,
+            salt: introduction.salt,
             subject: introduction.subject,
             created,
             profiles: introduction.profiles,
             directory,
             accepted,
-            incarnation: self.random_incarnation(),
+            incarnation: self.random_16(),
             counter: 0,
             last_time: Timestamp::default(),
             introduced: [self.people.own_fingerprint()].into(),
@@ -212,7 +231,7 @@ impl Engine {
     /// The directory of a stranger's request, with their card in it.
     fn request_place(&mut self, author: &Fingerprint) -> PathBuf {
         let place = Path::new("requests").join(self.people.name(author));
-        let card = place.join(requests::CARD);
+        let card = place.join(REQUEST_CARD);
         if self.pending.is_free(self.root.path(), &place)
             && let Some(profile) = self.people.profile(author)
         {
@@ -229,14 +248,16 @@ fn judge(
     payload: &[u8],
     people: &People,
     conversations: &Conversations,
-    has_room: impl FnOnce() -> bool,
+    opens: bool,
+    has_room: impl FnOnce(&str) -> bool,
 ) -> Result<Judged, NotOpened> {
     let author = author.fingerprint();
     // Looked up only where something is wrong: it takes a look at every conversation.
     let known = || people.is_contact(&author) || conversations.has_accepted(&author);
     let judged = |verdict| match verdict {
         // A stranger gets no session and no alert for what is discarded: they could make any number of both.
-        Verdict::Discarded(problem) if !known() => Err(NotOpened::NotNow(problem)),
+        Verdict::Discarded(problem) if !known() && opens => Err(NotOpened::NotNow(problem)),
+        Verdict::Discarded(_) if !known() => Ok(Judged { author, verdict: Verdict::Ignored }),
         verdict => Ok(Judged { author, verdict }),
     };
     let Ok(mut payload) = Payload::from_bytes(payload) else {
@@ -249,7 +270,7 @@ fn judge(
         if record.participants_hash() != payload.participants {
             return judged(Verdict::Discarded("it names other participants than the conversation has"));
         }
-        if !record.accepted && !known() && !has_room() {
+        if !record.accepted && !known() && !has_room(&people.name(&author)) {
             return Err(NotOpened::NotNow(requests::NO_ROOM));
         }
         return judged(Verdict::Message(payload));
@@ -259,13 +280,15 @@ fn judge(
         Some(introduction) => introduction,
         None => match implied(&author, &payload, people) {
             Some(introduction) => introduction,
+            None if !accepted => return judged(Verdict::Discarded("its conversation was not introduced")),
             None => return Err(NotOpened::NotNow("its conversation was not introduced yet")),
         },
     };
     if let Some(problem) = contradiction(&author, &payload, &introduction, people) {
         return judged(Verdict::Discarded(problem));
     }
-    if !accepted && !has_room() {
+    let profile = introduction.profiles.iter().find(|profile| profile.identity().fingerprint() == author);
+    if !accepted && !has_room(&profile.map_or_else(String::new, |profile| people.name_of(profile))) {
         return Err(NotOpened::NotNow(requests::NO_ROOM));
     }
     judged(Verdict::Opens { payload, introduction, accepted })
@@ -278,7 +301,7 @@ fn implied(author: &Fingerprint, payload: &Payload, people: &People) -> Option<I
         return None;
     }
     let profiles: Vec<SignedProfile> = vec![people.own().clone(), people.profile(author)?.clone()];
-    Some(Introduction { subject: String::new(), created: payload.time, profiles })
+    Some(Introduction { subject: String::new(), created: payload.time, profiles, salt: None })
 }
 
 /// What is wrong with an introduction.
@@ -303,7 +326,7 @@ fn contradiction(
     if participants_hash(&fingerprints) != payload.participants {
         return Some("its introduction names other participants than it says");
     }
-    if !payload.conversation.fits(&fingerprints) {
+    if payload.conversation != ConversationId::of(introduction.salt.as_ref(), &fingerprints) {
         return Some("its conversation's id belongs to other participants");
     }
     None

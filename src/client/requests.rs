@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::contacts::REQUEST_CARD;
 use super::conversation::Conversations;
 use super::delivery::{self, Delivery};
 use super::engine::Engine;
@@ -16,29 +17,31 @@ use crate::name;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::{ConversationId, Fingerprint};
 
-/// The stranger's card in their request.
-pub const CARD: &str = "card";
-
 /// Said of an envelope that opens one conversation too many with strangers.
 pub const NO_ROOM: &str = "requests/ holds as many messages of strangers as it may";
 
-/// Whether another message of a stranger may be kept. Both bounds are counted together, so that a few loud strangers
-/// can be as many as many quiet ones, and no more.
-pub fn has_room(root: &Root, conversations: &Conversations) -> bool {
+/// Whether another message of this stranger may be kept, whose request is, or will be, the directory `name`. One loud
+/// stranger silences no other.
+pub fn has_room(root: &Root, conversations: &Conversations, name: &str) -> bool {
     if conversations.iter().filter(|record| !record.accepted).count() >= REQUEST_CONVERSATIONS_MAX {
         return false;
     }
-    let directories = std::fs::read_dir(root.requests()).into_iter().flatten().flatten();
-    let counts: Vec<usize> = directories
-        .map(|entry| std::fs::read_dir(entry.path().join(delivery::DIRECTORY)).map_or(0, Iterator::count))
-        .collect();
-    counts.len() < REQUESTS_MAX && counts.iter().all(|count| *count < REQUEST_MESSAGES_MAX)
+    let own = root.requests().join(name);
+    let count = |directory: &Path| std::fs::read_dir(directory).map_or(0, Iterator::count);
+    match own.is_dir() {
+        true => count(&own.join(delivery::DIRECTORY)) < REQUEST_MESSAGES_MAX,
+        false => count(&root.requests()) < REQUESTS_MAX,
+    }
 }
 
 impl Engine {
     /// Moves the requests of those who have become contacts to conversations.
     pub(super) fn accept_requests(&mut self) {
         for (directory, delivery) in waiting(&self.root) {
+            if self.is_full() {
+                self.more_requests = true;
+                return;
+            }
             if let Some(id) = delivery.conversation.filter(|_| self.people.is_contact(&delivery.from)) {
                 self.accept_conversation(&id, &delivery.from);
                 self.move_message(&directory, delivery, &id);
@@ -80,12 +83,12 @@ impl Engine {
         let limit = u64::try_from(CONTENT_BYTES_MAX).unwrap_or(u64::MAX);
         let Some(place) = self.conversations.place(&self.root, id, &self.people, &mut self.pending) else { return };
         if let Ok(bytes) = open::read_regular(&self.root.join(&old), limit) {
-            let name = self.people.name(&delivery.from);
-            let wanted = delivery.file.replacen(&delivery.from_name, &name, 1);
+            let author = self.people.name(&delivery.from);
+            let wanted = name::renamed_message(&delivery.file, &delivery.from_name, &author);
             let file = self.free_message_name(&place, &wanted);
             self.pending.place(place.join(&file), Zeroizing::new(bytes.to_vec()));
             self.pending.remove(old);
-            delivery.from_name = name;
+            delivery.from_name = author;
             delivery.file = file;
             delivery.conversation = None;
             self.deliveries.insert(place.join(delivery::DIRECTORY).join(&delivery.file), delivery);
@@ -102,7 +105,7 @@ impl Engine {
             // A directory that is not empty stays, which is why none of these may fail loudly; the card may go once no
             // message is left beside it.
             if std::fs::remove_dir(directory.join(delivery::DIRECTORY)).is_ok() {
-                let _ = std::fs::remove_file(directory.join(CARD));
+                let _ = std::fs::remove_file(directory.join(REQUEST_CARD));
                 let _ = std::fs::remove_dir(&directory);
             }
         }

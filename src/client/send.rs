@@ -1,15 +1,18 @@
 //! From a file in the outbox to sealed envelopes in the spool (design, section 2, "Sending").
 
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rand_core::RngCore as _;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use zeroize::Zeroizing;
 
 use super::conversation::Conversations;
 use super::delivery::{self, Delivery, Recipient, State};
 use super::directory::{self, DirectoryFault, ID_FILE, Meaning};
-use super::engine::Engine;
+use super::engine::{self, Engine};
+use super::root::Root;
 use crate::clock::Timestamp;
 use crate::crypto::hash::sha256;
 use crate::disk::lease::{LeaseRefused, ReadLease};
@@ -65,8 +68,13 @@ impl Engine {
         if path.components().count() != 3 {
             return Err(stray(&self.root.join(path)));
         }
+        // A directory that became a link since it was found is looked at as such, by its own name.
+        if !engine::is_directory(&self.root.join(path.parent().unwrap_or(path))) {
+            return Err(NotSent::Gone);
+        }
         let taken = self.read_file(path, now)?;
         let directory = path.parent().unwrap_or(path);
+        check_leaving(&self.root.join(directory), &self.root.join(path), &self.root).map_err(NotSent::Directory)?;
         let id = match self.meanings.get(directory) {
             Some(id) => *id,
             None => self.conversation_of(directory, now).map_err(NotSent::Directory)?,
@@ -79,9 +87,11 @@ impl Engine {
     /// Reads a file that nobody is writing.
     fn read_file(&self, path: &Path, now: Timestamp) -> Result<Taken, NotSent> {
         let file = RegularFile::open(&self.root.join(path)).map_err(refused)?;
+        // The lease first: what is read behind it is what stands there until it is let go.
+        let lease = ReadLease::take(file.file());
         let identity = file.identity().map_err(|error| refused(OpenError::Io(error)))?;
         let modified = Timestamp::from_micros(u64::try_from(identity.modified_ns / 1_000).unwrap_or(0));
-        let lease = match ReadLease::take(file.file()) {
+        let lease = match lease {
             Ok(lease) => Some(lease),
             Err(LeaseRefused::Busy) => return Err(NotSent::Waits("another program has it open for writing")),
             // Another user's file, or a filesystem without leases: a while without a write has to do.
@@ -107,8 +117,8 @@ impl Engine {
         let (id, needs_id) = match directory::meaning(&self.root, path, &self.people, &self.conversations)? {
             Meaning::Known { id, needs_id } => (id, needs_id),
             Meaning::New { id, subject, participants } => {
-                let id = id.unwrap_or_else(|| self.random_conversation_id());
-                (self.open_conversation(id, subject, &participants, now), true)
+                let salt = id.is_none().then(|| self.random_16());
+                (self.open_conversation(salt, subject, &participants, now), true)
             }
         };
         if needs_id {
@@ -120,31 +130,27 @@ impl Engine {
         Ok(id)
     }
 
-    fn random_conversation_id(&mut self) -> ConversationId {
-        let mut bytes = [0; 16];
-        self.rng.fill_bytes(&mut bytes);
-        ConversationId::random(bytes)
-    }
-
     fn open_conversation(
         &mut self,
-        id: ConversationId,
+        salt: Option<[u8; 16]>,
         subject: String,
         participants: &[Fingerprint],
         now: Timestamp,
     ) -> ConversationId {
+        let id = ConversationId::of(salt.as_ref(), participants);
         let own = self.people.own_fingerprint();
         let profiles = participants.iter().filter_map(|participant| self.people.profile(participant).cloned());
         let directory =
             Conversations::free_name(&self.root, &self.pending, &self.people, &own, participants, &subject, now);
         let record = ConversationRecord {
             id,
+            salt,
             subject,
             created: now,
             profiles: profiles.collect(),
             directory,
             accepted: true,
-            incarnation: self.random_incarnation(),
+            incarnation: self.random_16(),
             counter: 0,
             last_time: Timestamp::default(),
             introduced: [own].into(),
@@ -154,10 +160,10 @@ impl Engine {
         id
     }
 
-    pub(super) fn random_incarnation(&mut self) -> [u8; 16] {
-        let mut incarnation = [0; 16];
-        self.rng.fill_bytes(&mut incarnation);
-        incarnation
+    pub(super) fn random_16(&mut self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        self.rng.fill_bytes(&mut bytes);
+        bytes
     }
 
     /// Puts a message into the queue of every recipient, its copy into the conversation, and takes the file.
@@ -177,8 +183,7 @@ impl Engine {
         let own_name = self.people.name(&own);
         let wanted = name::message(&time.to_string(), &own_name, &file_name);
         let file = self.free_message_name(&place, &wanted);
-        let mut message = [0; 16];
-        self.rng.fill_bytes(&mut message);
+        let message = self.random_16();
         let payload = Payload {
             id: MessageId(message),
             conversation: *id,
@@ -242,14 +247,14 @@ impl Engine {
             subject: record.subject.clone(),
             created: record.created,
             profiles: record.profiles.clone(),
+            salt: record.salt,
         };
         let both = Payload { introduction: Some(introduction), ..payload.clone() };
         if both.to_bytes().len() <= PAYLOAD_BYTES_MAX {
             return self.queue_payload(recipient, &both, file);
         }
-        let mut id = [0; 16];
-        self.rng.fill_bytes(&mut id);
-        self.queue_payload(recipient, &Payload { id: MessageId(id), content: None, ..both }, "");
+        let id = MessageId(self.random_16());
+        self.queue_payload(recipient, &Payload { id, content: None, ..both }, "");
         self.queue_payload(recipient, payload, file)
     }
 
@@ -268,9 +273,25 @@ impl Engine {
             None => (Form::Waiting(bytes), State::Queued),
         };
         let item = Spooled { message: payload.id, conversation: payload.conversation, file: file.to_owned(), form };
-        self.spool.push(recipient, item, &mut self.pending);
+        self.spool.push(recipient, item, self.last_time, &mut self.pending);
         state
     }
+}
+
+/// Whether a file can be moved out of its directory once it is recorded: what is recorded must not fail.
+fn check_leaving(directory: &Path, file: &Path, root: &Root) -> Result<(), DirectoryFault> {
+    let fault = |_| DirectoryFault::NotWritable;
+    let found = std::fs::metadata(directory).map_err(fault)?;
+    let ours = rustix::process::geteuid().as_raw();
+    let writable = accessat(CWD, directory, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok();
+    let sticky = found.mode() & libc::S_ISVTX != 0 && ours != 0 && found.uid() != ours;
+    if !writable || (sticky && std::fs::symlink_metadata(file).map_err(fault)?.uid() != ours) {
+        return Err(DirectoryFault::NotWritable);
+    }
+    if found.dev() != std::fs::metadata(root.path()).map_err(fault)?.dev() {
+        return Err(DirectoryFault::OtherFilesystem);
+    }
+    Ok(())
 }
 
 /// What stands in `outbox/` itself and is no directory.

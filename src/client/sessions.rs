@@ -79,6 +79,18 @@ impl Sessions {
         dirty.into_iter().map(content).collect()
     }
 
+    /// What [`Sessions::take_dirty`] would write, about.
+    pub fn dirty_bytes(&self) -> usize {
+        const SESSION_BYTES: usize = 1_000;
+        const SKIPPED_BYTES: usize = 60;
+        let sessions = self.dirty.iter().filter_map(|peer| self.by_peer.get(peer)).flatten();
+        let size = |session: &Session| {
+            let skipped: usize = session.state().receiving.iter().map(|chain| chain.skipped.len()).sum();
+            SESSION_BYTES + skipped * SKIPPED_BYTES
+        };
+        sessions.map(size).sum()
+    }
+
     /// Whether there is a session to send in.
     pub fn has(&self, peer: &Fingerprint) -> bool {
         self.by_peer.get(peer).is_some_and(|sessions| !sessions.is_empty())

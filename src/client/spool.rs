@@ -7,6 +7,7 @@ use std::path::Path;
 use super::pending::Pending;
 use super::root;
 use super::state::StateError;
+use crate::clock::Timestamp;
 use crate::disk::open;
 use crate::limits::{COURIER_QUEUE_MAX, STATE_FILE_BYTES_MAX};
 use crate::wire::identity::Fingerprint;
@@ -41,7 +42,7 @@ impl Spool {
         let mut spool = Self::default();
         for (path, name) in entries(directory)? {
             let Some(recipient) = Fingerprint::from_hex(&name) else { continue };
-            let mut queue = Queue { next: 1, ..Queue::default() };
+            let mut queue = Queue::default();
             for (path, name) in entries(&path)? {
                 let Ok(sequence) = name.parse() else { continue };
                 let bytes =
@@ -55,11 +56,12 @@ impl Spool {
         Ok(spool)
     }
 
-    /// Adds a message to the end of a recipient's queue.
-    pub fn push(&mut self, recipient: Fingerprint, item: Spooled, pending: &mut Pending) {
-        let queue = self.queues.entry(recipient).or_insert_with(|| Queue { next: 1, ..Queue::default() });
-        let sequence = queue.next;
-        queue.next += 1;
+    /// Adds a message to the end of a recipient's queue. Its place is a time in microseconds, or one above the last, so
+    /// that no place is given twice, across restarts too: a courier's late answer never means another message.
+    pub fn push(&mut self, recipient: Fingerprint, item: Spooled, now: Timestamp, pending: &mut Pending) {
+        let queue = self.queues.entry(recipient).or_default();
+        let sequence = queue.next.max(now.micros());
+        queue.next = sequence + 1;
         pending.put_secret(root::spool_file(&recipient, sequence), item.to_bytes());
         queue.items.insert(sequence, item);
     }
@@ -80,11 +82,11 @@ impl Spool {
         Some(item)
     }
 
-    /// The messages of a recipient that wait for a session, in order.
-    pub fn waiting(&self, recipient: &Fingerprint) -> Vec<(u64, Spooled)> {
+    /// The first messages of a recipient that wait for a session, at most `limit`, in order.
+    pub fn waiting(&self, recipient: &Fingerprint, limit: usize) -> Vec<(u64, Spooled)> {
         let items = self.queues.get(recipient).into_iter().flat_map(|queue| &queue.items);
         let waiting = items.filter(|(_, item)| matches!(item.form, Form::Waiting(_)));
-        waiting.map(|(sequence, item)| (*sequence, item.clone())).collect()
+        waiting.take(limit).map(|(sequence, item)| (*sequence, item.clone())).collect()
     }
 
     /// Whether messages of a recipient wait for a session: later ones then wait behind them.

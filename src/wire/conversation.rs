@@ -8,7 +8,7 @@ use prost::Message as _;
 use super::generated::state as pb;
 use super::identity::{ConversationId, Fingerprint, participants_hash};
 use super::profile::SignedProfile;
-use super::{Malformed, array, decode};
+use super::{Malformed, array, decode, salt};
 use crate::clock::Timestamp;
 use crate::limits::PARTICIPANTS_MAX;
 
@@ -17,6 +17,8 @@ use crate::limits::PARTICIPANTS_MAX;
 pub struct ConversationRecord {
     /// Its id.
     pub id: ConversationId,
+    /// What the id is made with besides the participants, if anything.
+    pub salt: Option<[u8; 16]>,
     /// Empty if there is none.
     pub subject: String,
     /// When it was opened, by its opener's clock.
@@ -64,6 +66,7 @@ impl ConversationRecord {
         }
         Ok(Self {
             id: ConversationId::from_slice(&record.id)?,
+            salt: salt("conversation salt", &record.salt)?,
             subject: record.subject,
             created: Timestamp::from_micros(record.created),
             profiles: record.profiles.iter().map(|bytes| SignedProfile::from_bytes(bytes)).collect::<Result<_, _>>()?,
@@ -85,6 +88,7 @@ impl ConversationRecord {
     pub fn to_bytes(&self) -> Vec<u8> {
         pb::Conversation {
             id: self.id.0.to_vec(),
+            salt: self.salt.map_or_else(Vec::new, |salt| salt.to_vec()),
             subject: self.subject.clone(),
             created: self.created.micros(),
             profiles: self.profiles.iter().map(|profile| profile.as_bytes().to_vec()).collect(),

@@ -86,23 +86,25 @@ pub struct ConversationId(pub [u8; 16]);
 impl ConversationId {
     /// The id of the conversation opened through a directory named after contacts: the first 16 bytes of
     /// `SHA-256("chatterbox 1 conversation" || 0 || fingerprints, sorted)`, ours included, so that every side finds
-    /// the same one (design, section 2). Its first bit is set, and that of every other id is not: nobody can squat on
-    /// the id that others will compute.
+    /// the same one (design, section 2).
     pub fn of_participants(fingerprints: &[Fingerprint]) -> Self {
-        let mut id = sha256_128(&[b"chatterbox 1 conversation\0", &sorted_bytes(fingerprints)]);
-        id[0] |= 0x80;
-        Self(id)
+        Self(sha256_128(&[b"chatterbox 1 conversation\0", &sorted_bytes(fingerprints)]))
     }
 
-    /// An id of a conversation that is opened in another way, from 16 random bytes.
-    pub fn random(mut bytes: [u8; 16]) -> Self {
-        bytes[0] &= 0x7f;
-        Self(bytes)
+    /// The id of any other conversation: the first 16 bytes of
+    /// `SHA-256("chatterbox 1 salted conversation" || 0 || salt (16) || fingerprints, sorted)`. As random as its salt, and
+    /// yet of these participants and no others: nobody can squat on the conversation of others by introducing its id
+    /// first.
+    pub fn salted(salt: &[u8; 16], fingerprints: &[Fingerprint]) -> Self {
+        Self(sha256_128(&[b"chatterbox 1 salted conversation\0", salt, &sorted_bytes(fingerprints)]))
     }
 
-    /// Whether a conversation of these participants may have this id.
-    pub fn fits(&self, fingerprints: &[Fingerprint]) -> bool {
-        self.0[0] & 0x80 == 0 || *self == Self::of_participants(fingerprints)
+    /// Either, as an introduction gives it.
+    pub fn of(salt: Option<&[u8; 16]>, fingerprints: &[Fingerprint]) -> Self {
+        match salt {
+            Some(salt) => Self::salted(salt, fingerprints),
+            None => Self::of_participants(fingerprints),
+        }
     }
 
     /// From 32 lowercase hex digits.
@@ -177,9 +179,9 @@ mod tests {
         assert_eq!(ConversationId::of_participants(&[a, b, c]), ConversationId::of_participants(&[c, a, b]));
         assert_ne!(ConversationId::of_participants(&[a, b]), ConversationId::of_participants(&[a, b, c]));
         assert_ne!(participants_hash(&[a, b]), participants_hash(&[a, c]));
-        assert!(ConversationId::of_participants(&[a, b]).fits(&[b, a]));
-        assert!(!ConversationId::of_participants(&[a, b]).fits(&[a, c]), "nobody squats on the id of others");
-        assert!(ConversationId::random([0xff; 16]).fits(&[a, c]));
+        assert_eq!(ConversationId::salted(&[7; 16], &[a, b]), ConversationId::of(Some(&[7; 16]), &[b, a]));
+        assert_ne!(ConversationId::salted(&[7; 16], &[a, b]), ConversationId::salted(&[7; 16], &[a, c]));
+        assert_ne!(ConversationId::salted(&[7; 16], &[a, b]), ConversationId::salted(&[8; 16], &[a, b]));
     }
 
     #[test]

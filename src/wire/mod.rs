@@ -79,6 +79,11 @@ fn secret<const N: usize>(
     secret.ok_or(Malformed::new(what, "wrong length"))
 }
 
+/// A field of 16 bytes, or none.
+fn salt(what: &'static str, bytes: &[u8]) -> Result<Option<[u8; 16]>, Malformed> {
+    if bytes.is_empty() { Ok(None) } else { array(what, bytes).map(Some) }
+}
+
 /// A field that must be there.
 fn required<T>(what: &'static str, field: Option<T>) -> Result<T, Malformed> {
     field.ok_or(Malformed::new(what, "missing"))

@@ -1,12 +1,12 @@
 //! What stands inside an envelope, under the ratchet and the padding (design, section 4).
 
 use prost::Message as _;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::generated::payload as pb;
 use super::identity::{ConversationId, MessageId};
 use super::profile::SignedProfile;
-use super::{Malformed, array, decode};
+use super::{Malformed, array, decode, salt};
 use crate::clock::Timestamp;
 use crate::limits::{CONTENT_BYTES_MAX, FILE_NAME_BYTES_MAX, PARTICIPANTS_MAX, SUBJECT_BYTES_MAX};
 
@@ -40,6 +40,8 @@ pub struct Introduction {
     pub created: Timestamp,
     /// All participants, the author included.
     pub profiles: Vec<SignedProfile>,
+    /// What the conversation's id is made with besides the participants, if anything.
+    pub salt: Option<[u8; 16]>,
 }
 
 /// A file.
@@ -75,7 +77,7 @@ impl Payload {
 
     /// The serialized form.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let payload = pb::Payload {
+        let mut payload = pb::Payload {
             id: self.id.0.to_vec(),
             conversation: self.conversation.0.to_vec(),
             participants: self.participants.to_vec(),
@@ -88,7 +90,11 @@ impl Payload {
                 .as_ref()
                 .map(|content| pb::Content { file_name: content.file_name.clone(), bytes: content.bytes.to_vec() }),
         };
-        Zeroizing::new(payload.encode_to_vec())
+        let bytes = Zeroizing::new(payload.encode_to_vec());
+        if let Some(content) = &mut payload.content {
+            content.bytes.zeroize();
+        }
+        bytes
     }
 }
 
@@ -105,7 +111,12 @@ impl Introduction {
             .iter()
             .map(|bytes| SignedProfile::from_bytes(bytes))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { subject: introduction.subject, created: Timestamp::from_micros(introduction.created), profiles })
+        Ok(Self {
+            subject: introduction.subject,
+            created: Timestamp::from_micros(introduction.created),
+            profiles,
+            salt: salt("introduction salt", &introduction.salt)?,
+        })
     }
 
     fn to_generated(&self) -> pb::Introduction {
@@ -113,6 +124,7 @@ impl Introduction {
             subject: self.subject.clone(),
             created: self.created.micros(),
             profiles: self.profiles.iter().map(|profile| profile.as_bytes().to_vec()).collect(),
+            salt: self.salt.map_or_else(Vec::new, |salt| salt.to_vec()),
         }
     }
 }

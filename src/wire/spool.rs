@@ -1,7 +1,7 @@
 //! A message on its way to one recipient, as it waits in `journal/spool/FINGERPRINT/SEQUENCE`.
 
 use prost::Message as _;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::envelope::Envelope;
 use super::generated::state as pb;
@@ -62,13 +62,17 @@ impl Spooled {
             Form::Waiting(payload) => (pb::spooled::Form::Payload(payload.to_vec()), false),
             Form::Sealed { envelope, opening } => (pb::spooled::Form::Envelope(envelope.as_bytes().to_vec()), *opening),
         };
-        let spooled = pb::Spooled {
+        let mut spooled = pb::Spooled {
             message: self.message.0.to_vec(),
             conversation: self.conversation.0.to_vec(),
             file: self.file.clone().into_bytes(),
             form: Some(form),
             opening,
         };
-        Zeroizing::new(spooled.encode_to_vec())
+        let bytes = Zeroizing::new(spooled.encode_to_vec());
+        if let Some(pb::spooled::Form::Payload(payload)) = &mut spooled.form {
+            payload.zeroize();
+        }
+        bytes
     }
 }

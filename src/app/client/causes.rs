@@ -10,7 +10,7 @@ use crate::disk::atomic::AtomicError;
 use crate::disk::open::OpenError;
 
 /// The exit code of a file that could not be read.
-pub(super) fn open_exit(error: &OpenError) -> Exit {
+pub(in crate::app) fn open_exit(error: &OpenError) -> Exit {
     match error {
         OpenError::Absent => Exit::NoInput,
         OpenError::Unreadable => Exit::NoPermission,
@@ -20,7 +20,7 @@ pub(super) fn open_exit(error: &OpenError) -> Exit {
 }
 
 /// A write that failed.
-pub(super) fn disk(doing: impl Into<String>, error: &AtomicError) -> Failure {
+pub(in crate::app) fn disk(doing: impl Into<String>, error: &AtomicError) -> Failure {
     const REMEDY: &str = "Check that the disk has room and that the directory is yours; nothing was left half done.";
     match error {
         AtomicError::AlreadyExists { .. } => Failure::new(Exit::CannotCreate, doing, error, REMEDY),
@@ -34,7 +34,7 @@ pub(super) fn disk(doing: impl Into<String>, error: &AtomicError) -> Failure {
 }
 
 /// A file of the account that cannot be read.
-pub(super) fn state(doing: impl Into<String>, error: &StateError) -> Failure {
+pub(in crate::app) fn state(doing: impl Into<String>, error: &StateError) -> Failure {
     let (exit, remedy) = match error {
         StateError::Io { source, .. } => (Failure::io("", source, "").exit(), "Check that the directory is yours."),
         StateError::Open { source, .. } => (open_exit(source), "Check that the directory is yours."),
@@ -44,12 +44,12 @@ pub(super) fn state(doing: impl Into<String>, error: &StateError) -> Failure {
 }
 
 /// A name that means nobody, or the wrong one.
-pub(super) fn who(doing: impl Into<String>, fault: &WhoFault) -> Failure {
+pub(in crate::app) fn who(doing: impl Into<String>, fault: &WhoFault) -> Failure {
     two_sentences(Exit::NoUser, doing, fault)
 }
 
 /// A card that cannot be a contact.
-pub(super) fn contact(doing: impl Into<String>, fault: &ContactFault) -> Failure {
+pub(in crate::app) fn contact(doing: impl Into<String>, fault: &ContactFault) -> Failure {
     let exit = match fault {
         ContactFault::BadCard(_) | ContactFault::OwnCard | ContactFault::NotText => Exit::Data,
         ContactFault::OwnName(_) => Exit::NoUser,
@@ -60,7 +60,7 @@ pub(super) fn contact(doing: impl Into<String>, fault: &ContactFault) -> Failure
 }
 
 /// The client's faults are written for `.error` files: a line on what is wrong, a line on what to do.
-pub(super) fn two_sentences(exit: Exit, doing: impl Into<String>, fault: &impl fmt::Display) -> Failure {
+pub(in crate::app) fn two_sentences(exit: Exit, doing: impl Into<String>, fault: &impl fmt::Display) -> Failure {
     let text = fault.to_string();
     let (cause, remedy) = text.split_once('\n').unwrap_or((&text, ""));
     let mut letters = cause.trim_end_matches('.').chars();

@@ -30,7 +30,7 @@ impl Context {
     pub(super) fn open(root: Root) -> Result<Self, Failure> {
         let own = own_profile(&root)?;
         let doing = "reading the contacts";
-        let contacts = match Contacts::load(&root.contacts(), &own) {
+        let contacts = match Contacts::load(&root.contacts(), &own, &Contacts::default()) {
             Ok(contacts) => contacts,
             // A person removed the directory: nobody is in it.
             Err(error) if error.kind() == ErrorKind::NotFound => Contacts::default(),

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::conversations::{self, Directory, readable};
 use super::output::{self, Output};
 use crate::app::failure::Failure;
-use crate::client::contacts::SUFFIX;
+use crate::client::contacts::REQUEST_CARD;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -129,12 +129,11 @@ fn conversation(context: &Context, directory: &Directory) -> Conversation {
 }
 
 fn request(directory: &Directory) -> Request {
-    let files = std::fs::read_dir(&directory.path).into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_card = |path: &std::path::PathBuf| path.to_string_lossy().ends_with(SUFFIX);
+    let card = directory.path.join(REQUEST_CARD);
     Request {
         name: directory.name.clone(),
         path: directory.path.to_string_lossy().into_owned(),
-        card: files.filter(is_card).min().map(|path| path.to_string_lossy().into_owned()),
+        card: card.is_file().then(|| card.to_string_lossy().into_owned()),
         messages: directory.messages.len(),
         last: directory.last().map(|time| time.rfc3339()),
     }

@@ -4,7 +4,7 @@
 //! it queues, `chatterboxd` sends.
 
 mod card;
-mod causes;
+pub(super) mod causes;
 mod contact;
 mod context;
 mod conversations;

@@ -14,6 +14,7 @@
 //!
 //! A missing file is written again, even if a person may have deleted it just before the power failed.
 
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -31,13 +32,13 @@ pub(super) fn place(path: &Path, scratch: &Path, bytes: &[u8], mode: Mode) -> io
     match mode {
         Mode::OtherBoot => repair(path, scratch, bytes, prepared),
         Mode::SameBoot if !prepared => dirty_again(path, bytes),
-        Mode::SameBoot => move_new(path, scratch),
+        Mode::SameBoot => move_or_copy_new(path, scratch, bytes),
         Mode::Live => {
             if !prepared {
                 // Somebody cleaned up in tmp/.
                 prepare(scratch, bytes)?;
             }
-            move_new(path, scratch)
+            move_or_copy_new(path, scratch, bytes)
         }
     }
 }
@@ -46,6 +47,20 @@ pub(super) fn place(path: &Path, scratch: &Path, bytes: &[u8], mode: Mode) -> io
 pub(super) fn prepare(scratch: &Path, bytes: &[u8]) -> io::Result<()> {
     atomic::remove(scratch)?;
     in_directory(scratch, || atomic::write_new(scratch, bytes)).map(drop)
+}
+
+/// [`move_new`]; where a person has put the directory on another filesystem, from a copy beside the final name.
+fn move_or_copy_new(path: &Path, scratch: &Path, bytes: &[u8]) -> io::Result<()> {
+    match move_new(path, scratch) {
+        Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
+            let name = [b".".as_slice(), scratch.file_name().unwrap_or_default().as_bytes()].concat();
+            let near = path.with_file_name(OsString::from_vec(name));
+            prepare(&near, bytes)?;
+            move_new(path, &near)?;
+            atomic::remove(scratch)
+        }
+        result => result,
+    }
 }
 
 /// Moves `from` to `path`, or to the first numbered name that is free, making the directory if it is gone.
@@ -163,7 +178,7 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
             [&raw.as_bytes()[..kept], suffix.as_bytes()].concat()
         }
     };
-    path.with_file_name(std::ffi::OsString::from_vec(bytes))
+    path.with_file_name(OsString::from_vec(bytes))
 }
 
 #[cfg(test)]
@@ -174,7 +189,7 @@ mod tests {
     fn numbered_names_keep_the_extension_and_fit() {
         assert_eq!(numbered(Path::new("a/plan.pdf"), 2), Path::new("a/plan-2.pdf"));
         assert_eq!(numbered(Path::new("a/plan"), 1), Path::new("a/plan"));
-        let raw = std::ffi::OsString::from_vec(b"\xff".repeat(255));
+        let raw = OsString::from_vec(b"\xff".repeat(255));
         let numbered = numbered(&Path::new("a").join(raw), 12).file_name().unwrap().as_bytes().to_vec();
         assert!(numbered.len() == 255 && numbered.ends_with(b"\xff-12"));
     }
