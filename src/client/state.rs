@@ -38,6 +38,7 @@ pub enum StateError {
 }
 
 impl StateError {
+    #[cfg(feature = "daemon")]
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
     }
