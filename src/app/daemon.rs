@@ -20,7 +20,7 @@ const PROGRAM: &str = "chatterboxd";
 /// It runs in the foreground, logs to stderr, and stops cleanly on SIGTERM or SIGINT. `chatterbox init` makes the
 /// directory; `chatterbox status` tells how the daemon is doing, and the file $ROOT/status says the same.
 ///
-///     chatterboxd --root ~/.chatterbox
+///   chatterboxd --root ~/.chatterbox
 ///
 /// What cannot be sent stays in the outbox with an .error file beside it. What a person must know is in $ROOT/alerts.
 /// A connection that is lost comes back by itself, and so does a full disk; nothing is lost or repeated by either, nor

@@ -27,8 +27,8 @@ const PROGRAM: &str = "chatterbox-server";
 /// read none of it. It needs a directory, an address under which clients reach it,
 /// and no configuration:
 ///
-///     chatterbox-server init /var/lib/chatterbox --address chat.example:1984
-///     chatterbox-server run /var/lib/chatterbox --listen 0.0.0.0:1984
+///   chatterbox-server init /var/lib/chatterbox --address chat.example:1984
+///   chatterbox-server run /var/lib/chatterbox --listen 0.0.0.0:1984
 ///
 /// The line that `init` prints is what people give to `chatterbox init --server`.
 ///
