@@ -5,11 +5,13 @@
 
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 
+pub mod strace;
+
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -94,6 +96,11 @@ impl Process {
         assert!(status.success(), "{status}");
     }
 
+    /// Until it has ended by itself.
+    pub fn wait(mut self) -> ExitStatus {
+        self.0.wait().unwrap()
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
@@ -128,14 +135,19 @@ impl Server {
     }
 
     pub fn start(&mut self) {
+        self.start_as(Command::new(SERVER));
+    }
+
+    /// As the program that `wrapper` runs.
+    pub fn start_under(&mut self, mut wrapper: Command) {
+        wrapper.arg(SERVER);
+        self.start_as(wrapper);
+    }
+
+    fn start_as(&mut self, mut command: Command) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.directory.with_extension("log")).unwrap();
-        let process = Command::new(SERVER)
-            .arg("run")
-            .arg(&self.directory)
-            .args(["--listen", &self.listen])
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let process =
+            command.arg("run").arg(&self.directory).args(["--listen", &self.listen]).stderr(log).spawn().unwrap();
         self.process = Some(Process(process));
     }
 
@@ -210,11 +222,19 @@ impl User {
         self.daemon = Some(self.spawn());
     }
 
+    /// As the program that `wrapper` runs.
+    pub fn start_under(&mut self, mut wrapper: Command) {
+        wrapper.arg(DAEMON);
+        self.daemon = Some(self.spawn_from(wrapper));
+    }
+
     pub fn spawn(&self) -> Process {
+        self.spawn_from(Command::new(DAEMON))
+    }
+
+    fn spawn_from(&self, mut command: Command) -> Process {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.root.with_extension("log")).unwrap();
-        let process =
-            Command::new(DAEMON).arg("--root").arg(&self.root).stdin(Stdio::null()).stderr(log).spawn().unwrap();
-        Process(process)
+        Process(command.arg("--root").arg(&self.root).stdin(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
     /// The daemon under another user's id.
