@@ -16,6 +16,10 @@ use crate::wire::journal::Step;
 /// Names of files that hold old content until the checkpoint overwrites it, or new content that is not in place yet.
 const OWN_PREFIX: &str = "journal-";
 
+/// Names of files that are being prepared: by `Place` before its record is synced, and by everything else that writes
+/// first and renames then.
+const UNFINISHED_PREFIX: &str = "new-";
+
 /// What is known about earlier tries to apply a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -43,13 +47,23 @@ impl Applier {
 
     /// Erases what an earlier process left half done. Nothing of it is needed: the log has the content.
     pub(super) fn sweep(&self) -> Result<(), JournalError> {
+        self.erase_all(OWN_PREFIX)
+    }
+
+    /// Erases what an earlier process prepared and never recorded or renamed. Only after replay: until then the presence
+    /// of such a file says that its `Place` was not done.
+    pub(super) fn sweep_unfinished(&self) -> Result<(), JournalError> {
+        self.erase_all(UNFINISHED_PREFIX)
+    }
+
+    fn erase_all(&self, prefix: &str) -> Result<(), JournalError> {
         let scratch = self.root.join(SCRATCH);
         let entries = fs::read_dir(&scratch).map_err(JournalError::io("reading", &scratch))?;
         for entry in entries {
             let entry = entry.map_err(JournalError::io("reading", &scratch))?;
-            if entry.file_name().to_string_lossy().starts_with(OWN_PREFIX) {
-                let path = entry.path();
-                atomic::erase(&path).map_err(JournalError::from_atomic)?;
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if entry.file_name().to_string_lossy().starts_with(prefix) && !is_directory {
+                atomic::erase(&entry.path()).map_err(JournalError::from_atomic)?;
             }
         }
         Ok(())

@@ -45,7 +45,8 @@ use crate::wire::Malformed;
 /// Where the log lies, below the root.
 pub const DIRECTORY: &str = "journal";
 
-/// Where scratch files lie, below the root. Names beginning with `journal-` are the journal's own.
+/// Where scratch files lie, below the root. Names beginning with `journal-` are the journal's own; whatever begins with
+/// `new-` when it is opened was left half made by a crash, and is erased.
 pub const SCRATCH: &str = "tmp/chatterboxd";
 
 /// An open journal. One per root: the caller holds its lock.
@@ -101,6 +102,7 @@ impl Journal {
         let mut journal = Self { root_directory, root, boot, log, applier, pending, poisoned: false };
         journal.apply_pending()?;
         journal.checkpoint()?;
+        journal.applier.sweep_unfinished()?;
         Ok((journal, Replayed { transactions, other_boot: mode == Mode::OtherBoot }))
     }
 

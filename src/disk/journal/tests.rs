@@ -170,6 +170,28 @@ fn a_crash_after_the_sync_and_after_each_step_is_finished_by_replay() {
 }
 
 #[test]
+fn what_was_prepared_and_never_recorded_is_erased_but_not_what_replay_still_needs() {
+    let root = Root::new();
+    let mut journal = root.journal();
+    let recorded = Step::Place { path: "c/1".into(), scratch: "tmp/chatterboxd/new-1".into(), bytes: bytes("hi") };
+    let unrecorded =
+        Step::Place { path: "c/2".into(), scratch: "tmp/chatterboxd/new-2".into(), bytes: bytes("secret") };
+    journal.record(&one(vec![recorded])).unwrap();
+    journal.prepare(&one(vec![unrecorded])).unwrap();
+    drop(journal);
+    fs::hard_link(root.at("tmp/chatterboxd/new-2"), root.at("witness")).unwrap();
+    fs::create_dir(root.at("tmp/chatterboxd/new-directory")).unwrap();
+    fs::write(root.at("tmp/chatterboxd/taken-1"), "a person's").unwrap();
+    assert_eq!(root.open().1.transactions, 1);
+    assert_eq!(root.read("c/1"), "hi");
+    assert!(!root.at("c/2").exists());
+    assert_eq!(root.read("witness"), "\0".repeat("secret".len()));
+    let mut left: Vec<_> = fs::read_dir(root.at(SCRATCH)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["new-directory", "taken-1"]);
+}
+
+#[test]
 fn a_crash_while_the_log_is_renewed_loses_nothing() {
     let root = Root::new();
     let mut journal = root.journal();
