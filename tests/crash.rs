@@ -1,0 +1,381 @@
+//! SIGKILL in front of the system calls that change the disk, one after the other, in the sender's daemon, the
+//! recipient's daemon and the server, while messages go both ways. After each, the one that was killed is started again,
+//! and both ends must agree: every message exactly once at either side, byte for byte, and nothing left over.
+//!
+//! A run without a kill first shows which calls there are ([`strace::points`]). `CHATTERBOX_CRASH_POINTS` says how many
+//! of them each test tries, evenly spread: a number, or `all` (`scripts/crash-matrix`).
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use support::strace::{self, Point, Tracer, calls};
+use support::{Process, User, World, entries, wait_for};
+
+/// Points of each test if nothing else is asked for.
+const POINTS: usize = 6;
+
+/// Files that one side drops at once.
+const BURST: usize = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victim {
+    Sender,
+    Recipient,
+    Server,
+}
+
+/// What the victim is doing when it is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum During {
+    /// The first messages between two people: upload of prekeys, opening of a session.
+    First,
+    /// A standing session, then a clean stop with its checkpoint.
+    Standing,
+    /// A start after a crash: replay and a new log, then the same.
+    Start,
+}
+
+/// Two people, what they sent, and their server.
+struct Field {
+    world: World,
+    people: [User; 2],
+    sent: [Vec<String>; 2],
+    round: usize,
+}
+
+impl Field {
+    fn new() -> Self {
+        let world = World::new();
+        let people = world.friends(["alice", "bob"]);
+        let mut field = Self { world, people, sent: [Vec::new(), Vec::new()], round: 0 };
+        field.everything_arrives();
+        field
+    }
+
+    /// Two new people, whose daemons wait for a server that does not answer yet.
+    fn newcomers(&mut self) {
+        self.round += 1;
+        self.people.iter_mut().filter(|user| user.daemon.is_some()).for_each(User::kill);
+        let names = ["alice", "bob"].map(|name| format!("{name}{}", self.round));
+        self.people = names.map(|name| self.world.user(&name));
+        self.people[0].add(&self.people[1]);
+        self.people[1].add(&self.people[0]);
+        self.sent = [Vec::new(), Vec::new()];
+    }
+
+    fn process(&mut self, victim: Victim) -> &mut Option<Process> {
+        match victim {
+            Victim::Sender => &mut self.people[0].daemon,
+            Victim::Recipient => &mut self.people[1].daemon,
+            Victim::Server => &mut self.world.server.process,
+        }
+    }
+
+    fn start(&mut self, victim: Victim) {
+        match victim {
+            Victim::Sender => self.people[0].start(),
+            Victim::Recipient => self.people[1].start(),
+            Victim::Server => self.world.server.start(),
+        }
+    }
+
+    fn start_under(&mut self, victim: Victim, wrapper: std::process::Command) {
+        match victim {
+            Victim::Sender => self.people[0].start_under(wrapper),
+            Victim::Recipient => self.people[1].start_under(wrapper),
+            Victim::Server => self.world.server.start_under(wrapper),
+        }
+    }
+
+    /// Drops a file for the other; the content names it.
+    fn drop_one(&mut self, from: usize, by_rename: bool) {
+        let number = self.sent[from].len();
+        let to = self.people[1 - from].name.clone();
+        let content = format!("{number} from {}\n{}", self.people[from].name, "and more\n".repeat(number % 7 * 150));
+        let drop_it = if by_rename { User::move_file } else { User::drop_file };
+        drop_it(&self.people[from], &to, &format!("{number}.txt"), content.clone());
+        self.sent[from].push(content);
+    }
+
+    fn traffic(&mut self) {
+        self.drop_one(0, false);
+        self.drop_one(1, true);
+        for _ in 0..BURST {
+            self.drop_one(0, true);
+        }
+    }
+
+    /// Whether everything that was dropped stands at both sides and nobody waits for anything.
+    fn is_quiet(&self) -> bool {
+        (0..2).all(|from| {
+            let user = &self.people[from];
+            let status = fs::read_to_string(user.at("status")).unwrap_or_default();
+            let has_all = |at: &User| at.heard_from(&user.name).len() >= self.sent[from].len();
+            has_all(user) && has_all(&self.people[1 - from]) && status.contains("\nqueue: 0\n")
+        })
+    }
+
+    /// Runs the victim up to `point`, or, if it is never reached, through everything and a clean stop. True if it was
+    /// killed.
+    fn run(&mut self, victim: Victim, during: During, point: &Point, log: &Path) -> bool {
+        let tracer = match during {
+            During::First => {
+                self.newcomers();
+                let server = self.process(Victim::Server).as_ref().unwrap();
+                let tracer = if victim == Victim::Server {
+                    let tracer = Tracer::attach(server, log, point);
+                    self.people.iter_mut().for_each(User::start);
+                    tracer
+                } else {
+                    // Connections wait until we look on.
+                    server.signal("STOP");
+                    self.people.iter_mut().for_each(User::start);
+                    self.people.iter().for_each(|user| drop(user.wait_for_status("daemon: running")));
+                    let tracer = Tracer::attach(self.process(victim).as_ref().unwrap(), log, point);
+                    self.process(Victim::Server).as_ref().unwrap().signal("CONT");
+                    tracer
+                };
+                self.traffic();
+                Some(tracer)
+            }
+            During::Standing => {
+                let tracer = Tracer::attach(self.process(victim).as_ref().unwrap(), log, point);
+                self.traffic();
+                Some(tracer)
+            }
+            During::Start => {
+                self.traffic();
+                self.process(victim).take().unwrap().kill();
+                self.start_under(victim, strace::launch(log, point));
+                None
+            }
+        };
+        let mut process = self.process(victim).take().unwrap();
+        let scratch = self.world.scratch.path().to_owned();
+        let alive = wait_for(&scratch, "the victim's end, or quiet", || {
+            let runs = process.is_running();
+            (!runs || self.is_quiet()).then_some(runs)
+        });
+        if alive {
+            process.signal("TERM");
+        }
+        let status = process.wait();
+        if let Some(tracer) = tracer {
+            tracer.wait();
+        }
+        let killed = std::os::unix::process::ExitStatusExt::signal(&status) == Some(9);
+        assert!(killed || status.success(), "{status}");
+        killed
+    }
+
+    /// Both ends agree, and go on.
+    fn everything_arrives(&mut self) {
+        // What is sent twice is on its way before this: in order, it would have come when these have.
+        self.drop_one(0, true);
+        self.drop_one(1, true);
+        let scratch = self.world.scratch.path();
+        let people = &self.people;
+        wait_for(scratch, "everything to arrive", || self.is_quiet().then_some(()));
+        for (from, user) in people.iter().enumerate() {
+            for (at, place) in [(user, "the sender's"), (&people[1 - from], "the recipient's")] {
+                let (mut heard, mut sent) = (at.heard_from(&user.name), self.sent[from].clone());
+                heard.sort();
+                sent.sort();
+                assert_eq!(heard, sent, "{place}, of {}\n{}", user.name, support::tree(&at.root));
+            }
+            assert_eq!(user.messages().len(), self.sent[0].len() + self.sent[1].len());
+            for empty in ["alerts", "requests", "journal/unopened"] {
+                assert!(entries(&user.at(empty)).is_empty(), "{empty}\n{}", support::tree(&user.root));
+            }
+            let files = |directory: PathBuf| {
+                let names = entries(&directory).into_iter().filter_map(|path| Some(path.file_name()?.to_owned()));
+                names.filter_map(|name| name.into_string().ok()).collect::<Vec<_>>()
+            };
+            user.wait_for("an empty outbox", || {
+                let dropped = entries(&user.at("outbox")).into_iter().filter(|path| path.is_dir()).flat_map(files);
+                dropped.into_iter().all(|name| name.starts_with('.') || name == "metadata.toml").then_some(())
+            });
+            user.wait_for("every message to be known as accepted", || {
+                let messages = user.messages().into_iter();
+                let own = messages.filter(|(_, name, _)| name.ends_with(&format!("Z-{}-", user.name)));
+                let states =
+                    own.map(|(directory, name, _)| user.delivery(&user.at("conversations").join(directory).join(name)));
+                states.into_iter().all(|text| text.contains(" accepted ")).then_some(())
+            });
+            user.wait_for("a tidy tmp/chatterboxd", || {
+                files(user.at("tmp/chatterboxd")).iter().all(|name| name.starts_with("journal-")).then_some(())
+            });
+        }
+    }
+}
+
+/// How many points each test tries.
+fn wanted(available: usize) -> usize {
+    match std::env::var("CHATTERBOX_CRASH_POINTS") {
+        Ok(text) if text == "all" => available,
+        Ok(text) => text.parse().unwrap(),
+        Err(_) => POINTS,
+    }
+}
+
+/// For people too: what a test that succeeds prints is not shown otherwise.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn kill_everywhere(victim: Victim, during: During) {
+    if let Some(reason) = strace::missing() {
+        say(&format!("SKIPPED {victim:?} {during:?}: nothing can be traced here: {reason}"));
+        return;
+    }
+    let mut field = Field::new();
+    let log = |field: &Field, name: &str| strace::log_in(field.world.scratch.path(), name);
+    let complete = log(&field, "complete");
+    assert!(!field.run(victim, during, &Point::never(), &complete));
+    field.start(victim);
+    field.everything_arrives();
+    let points = strace::points(&complete);
+    assert!(!points.is_empty(), "the trace has no calls");
+    let tries = wanted(points.len()).min(points.len());
+    let mut sites: BTreeMap<String, usize> = BTreeMap::new();
+    for number in 0..tries {
+        // From the middle of each stretch.
+        let point = &points[(2 * number + 1) * points.len() / (2 * tries)];
+        let trace = log(&field, "killed");
+        if std::env::var_os("CHATTERBOX_CRASH_POINTS").is_some() {
+            say(&format!("{victim:?} {during:?} {}/{tries}: {} {}", number + 1, point.call, point.number));
+        }
+        if field.run(victim, during, point, &trace) {
+            *sites.entry(point.call.clone()).or_default() += 1;
+        }
+        field.start(victim);
+        field.everything_arrives();
+        fs::remove_file(trace).unwrap();
+    }
+    let covered: usize = sites.values().sum();
+    assert!(covered > 0, "no point was reached");
+    say(&format!("crash points covered: {covered} of {} ({victim:?} {during:?}; {sites:?})", points.len()));
+}
+
+#[test]
+fn a_sender_killed_in_the_first_exchange_loses_and_doubles_nothing() {
+    kill_everywhere(Victim::Sender, During::First);
+}
+
+#[test]
+fn a_recipient_killed_in_the_first_exchange_loses_and_doubles_nothing() {
+    kill_everywhere(Victim::Recipient, During::First);
+}
+
+#[test]
+fn a_server_killed_in_the_first_exchange_loses_and_doubles_nothing() {
+    kill_everywhere(Victim::Server, During::First);
+}
+
+#[test]
+fn a_sender_killed_in_a_standing_session_or_its_stop_loses_and_doubles_nothing() {
+    kill_everywhere(Victim::Sender, During::Standing);
+}
+
+#[test]
+fn a_recipient_killed_in_a_standing_session_or_its_stop_loses_and_doubles_nothing() {
+    kill_everywhere(Victim::Recipient, During::Standing);
+}
+
+#[test]
+fn a_server_killed_in_a_standing_session_or_its_stop_loses_and_doubles_nothing() {
+    kill_everywhere(Victim::Server, During::Standing);
+}
+
+#[test]
+fn a_sender_killed_in_the_replay_after_a_crash_loses_and_doubles_nothing() {
+    kill_everywhere(Victim::Sender, During::Start);
+}
+
+#[test]
+fn a_recipient_killed_in_the_replay_after_a_crash_loses_and_doubles_nothing() {
+    kill_everywhere(Victim::Recipient, During::Start);
+}
+
+#[test]
+fn a_server_killed_in_its_start_after_a_crash_loses_and_doubles_nothing() {
+    kill_everywhere(Victim::Server, During::Start);
+}
+
+/// What is traced to count syncs: these, what leaves, and what names appear and go.
+const SYNCS: &str = "trace=fdatasync,fsync,syncfs,sendto,sendmsg,writev,openat,rename,renameat2,unlink";
+
+fn is_sync(name: &str) -> bool {
+    matches!(name, "fdatasync" | "fsync" | "syncfs" | "sync")
+}
+
+#[test]
+fn a_message_in_a_standing_session_takes_one_sync_at_the_sender_one_at_the_server_and_one_at_the_recipient() {
+    if let Some(reason) = strace::missing() {
+        return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
+    }
+    let mut field = Field::new();
+    let [alice, server, bob] = [Victim::Sender, Victim::Server, Victim::Recipient].map(|one| {
+        let log = strace::log_in(field.world.scratch.path(), "syncs");
+        let options = ["-yy".to_owned(), "-e".to_owned(), SYNCS.to_owned()];
+        (Tracer::attach_with(field.process(one).as_ref().unwrap(), &log, &options), log)
+    });
+    let logs = [&alice.1, &server.1, &bob.1];
+    let count = |of: usize| calls(logs[of]).len();
+    let sender = field.people[0].root.clone();
+    let mut measured = None;
+    // The first only shows that everybody listens. A checkpoint that begins in between belongs to the messages before.
+    for number in 0..20 {
+        let before = [0, 1, 2].map(count);
+        let name = format!("sync-{number}.txt");
+        let content = format!("count {number}");
+        field.people[0].move_file("bob", &name, &content);
+        let message = field.people[1].wait_for_message(&content);
+        let kept = field.people[0].wait_for_message(&content);
+        field.people[0].wait_for("acceptance", || field.people[0].delivery(&kept).contains(" accepted ").then_some(()));
+        let message = message.file_name().unwrap().to_str().unwrap().to_owned();
+        // The last of it all is the deletion at the server; the traces are written line by line.
+        let scratch = field.world.scratch.path().to_owned();
+        let new = |of: usize| calls(logs[of]).split_off(before[of]);
+        let syncs = |calls: &[strace::Call]| calls.iter().filter(|call| is_sync(&call.name)).count();
+        let is_send = |call: &strace::Call| {
+            matches!(call.name.as_str(), "sendto" | "sendmsg" | "writev") && call.rest.contains("TCP")
+        };
+        // To the sender, to the recipient, and to the recipient who had it deleted.
+        wait_for(&scratch.join("traces"), "the deletion at the server", || {
+            let calls = new(1);
+            (syncs(&calls) >= 2 && calls.iter().filter(|call| is_send(call)).count() >= 3).then_some(())
+        });
+        let [at_alice, at_server, at_bob] = [0, 1, 2].map(new);
+        if number == 0 || [&at_alice, &at_bob].iter().any(|calls| calls.iter().any(|call| call.name == "syncfs")) {
+            continue;
+        }
+        if at_server.first().is_some_and(is_send) {
+            // A reply about the message before.
+            continue;
+        }
+        let position = |calls: &[strace::Call], what: &dyn Fn(&strace::Call) -> bool| calls.iter().position(what);
+        let outbox = sender.join("outbox/bob").join(&name).display().to_string();
+        let read = position(&at_alice, &|call| call.name == "openat" && call.rest.contains(&outbox)).unwrap();
+        let after = at_alice.split_at(read).1;
+        let left = position(after, &is_send).unwrap();
+        let pushed = position(&at_server, &is_send).unwrap();
+        let visible = |call: &strace::Call| call.name.starts_with("rename") && call.rest.contains(&message);
+        let visible = position(&at_bob, &visible).unwrap();
+        let on_the_way = [&after[..left], &at_server[..pushed], &at_bob[..visible]].map(syncs);
+        let all = [&at_alice, &at_server, &at_bob].map(|calls| syncs(calls));
+        assert_eq!(on_the_way, [1, 1, 1], "{after:?}\n{at_server:?}\n{at_bob:?}");
+        measured = Some(all);
+        break;
+    }
+    let all = measured.expect("no message went without a checkpoint in between");
+    assert_eq!(all, [2, 2, 1], "with the acceptance noted at the sender and the deletion at the server");
+    say(
+        "syncs on the way of a message: 3 (sender 1, server 1, recipient 1); afterwards 1 at the sender, 1 at the server",
+    );
+    drop((alice, server, bob));
+}
