@@ -5,6 +5,8 @@
 //! A run without a kill first shows which calls there are ([`strace::points`]). `CHATTERBOX_CRASH_POINTS` says how many
 //! of them each test tries, evenly spread: a number, or `all` (`scripts/crash-matrix`).
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -37,6 +39,8 @@ enum During {
     Standing,
     /// A start after a crash: replay and a new log, then the same.
     Start,
+    /// A start after a crash in the middle of applying a record.
+    Replay,
 }
 
 /// Two people, what they sent, and their server.
@@ -147,6 +151,20 @@ impl Field {
                 self.traffic();
                 Some(tracer)
             }
+            During::Replay => {
+                // The second and later of these calls move messages and outbox files, each round another.
+                self.round += 1;
+                let half_applied = Point { call: "renameat2".to_owned(), number: 2 + self.round % 9 };
+                let first = log.with_extension("first");
+                let tracer = Tracer::attach(self.process(victim).as_ref().unwrap(), &first, &half_applied);
+                self.traffic();
+                self.wait_for_end(victim);
+                let process = self.process(victim).take().unwrap();
+                process.kill();
+                tracer.wait();
+                self.start_under(victim, strace::launch(log, point));
+                None
+            }
             During::Start => {
                 self.traffic();
                 self.process(victim).take().unwrap().kill();
@@ -154,12 +172,8 @@ impl Field {
                 None
             }
         };
-        let mut process = self.process(victim).take().unwrap();
-        let scratch = self.world.scratch.path().to_owned();
-        let alive = wait_for(&scratch, "the victim's end, or quiet", || {
-            let runs = process.is_running();
-            (!runs || self.is_quiet()).then_some(runs)
-        });
+        let alive = self.wait_for_end(victim);
+        let process = self.process(victim).take().unwrap();
         if alive {
             process.signal("TERM");
         }
@@ -170,6 +184,18 @@ impl Field {
         let killed = std::os::unix::process::ExitStatusExt::signal(&status) == Some(9);
         assert!(killed || status.success(), "{status}");
         killed
+    }
+
+    /// Until the victim has ended, or everything is quiet without. True if it runs.
+    fn wait_for_end(&mut self, victim: Victim) -> bool {
+        let mut process = self.process(victim).take().unwrap();
+        let scratch = self.world.scratch.path().to_owned();
+        let alive = wait_for(&scratch, "the victim's end, or quiet", || {
+            let runs = process.is_running();
+            (!runs || self.is_quiet()).then_some(runs)
+        });
+        *self.process(victim) = Some(process);
+        alive
     }
 
     /// Both ends agree, and go on.
@@ -299,6 +325,16 @@ fn a_sender_killed_in_the_replay_after_a_crash_loses_and_doubles_nothing() {
 #[test]
 fn a_recipient_killed_in_the_replay_after_a_crash_loses_and_doubles_nothing() {
     kill_everywhere(Victim::Recipient, During::Start);
+}
+
+#[test]
+fn a_sender_killed_again_in_the_replay_of_what_was_half_applied_loses_and_doubles_nothing() {
+    kill_everywhere(Victim::Sender, During::Replay);
+}
+
+#[test]
+fn a_recipient_killed_again_in_the_replay_of_what_was_half_applied_loses_and_doubles_nothing() {
+    kill_everywhere(Victim::Recipient, During::Replay);
 }
 
 #[test]
