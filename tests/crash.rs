@@ -18,7 +18,7 @@ use support::strace::{self, Point, Tracer, calls};
 use support::{Process, User, World, entries, wait_for};
 
 /// Points of each test if nothing else is asked for.
-const POINTS: usize = 6;
+const POINTS: usize = 4;
 
 /// Files that one side drops at once.
 const BURST: usize = 4;
