@@ -122,11 +122,6 @@ pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> 
 /// Replays the journal, then reads all state.
 fn open(root: &Root) -> Result<(Journal, Engine), DaemonError> {
     let (journal, replayed) = Journal::open(root.path())?;
-    // Replay has dealt with every scratch file that a record speaks of; the others were prepared for one that never
-    // came to be.
-    for entry in std::fs::read_dir(root.tmp("chatterboxd")).into_iter().flatten().flatten() {
-        atomic::erase(&entry.path())?;
-    }
     if replayed.transactions > 0 {
         tracing::info!(transactions = replayed.transactions, "finished what was begun before");
     }
