@@ -12,11 +12,11 @@ use std::path::{Component, Path, PathBuf};
 use rand_core::OsRng;
 
 use super::account::Account;
-use super::backoff::Backoff;
 use super::contacts::Contacts;
 use super::conversation::Conversations;
 use super::delivery::{self, Delivery, State};
 use super::event::{Errand, Event, Order};
+use super::opening::Asked;
 use super::outbox::Outbox;
 use super::pending::{self, Pending};
 use super::people::People;
@@ -31,7 +31,7 @@ use super::unopened::Unopened;
 use super::{alerts, metadata};
 use crate::clock::Timestamp;
 use crate::disk::watch::Hint;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, SEAL_BATCH_MAX, STATUS_LINES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, STATUS_LINES_MAX};
 use crate::wire::identity::{ConversationId, Fingerprint};
 use crate::wire::journal::Transaction;
 use crate::wire::prekey::SignedPrekey;
@@ -65,9 +65,9 @@ pub struct Engine {
     pub(super) moved: HashSet<PathBuf>,
     /// Envelopes to delete at our server once this batch is committed.
     pub(super) deletions: Vec<u64>,
-    uploads: Vec<SignedPrekey>,
+    pub(super) uploads: Vec<SignedPrekey>,
     /// Prekeys are on their way to our server, or about to be.
-    uploading: bool,
+    pub(super) uploading: bool,
     /// Envelopes were left at our server for want of room.
     pub(super) left: usize,
     contacts_changed: bool,
@@ -75,28 +75,20 @@ pub struct Engine {
     /// Requests that did not fit the last batch.
     pub(super) more_requests: bool,
     /// Recipients with more waiting messages than one batch seals.
-    unsealed: BTreeSet<Fingerprint>,
+    pub(super) unsealed: BTreeSet<Fingerprint>,
     /// Whose prekeys we have asked for.
-    asked: HashMap<Fingerprint, Asked>,
+    pub(super) asked: HashMap<Fingerprint, Asked>,
     directories: Vec<PathBuf>,
     /// What was left may have room now: the mailbox is to be pushed again.
     reconnect: bool,
-    trouble: BTreeMap<Fingerprint, String>,
+    pub(super) trouble: BTreeMap<Fingerprint, String>,
     connection: Result<(), String>,
-    prekeys_at_server: Option<PrekeyCount>,
+    pub(super) prekeys_at_server: Option<PrekeyCount>,
 }
 
 /// Whether a directory itself stands there, and not a link to one.
 pub(super) fn is_directory(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
-}
-
-/// A prekey that we want.
-#[derive(Debug, Default)]
-struct Asked {
-    backoff: Backoff,
-    /// When it may be asked for again; while an answer is out, never.
-    again: Option<Timestamp>,
 }
 
 /// What may happen once the transaction is on disk.
@@ -302,77 +294,10 @@ impl Engine {
         Ok(())
     }
 
-    fn count_prekeys(&mut self, count: PrekeyCount, now: Timestamp) {
-        self.prekeys_at_server = Some(count);
-        // The server may complain of a low pool more than once before our upload arrives.
-        if self.uploading {
-            return;
-        }
-        let made = self.prekeys.refill(&self.account.keys, count, now.seconds(), &mut self.rng);
-        self.uploading = !made.is_empty();
-        self.uploads.extend(made);
-    }
-
     fn accepted(&mut self, recipient: &Fingerprint, sequence: u64, now: Timestamp) {
         self.trouble.remove(recipient);
         if let Some(item) = self.spool.remove(recipient, sequence, &mut self.pending) {
             self.set_state(&item.conversation, &item.file, recipient, State::Accepted, now);
-        }
-    }
-
-    /// A prekey from somebody else's server, which may lie about it.
-    fn take_prekey(&mut self, recipient: Fingerprint, prekey: &SignedPrekey, now: Timestamp) {
-        let Some(identity) = self.people.profile(&recipient).map(|profile| *profile.identity()) else { return };
-        if prekey.verify(&identity).is_err() || prekey.expires <= now.seconds() {
-            let problem = "the server handed out a prekey that is not theirs or is too old";
-            return self.ask_again_later(recipient, problem, now);
-        }
-        let mut waiting = self.spool.waiting(&recipient, 1).into_iter();
-        if !self.sessions.has(&recipient) {
-            let Some((sequence, first)) = waiting.next() else { return };
-            let Form::Waiting(payload) = &first.form else { return };
-            let opened = self.sessions.open_and_seal(
-                &self.account.keys,
-                &identity,
-                prekey,
-                payload,
-                now.micros(),
-                &mut self.rng,
-            );
-            let Ok(envelope) = opened else {
-                return self.ask_again_later(recipient, "the server handed out a prekey of small order", now);
-            };
-            let form = Form::Sealed { envelope, opening: true };
-            self.spool.seal(&recipient, sequence, form, &mut self.pending);
-            self.set_state(&first.conversation, &first.file, &recipient, State::Sealed, now);
-        }
-        self.asked.remove(&recipient);
-        self.trouble.remove(&recipient);
-        self.seal_waiting(&recipient, now);
-    }
-
-    fn ask_again_later(&mut self, recipient: Fingerprint, reason: &str, now: Timestamp) {
-        let asked = self.asked.entry(recipient).or_default();
-        let wait = asked.backoff.failed(&mut self.rng);
-        let wait_micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
-        asked.again = Some(Timestamp::from_micros(now.micros().saturating_add(wait_micros)));
-        self.trouble.insert(recipient, reason.to_owned());
-    }
-
-    /// Seals everything that waited for a session with `recipient`, if there is one now.
-    pub(super) fn seal_waiting(&mut self, recipient: &Fingerprint, now: Timestamp) {
-        let waiting = self.spool.waiting(recipient, SEAL_BATCH_MAX);
-        if waiting.len() == SEAL_BATCH_MAX && self.sessions.has(recipient) {
-            self.unsealed.insert(*recipient);
-        }
-        for (sequence, item) in waiting {
-            let Form::Waiting(payload) = &item.form else { continue };
-            let sealed = self.sessions.seal(&self.account.keys, recipient, payload, &mut self.rng);
-            let sealed = sealed.expect("payloads are measured when they are made");
-            let Some(envelope) = sealed else { return };
-            let form = Form::Sealed { envelope, opening: false };
-            self.spool.seal(recipient, sequence, form, &mut self.pending);
-            self.set_state(&item.conversation, &item.file, recipient, State::Sealed, now);
         }
     }
 

@@ -40,6 +40,8 @@ mod home;
 #[cfg(feature = "daemon")]
 mod link;
 #[cfg(feature = "daemon")]
+mod opening;
+#[cfg(feature = "daemon")]
 mod outbox;
 #[cfg(feature = "daemon")]
 mod pending;

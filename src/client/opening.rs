@@ -1,0 +1,89 @@
+//! Prekeys, and what waits for them: filling our own pool, and opening sessions through other people's.
+
+use super::backoff::Backoff;
+use super::delivery::State;
+use super::engine::Engine;
+use crate::clock::Timestamp;
+use crate::limits::SEAL_BATCH_MAX;
+use crate::wire::identity::Fingerprint;
+use crate::wire::prekey::SignedPrekey;
+use crate::wire::reply::PrekeyCount;
+use crate::wire::spool::Form;
+
+/// A prekey that we want.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    backoff: Backoff,
+    /// When it may be asked for again; while an answer is out, never.
+    pub(super) again: Option<Timestamp>,
+}
+
+impl Engine {
+    /// What our server holds of our prekeys: makes and uploads what is missing.
+    pub(super) fn count_prekeys(&mut self, count: PrekeyCount, now: Timestamp) {
+        self.prekeys_at_server = Some(count);
+        // The server may complain of a low pool more than once before our upload arrives.
+        if self.uploading {
+            return;
+        }
+        let made = self.prekeys.refill(&self.account.keys, count, now.seconds(), &mut self.rng);
+        self.uploading = !made.is_empty();
+        self.uploads.extend(made);
+    }
+
+    /// A prekey from somebody else's server, which may lie about it.
+    pub(super) fn take_prekey(&mut self, recipient: Fingerprint, prekey: &SignedPrekey, now: Timestamp) {
+        let Some(identity) = self.people.profile(&recipient).map(|profile| *profile.identity()) else { return };
+        if prekey.verify(&identity).is_err() || prekey.expires <= now.seconds() {
+            let problem = "the server handed out a prekey that is not theirs or is too old";
+            return self.ask_again_later(recipient, problem, now);
+        }
+        let mut waiting = self.spool.waiting(&recipient, 1).into_iter();
+        if !self.sessions.has(&recipient) {
+            let Some((sequence, first)) = waiting.next() else { return };
+            let Form::Waiting(payload) = &first.form else { return };
+            let opened = self.sessions.open_and_seal(
+                &self.account.keys,
+                &identity,
+                prekey,
+                payload,
+                now.micros(),
+                &mut self.rng,
+            );
+            let Ok(envelope) = opened else {
+                return self.ask_again_later(recipient, "the server handed out a prekey of small order", now);
+            };
+            let form = Form::Sealed { envelope, opening: true };
+            self.spool.seal(&recipient, sequence, form, &mut self.pending);
+            self.set_state(&first.conversation, &first.file, &recipient, State::Sealed, now);
+        }
+        self.asked.remove(&recipient);
+        self.trouble.remove(&recipient);
+        self.seal_waiting(&recipient, now);
+    }
+
+    pub(super) fn ask_again_later(&mut self, recipient: Fingerprint, reason: &str, now: Timestamp) {
+        let asked = self.asked.entry(recipient).or_default();
+        let wait = asked.backoff.failed(&mut self.rng);
+        let wait_micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+        asked.again = Some(Timestamp::from_micros(now.micros().saturating_add(wait_micros)));
+        self.trouble.insert(recipient, reason.to_owned());
+    }
+
+    /// Seals everything that waited for a session with `recipient`, if there is one now.
+    pub(super) fn seal_waiting(&mut self, recipient: &Fingerprint, now: Timestamp) {
+        let waiting = self.spool.waiting(recipient, SEAL_BATCH_MAX);
+        if waiting.len() == SEAL_BATCH_MAX && self.sessions.has(recipient) {
+            self.unsealed.insert(*recipient);
+        }
+        for (sequence, item) in waiting {
+            let Form::Waiting(payload) = &item.form else { continue };
+            let sealed = self.sessions.seal(&self.account.keys, recipient, payload, &mut self.rng);
+            let sealed = sealed.expect("payloads are measured when they are made");
+            let Some(envelope) = sealed else { return };
+            let form = Form::Sealed { envelope, opening: false };
+            self.spool.seal(recipient, sequence, form, &mut self.pending);
+            self.set_state(&item.conversation, &item.file, recipient, State::Sealed, now);
+        }
+    }
+}
