@@ -275,6 +275,7 @@ fn bad_cards_get_an_error_beside_them_and_bother_no_other() {
     fs::write(alice.at("contacts/me.card"), alice.card()).unwrap();
     fs::write(alice.at("contacts/alice.card"), &card).unwrap();
     symlink(alice.at("contacts/bob.card"), alice.at("contacts/link.card")).unwrap();
+    fs::write(alice.at("contacts/card"), &card).unwrap();
     for (name, says) in [
         ("typo", "not a good card"),
         ("noise", "not text"),
@@ -286,6 +287,9 @@ fn bad_cards_get_an_error_beside_them_and_bother_no_other() {
         let error = alice.wait_for_file(format!("contacts/{name}.card.error"));
         assert!(error.contains(says), "{name}: {error}");
     }
+    assert!(alice.wait_for_file("contacts/card.error").contains("called NAME.card"));
+    fs::remove_file(alice.at("contacts/card")).unwrap();
+    alice.wait_until_gone("contacts/card.error");
     fs::write(alice.at("contacts/bob.card"), &card).unwrap();
     alice.drop_file("bob", "x", "to a good one");
     alice.wait_until_gone("outbox/bob/x");

@@ -51,6 +51,11 @@ pub enum ContactFault {
     /// The file cannot be read.
     #[error("The card cannot be read: {0}.\nPut a plain file of one line here.")]
     Unreadable(#[from] OpenError),
+    /// Its name does not say that it is a card.
+    #[error(
+        "A card's file is called NAME.card, and this one is not.\nRename it: what stands before .card is the name you use for the contact."
+    )]
+    NoSuffix,
     /// Somebody is writing it; it is read when they are done.
     #[error("The card is being written.\nTry again when that is done.")]
     Busy,
@@ -79,7 +84,13 @@ impl Contacts {
         let mut contacts = Self::default();
         for entry in std::fs::read_dir(directory)? {
             let file = entry?.file_name();
-            let Some(stem) = file.as_bytes().strip_suffix(SUFFIX.as_bytes()) else { continue };
+            if name::is_ignored(&file) {
+                continue;
+            }
+            let Some(stem) = file.as_bytes().strip_suffix(SUFFIX.as_bytes()) else {
+                contacts.faults.push((file, ContactFault::NoSuffix));
+                continue;
+            };
             if stem.is_empty() || stem.starts_with(b".") {
                 continue;
             }
@@ -131,7 +142,7 @@ impl Contacts {
         let beside: HashSet<PathBuf> = wanted.keys().map(|target| error_file::beside(target)).collect();
         for entry in std::fs::read_dir(root.contacts()).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path.as_os_str().as_bytes().ends_with(b".card.error") && !beside.contains(&path) {
+            if path.as_os_str().as_bytes().ends_with(b".error") && !beside.contains(&path) {
                 error_file::remove(&path);
             }
         }

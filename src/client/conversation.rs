@@ -132,6 +132,7 @@ impl Conversations {
     pub fn current_place(&mut self, root: &Root, id: &ConversationId) -> Option<PathBuf> {
         let place = self.places.get(id).map(|name| Path::new("conversations").join(name))?;
         if self.checked.contains(id) || id_in(&root.join(&place)) == Some(*id) {
+            self.checked.insert(*id);
             return Some(place);
         }
         let moved = find(root, id)?;

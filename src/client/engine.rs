@@ -379,7 +379,8 @@ impl Engine {
         let deliveries = self.pending.take_steps().steps;
         let (takes, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(pending::is_take);
         let (places, others): (Vec<_>, Vec<_>) = others.into_iter().partition(pending::is_place);
-        let transaction = Transaction { steps: [state, others, deliveries, places, takes].concat() };
+        let transaction =
+            Transaction { steps: [state, others, deliveries, places, takes].into_iter().flatten().collect() };
         self.meanings.clear();
         (!transaction.steps.is_empty()).then_some(transaction)
     }

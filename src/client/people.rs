@@ -36,7 +36,9 @@ struct Introduced {
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 pub enum WhoFault {
     /// No contact has this name.
-    #[error("There is no contact called {0}.\nAdd the card with `chatterbox contact add {0}`, or correct the name.")]
+    #[error(
+        "There is no contact called {0}.\nAdd the card with `chatterbox contact add {0} < CARD`, or correct the name."
+    )]
     Unknown(String),
     /// It is our own name.
     #[error("{0} is your own account.\nName only the others; you always take part.")]

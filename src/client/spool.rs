@@ -62,7 +62,12 @@ impl Spool {
         let queue = self.queues.entry(recipient).or_default();
         let sequence = queue.next.max(now.micros());
         queue.next = sequence + 1;
-        pending.put_secret(root::spool_file(&recipient, sequence), item.to_bytes());
+        let path = root::spool_file(&recipient, sequence);
+        match item.form {
+            Form::Waiting(_) => pending.put_secret(path, item.to_bytes()),
+            // What a server may hold is no secret on our own disk.
+            Form::Sealed { .. } => pending.put(path, item.to_bytes().to_vec()),
+        }
         queue.items.insert(sequence, item);
     }
 
@@ -78,7 +83,11 @@ impl Spool {
     /// Takes a message out that was accepted or given up.
     pub fn remove(&mut self, recipient: &Fingerprint, sequence: u64, pending: &mut Pending) -> Option<Spooled> {
         let item = self.queues.get_mut(recipient)?.items.remove(&sequence)?;
-        pending.erase(root::spool_file(recipient, sequence));
+        let path = root::spool_file(recipient, sequence);
+        match item.form {
+            Form::Waiting(_) => pending.erase(path),
+            Form::Sealed { .. } => pending.remove(path),
+        }
         Some(item)
     }
 

@@ -51,7 +51,7 @@ pub(in crate::app) fn who(doing: impl Into<String>, fault: &WhoFault) -> Failure
 /// A card that cannot be a contact.
 pub(in crate::app) fn contact(doing: impl Into<String>, fault: &ContactFault) -> Failure {
     let exit = match fault {
-        ContactFault::BadCard(_) | ContactFault::OwnCard | ContactFault::NotText => Exit::Data,
+        ContactFault::BadCard(_) | ContactFault::OwnCard | ContactFault::NotText | ContactFault::NoSuffix => Exit::Data,
         ContactFault::OwnName(_) => Exit::NoUser,
         ContactFault::Busy => Exit::TemporaryFailure,
         ContactFault::Unreadable(error) => open_exit(error),
