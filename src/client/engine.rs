@@ -172,6 +172,8 @@ impl Engine {
                 self.connection = Err(reason);
                 self.prekeys_at_server = None;
                 self.uploading = false;
+                // The next connection pushes them all again, and they are counted anew.
+                self.left = 0;
             }
             Event::Prekeys { count, after_upload } => {
                 self.uploading &= !after_upload;
