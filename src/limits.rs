@@ -158,6 +158,10 @@ pub const STATUS_LINES_MAX: usize = 100;
 /// How often a file that is open for writing is tried again.
 pub const LEASE_RETRY_MS: u64 = 1_000;
 
+/// Directories without an inotify watch that are looked at in a second: a look is a microsecond or two, so this is less
+/// than a hundredth of a core.
+pub const UNWATCHED_LOOKS_MAX: usize = 4_096;
+
 /// How often the directory is read whole although no event asked for it.
 pub const RESCAN_INTERVAL_MS: u64 = 60_000;
 
@@ -201,6 +205,13 @@ pub const NAME_TRIES_MAX: u32 = 10_000;
 
 /// Tries to get the root's lock while only somebody's look at it stands in the way, which takes microseconds.
 pub const LOCK_TRIES_MAX: u32 = 1_000;
+
+/// Looks for an outbox file that was renamed, or whose directory was, just before it was to go. Nobody renames faster
+/// than this for long.
+pub const TAKE_TRIES_MAX: u32 = 16;
+
+/// A journal's file at most: a log as it begins and two of the largest records, whose batch made it grow.
+pub const JOURNAL_FILE_BYTES_MAX: u64 = JOURNAL_LOG_BYTES + 2 * JOURNAL_RECORD_BYTES_MAX + 1024 * 1024;
 
 /// How long after the last commit the journal is checkpointed although it is small: secrets that served are overwritten
 /// then, and a start finds nothing to replay.

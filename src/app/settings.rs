@@ -15,6 +15,7 @@ use thiserror::Error;
 use super::failure::{Exit, Failure};
 use crate::client::root::Root;
 use crate::disk::open::{self, OpenError};
+use crate::disk::real::RealDisk;
 use crate::limits::METADATA_FILE_BYTES_MAX;
 use crate::net::dialer::{Dialer, UnknownDialer};
 
@@ -119,7 +120,7 @@ impl Settings {
 }
 
 fn read(path: &Path) -> Result<Settings, SettingsFault> {
-    let bytes = match open::read_regular(path, METADATA_FILE_BYTES_MAX) {
+    let bytes = match open::read_regular(&RealDisk, path, METADATA_FILE_BYTES_MAX) {
         Ok(bytes) => bytes,
         // As an empty file: what the defaults are is decided in one place.
         Err(OpenError::Absent) => return Settings::parse(""),

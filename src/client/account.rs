@@ -6,12 +6,10 @@ use rand_core::CryptoRngCore;
 use thiserror::Error;
 
 use super::root::Root;
-use super::state::StateError;
+use super::state::{self, StateError};
 use crate::crypto::dh::SecretKey;
 use crate::crypto::sign::SigningKey;
 use crate::disk::atomic::{self, AtomicError};
-use crate::disk::open;
-use crate::limits::STATE_FILE_BYTES_MAX;
 use crate::wire::Malformed;
 use crate::wire::address::ServerAddress;
 use crate::wire::profile::{Profile, SignedProfile};
@@ -53,7 +51,7 @@ impl Account {
         settings: &str,
         rng: &mut impl CryptoRngCore,
     ) -> Result<Self, CreateError> {
-        if root.config().exists() {
+        if root.disk().stat(&root.config()).is_ok() {
             return Err(CreateError::Exists(root.config()));
         }
         let keys = AccountKeys {
@@ -66,9 +64,9 @@ impl Account {
         let profile = SignedProfile::sign(profile, &keys.signing)?;
         make_directories(root)?;
         let scratch = root.tmp("chatterbox");
-        atomic::replace(&scratch, &root.settings(), settings.as_bytes())?;
-        atomic::replace(&scratch, &root.profile(), profile.as_bytes())?;
-        atomic::create_new(&scratch, &root.config(), &keys.to_bytes()).map_err(|error| match error {
+        atomic::replace(root.disk(), &scratch, &root.settings(), settings.as_bytes())?;
+        atomic::replace(root.disk(), &scratch, &root.profile(), profile.as_bytes())?;
+        atomic::create_new(root.disk(), &scratch, &root.config(), &keys.to_bytes()).map_err(|error| match error {
             AtomicError::AlreadyExists { path } => CreateError::Exists(path),
             other => other.into(),
         })?;
@@ -81,7 +79,7 @@ impl Account {
     /// [`StateError`], naming the file.
     pub fn load(root: &Root) -> Result<Self, StateError> {
         let path = root.config();
-        let bytes = open::read_regular(&path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(&path, error))?;
+        let bytes = state::read(root.disk(), &path)?;
         let keys = AccountKeys::from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error))?;
         let profile = load_profile(root)?;
         if *profile.identity() != keys.identity() || profile.profile().account != keys.account() {
@@ -98,7 +96,7 @@ impl Account {
 /// [`StateError`], naming the file.
 pub fn load_profile(root: &Root) -> Result<SignedProfile, StateError> {
     let path = root.profile();
-    let bytes = open::read_regular(&path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(&path, error))?;
+    let bytes = state::read(root.disk(), &path)?;
     SignedProfile::from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error))
 }
 
@@ -107,6 +105,6 @@ pub fn load_profile(root: &Root) -> Result<SignedProfile, StateError> {
 /// # Errors
 /// [`AtomicError`].
 pub fn make_directories(root: &Root) -> Result<(), AtomicError> {
-    atomic::make_private_directory(root.path())?;
-    Root::DIRECTORIES.iter().try_for_each(|name| atomic::make_private_directory(&root.join(name)))
+    atomic::make_private_directory(root.disk(), root.path())?;
+    Root::DIRECTORIES.iter().try_for_each(|name| atomic::make_private_directory(root.disk(), &root.join(name)))
 }

@@ -16,12 +16,11 @@ const SAME_MAX: usize = 8;
 /// Adds an alert to the transaction. `kind` is a word for programs, `about` tells repeats apart.
 pub fn raise(root: &Root, pending: &mut Pending, now: Timestamp, kind: &str, about: &str, text: &str) {
     let ending = if about.is_empty() { kind.to_owned() } else { format!("{kind}-{about}") };
-    let same = std::fs::read_dir(root.alerts()).into_iter().flatten().flatten();
-    let unread = same.filter(|entry| entry.file_name().to_string_lossy().ends_with(&ending)).count()
+    let unread = root.names("alerts").iter().filter(|name| name.to_string_lossy().ends_with(&ending)).count()
         + pending.reserved_alike(Path::new("alerts"), &ending);
     tracing::warn!(kind, "alert");
     let path = Path::new("alerts").join(format!("{now}-{ending}"));
-    if unread < SAME_MAX && pending.is_free(root.path(), &path) {
+    if unread < SAME_MAX && pending.is_free(root, &path) {
         pending.place(path, Zeroizing::new(format!("{text}\n").into_bytes()));
     }
 }

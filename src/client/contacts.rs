@@ -11,8 +11,9 @@ use thiserror::Error;
 
 use super::error_file;
 use super::root::Root;
-use crate::disk::lease::{LeaseRefused, ReadLease};
+use crate::disk::lease::LeaseRefused;
 use crate::disk::open::{self, FileIdentity, OpenError};
+use crate::disk::system::Disk;
 use crate::limits::CARD_FILE_BYTES_MAX;
 use crate::name;
 use crate::wire::Malformed;
@@ -80,10 +81,10 @@ impl Contacts {
     ///
     /// # Errors
     /// Only if the directory itself cannot be read.
-    pub fn load(directory: &Path, own: &SignedProfile, before: &Self) -> io::Result<Self> {
+    pub fn load(root: &Root, own: &SignedProfile, before: &Self) -> io::Result<Self> {
         let mut contacts = Self::default();
-        for entry in std::fs::read_dir(directory)? {
-            let file = entry?.file_name();
+        let directory = root.contacts();
+        for file in root.disk().entries(&directory)?.into_iter().map(|entry| entry.name) {
             if name::is_ignored(&file) {
                 continue;
             }
@@ -96,10 +97,10 @@ impl Contacts {
             }
             let name = name::escape(stem);
             let path = directory.join(&file);
-            let identity = open::RegularFile::open(&path).ok().and_then(|opened| opened.identity().ok());
+            let identity = open::RegularFile::open(root.disk(), &path).ok().and_then(|opened| opened.identity().ok());
             let unchanged = identity.is_some() && before.files.get(&name).copied() == identity;
             let known = before.by_name.get(&name).filter(|_| unchanged).cloned();
-            match known.map_or_else(|| read(&path, &name, own), Ok) {
+            match known.map_or_else(|| read(root.disk(), &path, &name, own), Ok) {
                 Ok(contact) => {
                     contacts.files.extend(identity.map(|identity| (name, identity)));
                     contacts.by_name.insert(contact.name.clone(), contact);
@@ -140,15 +141,15 @@ impl Contacts {
         let wanted: HashMap<PathBuf, &ContactFault> =
             self.faults.iter().map(|(file, fault)| (root.contacts().join(file), fault)).collect();
         let beside: HashSet<PathBuf> = wanted.keys().map(|target| error_file::beside(target)).collect();
-        for entry in std::fs::read_dir(root.contacts()).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.as_os_str().as_bytes().ends_with(b".error") && !beside.contains(&path) {
-                error_file::remove(&path);
+        for name in root.names("contacts") {
+            let path = root.contacts().join(&name);
+            if name.as_bytes().ends_with(b".error") && !beside.contains(&path) {
+                error_file::remove(root, &path);
             }
         }
         for (target, fault) in wanted {
             let text = fault.to_string();
-            let there = std::fs::read_to_string(error_file::beside(&target)).unwrap_or_default();
+            let there = error_file::text(root, &target).unwrap_or_default();
             if !there.starts_with(&text) {
                 error_file::write(root, &target, &text);
             }
@@ -165,9 +166,9 @@ impl Contacts {
 ///
 /// # Errors
 /// [`ContactFault`].
-pub fn read(path: &Path, name: &str, own: &SignedProfile) -> Result<Contact, ContactFault> {
-    let opened = open::RegularFile::open(path)?;
-    if matches!(ReadLease::take(opened.file()), Err(LeaseRefused::Busy)) {
+pub fn read(disk: &dyn Disk, path: &Path, name: &str, own: &SignedProfile) -> Result<Contact, ContactFault> {
+    let opened = open::RegularFile::open(disk, path)?;
+    if matches!(opened.take_lease(), Err(LeaseRefused::Busy)) {
         return Err(ContactFault::Busy);
     }
     let bytes = opened.read(CARD_FILE_BYTES_MAX)?;

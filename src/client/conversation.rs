@@ -7,10 +7,11 @@ use super::metadata::{self, Metadata};
 use super::pending::Pending;
 use super::people::People;
 use super::root::{self, Root};
-use super::state::StateError;
+use super::state::{self, StateError};
 use crate::clock::Timestamp;
 use crate::disk::open;
-use crate::limits::{METADATA_FILE_BYTES_MAX, STATE_FILE_BYTES_MAX};
+use crate::disk::system::Disk;
+use crate::limits::METADATA_FILE_BYTES_MAX;
 use crate::name;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::{ConversationId, Fingerprint};
@@ -31,15 +32,12 @@ impl Conversations {
     ///
     /// # Errors
     /// [`StateError`], naming the file.
-    pub fn load(directory: &Path) -> Result<Self, StateError> {
+    pub fn load(disk: &dyn Disk, directory: &Path) -> Result<Self, StateError> {
         let mut conversations = Self::default();
-        for entry in std::fs::read_dir(directory).map_err(|source| StateError::io(directory, source))? {
-            let path = entry.map_err(|source| StateError::io(directory, source))?.path();
-            let named = path.file_name().and_then(|name| name.to_str()).and_then(ConversationId::from_hex);
-            let Some(id) = named else { continue };
-            let bytes =
-                open::read_regular(&path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(&path, error))?;
-            let record = ConversationRecord::from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error))?;
+        for (path, name) in state::files(disk, directory)? {
+            let Some(id) = ConversationId::from_hex(&name) else { continue };
+            let record = ConversationRecord::from_bytes(&state::read(disk, &path)?)
+                .map_err(|error| StateError::malformed(&path, error))?;
             conversations.places.insert(id, record.directory.clone());
             conversations.records.insert(id, record);
         }
@@ -103,8 +101,8 @@ impl Conversations {
         recipients.sort();
         let wanted = name::conversation(&created.date(), &people.name(opener), &recipients, subject);
         let free = |name: &String| {
-            pending.is_free(root.path(), &Path::new("conversations").join(name))
-                && pending.is_free(root.path(), &Path::new("outbox").join(name))
+            pending.is_free(root, &Path::new("conversations").join(name))
+                && pending.is_free(root, &Path::new("outbox").join(name))
         };
         let mut names = (1..).map(|number| name::numbered_directory(&wanted, number));
         names.find(free).expect("a directory does not hold 2^32 names")
@@ -123,7 +121,7 @@ impl Conversations {
     pub fn make_outbox_directory(&self, root: &Root, id: &ConversationId, people: &People, pending: &mut Pending) {
         let Some(record) = self.records.get(id) else { return };
         let path = Path::new("outbox").join(&record.directory);
-        if pending.is_free(root.path(), &path) {
+        if pending.is_free(root, &path) {
             write_directory(&path, record, people, pending);
         }
     }
@@ -131,7 +129,7 @@ impl Conversations {
     /// Where a conversation's directory stands now, if it does.
     pub fn current_place(&mut self, root: &Root, id: &ConversationId) -> Option<PathBuf> {
         let place = self.places.get(id).map(|name| Path::new("conversations").join(name))?;
-        if self.checked.contains(id) || id_in(&root.join(&place)) == Some(*id) {
+        if self.checked.contains(id) || id_in(root, &place) == Some(*id) {
             self.checked.insert(*id);
             return Some(place);
         }
@@ -157,7 +155,7 @@ impl Conversations {
             return Some(path);
         }
         self.checked.insert(*id);
-        if id_in(&root.join(&path)) == Some(*id) {
+        if id_in(root, &path) == Some(*id) {
             return Some(path);
         }
         if let Some(moved) = find(root, id) {
@@ -166,7 +164,7 @@ impl Conversations {
             return Some(path);
         }
         let mut names = (1..).map(|number| name::numbered_directory(&record.directory, number));
-        let anew = names.find(|name| pending.is_free(root.path(), &Path::new("conversations").join(name)))?;
+        let anew = names.find(|name| pending.is_free(root, &Path::new("conversations").join(name)))?;
         let path = Path::new("conversations").join(&anew);
         write_directory(&path, record, people, pending);
         self.places.insert(*id, anew);
@@ -180,14 +178,14 @@ fn write_directory(path: &Path, record: &ConversationRecord, people: &People, pe
 }
 
 /// The conversation that a directory belongs to, by the `metadata.toml` in it.
-pub fn id_in(directory: &Path) -> Option<ConversationId> {
-    let bytes = open::read_regular(&directory.join(metadata::FILE), METADATA_FILE_BYTES_MAX).ok()?;
-    Metadata::id_of(std::str::from_utf8(&bytes).ok()?)
+pub fn id_in(root: &Root, directory: &Path) -> Option<ConversationId> {
+    let path = root.join(directory).join(metadata::FILE);
+    Metadata::id_of(&open::read_text(root.disk(), &path, METADATA_FILE_BYTES_MAX)?)
 }
 
 /// The name under `conversations/` of the directory that has this id.
 fn find(root: &Root, id: &ConversationId) -> Option<String> {
-    let mut entries = std::fs::read_dir(root.conversations()).ok()?.flatten();
-    let entry = entries.find(|entry| id_in(&entry.path()) == Some(*id))?;
-    entry.file_name().into_string().ok()
+    let conversations = Path::new("conversations");
+    let mut names = root.names(conversations).into_iter();
+    names.find(|name| id_in(root, &conversations.join(name)) == Some(*id))?.into_string().ok()
 }

@@ -6,24 +6,28 @@
 //! ```
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use super::account;
+use super::account::{self, Account};
 use super::courier;
 use super::engine::{Consequences, Engine};
 use super::event::{Event, HomeOrder, Order};
 use super::home::{self, Home};
 use super::root::Root;
 use super::state::StateError;
+use super::status::Status;
+use super::watching::Watching;
 use crate::clock::Timestamp;
 use crate::disk::atomic::{self, AtomicError};
 use crate::disk::journal::{Journal, JournalError, Outcome, Transaction};
 use crate::disk::lock::{LockError, RootLock};
+use crate::disk::open::OpenError;
 use crate::disk::watch::{Hint, WatchError, Watcher};
 use crate::limits::{
     BATCH_EVENTS_MAX, DISK_RETRY_MS, EVENT_QUEUE_MAX, IDLE_CHECKPOINT_MS, LEASE_RETRY_MS, RESCAN_INTERVAL_MS,
@@ -56,22 +60,46 @@ pub enum DaemonError {
     Fault,
 }
 
-/// Runs the daemon of `root` until `stop` is ready.
+impl DaemonError {
+    /// Whether the disk is to blame, so that waiting for it may help.
+    fn is_disk_trouble(&self) -> bool {
+        let cause = match self {
+            Self::Lock(LockError::Io { cause, .. }) => cause,
+            Self::Disk(AtomicError::Io { cause, .. }) => cause,
+            Self::State(
+                StateError::Io { source: cause, .. } | StateError::Open { source: OpenError::Io(cause), .. },
+            ) => cause,
+            Self::Journal(error) => return error.is_disk_trouble(),
+            _ => return false,
+        };
+        atomic::is_disk_trouble(cause)
+    }
+}
+
+/// Runs the daemon of `root` until `stop` is ready. A disk that is full, read-only or failing is waited for.
 ///
 /// # Errors
 /// [`DaemonError`], before anything was sent or received.
 pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
-    if !root.config().exists() {
+    if root.disk().stat(&root.config()).is_err() {
         return Err(DaemonError::NoAccount(root.path().to_owned()));
     }
-    let lock = RootLock::acquire(&root.lock())?;
-    account::make_directories(&root)?;
-    let (journal, engine) = open(&root)?;
-    let own = account::Account::load(&root)?;
+    let mut stop = pin!(stop);
+    let (lock, journal, engine) = loop {
+        match begin(&root) {
+            Err(error) if error.is_disk_trouble() => say_paused(&root, &error),
+            result => break result?,
+        }
+        tokio::select! {
+            () = &mut stop => return Ok(()),
+            () = tokio::time::sleep(Duration::from_millis(DISK_RETRY_MS)) => {}
+        }
+    };
+    let own = Account::load(&root)?;
     let (events, queue) = mpsc::channel(EVENT_QUEUE_MAX);
     let (home_orders, home_queue) = mpsc::unbounded_channel();
     let (courier_orders, courier_queue) = mpsc::unbounded_channel();
-    let watcher = watcher(events.clone())?;
+    let watching = Watching::new(root.clone(), watcher(events.clone())?);
 
     let home = Home { server: own.profile.profile().server.clone(), key: own.keys.transport.clone(), dialer };
     let tasks = [
@@ -83,13 +111,13 @@ pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> 
     let (done, ended) = oneshot::channel();
     let worker = Worker {
         root,
+        lock,
         journal,
         engine,
         queue,
         home: home_orders,
         couriers: courier_orders,
-        watcher,
-        unwatched: None,
+        watching,
         stopping: stopping.clone(),
         abandoned: false,
         status: String::new(),
@@ -115,17 +143,39 @@ pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> 
         }
     };
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
-    drop(lock);
     result.map_err(|_| DaemonError::Fault)?
+}
+
+/// Takes the lock, makes what is missing, replays the journal, reads all state.
+fn begin(root: &Root) -> Result<(RootLock, Journal, Engine), DaemonError> {
+    let lock = RootLock::acquire(&root.lock())?;
+    account::make_directories(root)?;
+    let (journal, engine) = open(root)?;
+    Ok((lock, journal, engine))
 }
 
 /// Replays the journal, then reads all state.
 fn open(root: &Root) -> Result<(Journal, Engine), DaemonError> {
-    let (journal, replayed) = Journal::open(root.path())?;
+    let (journal, replayed) = Journal::open(root.shared_disk(), root.path())?;
     if replayed.transactions > 0 {
         tracing::info!(transactions = replayed.transactions, "finished what was begun before");
     }
     Ok((journal, Engine::load(root.clone())?))
+}
+
+/// What a daemon says that cannot begin.
+fn say_paused(root: &Root, error: &DaemonError) {
+    tracing::error!(%error, "the start waits until the disk takes it");
+    let status = Status {
+        running: true,
+        pid: std::process::id(),
+        connection: "starting".into(),
+        paused: Some(format!("{error}; tried again every second")),
+        ..Status::default()
+    };
+    // On a disk that takes nothing the log has to do.
+    let _ =
+        atomic::replace_unsynced(root.disk(), &root.tmp("chatterboxd"), &root.status(), status.to_string().as_bytes());
 }
 
 fn watcher(events: mpsc::Sender<Event>) -> Result<Watcher, WatchError> {
@@ -146,14 +196,13 @@ async fn tick(events: mpsc::Sender<Event>) {
 /// The engine's thread.
 struct Worker {
     root: Root,
+    lock: RootLock,
     journal: Journal,
     engine: Engine,
     queue: mpsc::Receiver<Event>,
     home: mpsc::UnboundedSender<HomeOrder>,
     couriers: mpsc::UnboundedSender<Order>,
-    watcher: Watcher,
-    /// Why a directory is not watched, if one is not: it is looked at now and then all the same.
-    unwatched: Option<String>,
+    watching: Watching,
     stopping: Arc<AtomicBool>,
     /// A transaction was given up because we were told to stop while the disk did not take it: memory is ahead of the
     /// disk, and nothing may follow from it.
@@ -167,19 +216,24 @@ impl Worker {
         if let Some(directories) = &found {
             self.engine.restore_outbox(directories);
         }
-        let mut looked = Timestamp::now();
+        // Not the time of day, which may jump back.
+        let mut looked = Instant::now();
         let mut committed = looked;
         tracing::info!("running");
-        while !self.stopping.load(Ordering::Relaxed) {
+        while !self.is_stopping() {
+            if self.await_root()? {
+                found = self.rescan();
+            }
             let more = self.engine.work_outbox(Timestamp::now());
             self.watch_directories();
             if self.commit()? {
-                committed = Timestamp::now();
-            } else if self.journal.log_bytes() > 0 && Timestamp::now().millis_since(committed) > IDLE_CHECKPOINT_MS {
-                self.checkpoint();
+                committed = Instant::now();
+            } else if self.journal.log_bytes() > 0 && committed.elapsed().as_millis() > IDLE_CHECKPOINT_MS.into() {
+                self.checkpoint()?;
+                committed = Instant::now();
             }
             self.write_status(None);
-            let wants_scan = found.is_none() || Timestamp::now().millis_since(looked) >= RESCAN_INTERVAL_MS;
+            let wants_scan = found.is_none() || looked.elapsed().as_millis() >= RESCAN_INTERVAL_MS.into();
             let first = if more { self.queue.try_recv().ok() } else { self.queue.blocking_recv() };
             if let Some(event) = first {
                 self.handle(event);
@@ -193,30 +247,49 @@ impl Worker {
             }
             if wants_scan {
                 found = self.rescan();
-                looked = Timestamp::now();
+                looked = Instant::now();
             }
         }
-        if !self.abandoned {
+        if !self.abandoned && self.journal.check_root().is_ok() {
             self.commit()?;
-            self.checkpoint();
+            if let Err(error) = self.journal.checkpoint() {
+                tracing::warn!(%error, "the journal could not be emptied; the next start finishes it");
+            }
+            self.write_stopped();
         }
-        self.write_stopped();
+        drop(self.lock);
         Ok(())
     }
 
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     fn handle(&mut self, event: Event) {
+        if matches!(event, Event::Tick) {
+            self.look_again();
+        }
         if let Err(error) = self.engine.handle(event, Timestamp::now()) {
             // Only looks at the directory fail; the next look finds what this one missed.
             tracing::warn!(%error, "looking at the directory");
         }
     }
 
+    /// Once a second: at what gives no hint.
+    fn look_again(&mut self) {
+        if let Err(error) = self.journal.settle() {
+            tracing::warn!(%error, "looking at files that were sent and are open for writing");
+        }
+        for directory in self.watching.changed() {
+            self.engine.watched(&directory);
+        }
+    }
+
     /// Looks at the whole directory. None if that failed; then it is tried again soon.
     fn rescan(&mut self) -> Option<Vec<PathBuf>> {
         // These may have been replaced by others of the same names.
-        self.unwatched = None;
-        self.watch(Path::new("contacts"));
-        self.watch(Path::new("outbox"));
+        self.watching.watch(Path::new("contacts"));
+        self.watching.watch(Path::new("outbox"));
         if let Err(error) = self.engine.handle(Event::Hint(Hint::Rescan), Timestamp::now()) {
             self.write_status(Some(format!("the directory cannot be read: {error}")));
             return None;
@@ -228,27 +301,44 @@ impl Worker {
     fn watch_directories(&mut self) -> Vec<PathBuf> {
         let directories = self.engine.take_directories();
         for directory in &directories {
-            if self.watch(directory) {
+            if self.watching.watch(directory) {
                 self.engine.watched(directory);
             }
         }
         directories
     }
 
-    /// Whether the directory is watched now. inotify knows a directory made anew under an old name as another, so that a
-    /// watch is asked for again whenever one is found.
-    fn watch(&mut self, directory: &Path) -> bool {
-        match self.watcher.watch(&self.root.join(directory)) {
-            Ok(watched) => watched,
-            Err(error) => {
-                let text = error.to_string();
-                if self.unwatched.as_ref() != Some(&text) {
-                    tracing::warn!(%error, "a directory is not watched, and only looked at every minute");
-                    self.unwatched = Some(text);
-                }
-                false
+    /// Waits for the root where it has gone away: nothing is read or written in its place. True if it was away.
+    fn await_root(&mut self) -> Result<bool, DaemonError> {
+        let mut was_away = false;
+        while let Err(error) = self.journal.check_root() {
+            if self.is_stopping() {
+                self.abandoned = true;
+                return Ok(was_away);
             }
+            if self.is_ours_again() {
+                // The same account on what the kernel takes for another filesystem, such as a disk that was plugged in
+                // again.
+                self.lock = RootLock::acquire(&self.root.lock())?;
+                self.open_anew()?;
+                return Ok(true);
+            }
+            if !was_away {
+                tracing::error!(%error, "work pauses until the directory is back");
+            }
+            was_away = true;
+            std::thread::park_timeout(Duration::from_millis(DISK_RETRY_MS));
         }
+        if was_away {
+            tracing::info!("the directory is back");
+        }
+        Ok(was_away)
+    }
+
+    /// Whether the root's place is taken by a directory with our own account in it.
+    fn is_ours_again(&self) -> bool {
+        let ours = self.engine.account.profile.identity();
+        Account::load(&self.root).is_ok_and(|found| found.profile.identity() == ours)
     }
 
     /// Puts what changed on disk and lets what may follow it happen. A disk that does not take it pauses all work until
@@ -257,7 +347,7 @@ impl Worker {
         let transaction = self.engine.transaction();
         let anything = transaction.is_some();
         if let Some(transaction) = transaction
-            && !self.record(&[transaction])?
+            && !self.record(vec![transaction])?
         {
             return Ok(true);
         }
@@ -279,26 +369,29 @@ impl Worker {
     }
 
     /// Commits a transaction, however long the disk takes. False if all state was read anew instead, or we are to stop.
-    fn record(&mut self, batch: &[Transaction]) -> Result<bool, DaemonError> {
-        let mut failed = self.journal.commit(batch).err();
+    fn record(&mut self, mut batch: Vec<Transaction>) -> Result<bool, DaemonError> {
+        let mut failed = self.journal.commit(&mut batch).err();
         while let Some(error) = failed.take() {
             if !error.is_temporary() {
                 return Err(error.into());
             }
-            let outcome = error.outcome();
             self.pause(&error);
-            if self.stopping.load(Ordering::Relaxed) {
+            if self.is_stopping() {
                 self.abandoned = true;
                 return Ok(false);
             }
-            if outcome == Outcome::Unknown || self.journal.is_poisoned() {
+            if self.journal.is_poisoned() {
                 return self.open_anew().map(|()| false);
             }
-            failed = match outcome {
+            failed = match error.outcome() {
+                // What could not be applied is, and a log that could not be emptied when it was full.
                 Outcome::Recorded => {
-                    self.journal.retry().err().map(|cause| JournalError::Unapplied { cause: cause.into() })
+                    let applied = self.journal.retry();
+                    let emptied =
+                        applied.and_then(|()| if self.journal.is_full() { self.journal.checkpoint() } else { Ok(()) });
+                    emptied.err().map(|cause| JournalError::Unapplied { cause: cause.into() })
                 }
-                _ => self.journal.commit(batch).err(),
+                Outcome::Nothing | Outcome::Unknown => self.journal.commit(&mut batch).err(),
             };
         }
         Ok(true)
@@ -316,9 +409,12 @@ impl Worker {
                     self.rescan();
                     return Ok(());
                 }
-                Err(DaemonError::Journal(error)) if error.is_temporary() => {
+                Err(error)
+                    if error.is_disk_trouble()
+                        || matches!(&error, DaemonError::Journal(error) if error.is_temporary()) =>
+                {
                     self.pause(&error);
-                    if self.stopping.load(Ordering::Relaxed) {
+                    if self.is_stopping() {
                         self.abandoned = true;
                         return Ok(());
                     }
@@ -328,25 +424,31 @@ impl Worker {
         }
     }
 
-    fn pause(&mut self, error: &JournalError) {
+    fn pause(&mut self, error: &dyn std::error::Error) {
         tracing::error!(%error, "work pauses until the disk takes it");
         self.write_status(Some(format!("{error}; tried again every second")));
         std::thread::park_timeout(Duration::from_millis(DISK_RETRY_MS));
     }
 
-    fn checkpoint(&mut self) {
-        if let Err(error) = self.journal.checkpoint() {
-            tracing::warn!(%error, "the journal could not be emptied; it is tried again");
+    /// Empties the log while nothing else is to be done.
+    fn checkpoint(&mut self) -> Result<(), DaemonError> {
+        let Err(error) = self.journal.checkpoint() else { return Ok(()) };
+        tracing::warn!(%error, "the journal could not be emptied; it is tried again");
+        if self.journal.is_poisoned() {
+            self.pause(&error);
+            self.open_anew()?;
         }
+        Ok(())
     }
 
     fn write_status(&mut self, paused: Option<String>) {
-        let text = self.engine.status(paused.or_else(|| self.unwatched.clone())).to_string();
+        let paused = paused.or_else(|| self.watching.reason().map(str::to_owned));
+        let text = self.engine.status(paused, self.journal.unsettled()).to_string();
         self.replace_status(text);
     }
 
     fn write_stopped(&mut self) {
-        let mut status = self.engine.status(None);
+        let mut status = self.engine.status(None, self.journal.unsettled());
         status.running = false;
         status.connected = false;
         status.connection = "stopped".into();
@@ -354,10 +456,11 @@ impl Worker {
     }
 
     fn replace_status(&mut self, text: String) {
-        if text == self.status {
+        if text == self.status || self.journal.check_root().is_err() {
             return;
         }
-        match atomic::replace_unsynced(&self.root.tmp("chatterboxd"), &self.root.status(), text.as_bytes()) {
+        let scratch = self.root.tmp("chatterboxd");
+        match atomic::replace_unsynced(self.root.disk(), &scratch, &self.root.status(), text.as_bytes()) {
             Ok(()) => self.status = text,
             Err(error) => tracing::debug!(%error, "status could not be written"),
         }

@@ -10,8 +10,9 @@ use super::conversation::Conversations;
 use super::metadata::{self, Metadata, MetadataFault};
 use super::people::{People, WhoFault};
 use super::root::Root;
-use crate::disk::lease::{LeaseRefused, ReadLease};
+use crate::disk::lease::LeaseRefused;
 use crate::disk::open::{OpenError, RegularFile};
+use crate::disk::system::Disk;
 use crate::limits::{METADATA_FILE_BYTES_MAX, PARTICIPANTS_MAX};
 use crate::name;
 use crate::wire::identity::{ConversationId, Fingerprint};
@@ -99,8 +100,8 @@ pub fn meaning(
     people: &People,
     conversations: &Conversations,
 ) -> Result<Meaning, DirectoryFault> {
-    let tied = read_id(&root.join(path).join(ID_FILE)).filter(|id| conversations.get(id).is_some());
-    let meaning = match read_metadata(&root.join(path).join(metadata::FILE), people)? {
+    let tied = read_id(root.disk(), &root.join(path).join(ID_FILE)).filter(|id| conversations.get(id).is_some());
+    let meaning = match read_metadata(root.disk(), &root.join(path).join(metadata::FILE), people)? {
         Some(metadata) => by_metadata(metadata, tied, conversations),
         None => by_name(path, tied, people, conversations),
     }?;
@@ -173,18 +174,18 @@ fn check_participants(
     if known == participants { Ok(()) } else { Err(DirectoryFault::OtherParticipants) }
 }
 
-fn read_id(path: &Path) -> Option<ConversationId> {
-    let bytes = RegularFile::open(path).ok()?.read(64).ok()?;
+fn read_id(disk: &dyn Disk, path: &Path) -> Option<ConversationId> {
+    let bytes = RegularFile::open(disk, path).ok()?.read(64).ok()?;
     ConversationId::from_hex(std::str::from_utf8(&bytes).ok()?.trim())
 }
 
-fn read_metadata(path: &Path, people: &People) -> Result<Option<Metadata>, DirectoryFault> {
-    let file = match RegularFile::open(path) {
+fn read_metadata(disk: &dyn Disk, path: &Path, people: &People) -> Result<Option<Metadata>, DirectoryFault> {
+    let file = match RegularFile::open(disk, path) {
         Ok(file) => file,
         Err(OpenError::Absent) => return Ok(None),
         Err(error) => return Err(DirectoryFault::Unreadable(error)),
     };
-    if matches!(ReadLease::take(file.file()), Err(LeaseRefused::Busy)) {
+    if matches!(file.take_lease(), Err(LeaseRefused::Busy)) {
         return Err(DirectoryFault::Busy);
     }
     let bytes = file.read(METADATA_FILE_BYTES_MAX).map_err(DirectoryFault::Unreadable)?;

@@ -30,6 +30,7 @@ use super::status::Status;
 use super::unopened::Unopened;
 use super::{alerts, metadata};
 use crate::clock::Timestamp;
+use crate::disk::open;
 use crate::disk::watch::Hint;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, STATUS_LINES_MAX};
 use crate::wire::identity::{ConversationId, Fingerprint};
@@ -86,11 +87,6 @@ pub struct Engine {
     pub(super) prekeys_at_server: Option<PrekeyCount>,
 }
 
-/// Whether a directory itself stands there, and not a link to one.
-pub(super) fn is_directory(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
-}
-
 /// What may happen once the transaction is on disk.
 #[derive(Debug, Default)]
 pub struct Consequences {
@@ -111,18 +107,18 @@ impl Engine {
     /// [`StateError`]: what cannot be read stops the daemon rather than being guessed.
     pub fn load(root: Root) -> Result<Self, StateError> {
         let account = Account::load(&root)?;
-        let contacts = Contacts::load(&root.contacts(), &account.profile, &Contacts::default());
+        let contacts = Contacts::load(&root, &account.profile, &Contacts::default());
         let contacts = contacts.map_err(|source| StateError::io(&root.contacts(), source))?;
         let mut people = People::new(account.profile.clone(), contacts);
-        let conversations = Conversations::load(&root.join("keys/conversations"))?;
+        let conversations = Conversations::load(root.disk(), &root.join("keys/conversations"))?;
         let profiles = conversations.iter().flat_map(|record| &record.profiles);
         profiles.for_each(|profile| people.introduce(profile));
         Ok(Self {
-            sessions: Sessions::load(&root.join("keys/sessions"))?,
-            prekeys: Prekeys::load(&root.join(root::prekeys_file()))?,
-            spool: Spool::load(&root.join("journal/spool"))?,
-            received: Received::load(&root.keys())?,
-            unopened: Unopened::load(&root.join("journal/unopened"))?,
+            sessions: Sessions::load(root.disk(), &root.join("keys/sessions"))?,
+            prekeys: Prekeys::load(root.disk(), &root.join(root::prekeys_file()))?,
+            spool: Spool::load(root.disk(), &root.join("journal/spool"))?,
+            received: Received::load(root.disk(), &root.keys())?,
+            unopened: Unopened::load(root.disk(), &root.join("journal/unopened"))?,
             last_time: conversations.last_time(),
             outbox: Outbox::default(),
             pending: Pending::default(),
@@ -244,7 +240,7 @@ impl Engine {
             }
             // Hidden directories are nobody's business, and what is in them neither.
             2.. if first == Some("outbox".as_ref()) && parts[1].as_os_str().as_bytes().starts_with(b".") => {}
-            2 if first == Some("outbox".as_ref()) && is_directory(path) => {
+            2 if first == Some("outbox".as_ref()) && self.root.is_directory(relative) => {
                 self.meanings.remove(relative);
                 self.outbox.clear(&self.root, relative);
                 self.directories.push(relative.to_owned());
@@ -279,7 +275,7 @@ impl Engine {
     }
 
     fn reload_contacts(&mut self) -> io::Result<()> {
-        let contacts = Contacts::load(&self.root.contacts(), &self.account.profile, self.people.contacts())?;
+        let contacts = Contacts::load(&self.root, &self.account.profile, self.people.contacts())?;
         let before = self.people.contacts().iter().count();
         let changed = !self.people.contacts().same_as(&contacts);
         contacts.write_errors(&self.root);
@@ -319,7 +315,7 @@ impl Engine {
         let place = self.conversations.current_place(&self.root, conversation);
         let Some(path) = place.map(|place| place.join(delivery::DIRECTORY).join(file)) else { return };
         if !self.deliveries.contains_key(&path) {
-            let text = std::fs::read_to_string(self.root.join(&path)).ok();
+            let text = open::read_text(self.root.disk(), &self.root.join(&path), delivery::BYTES_MAX);
             let Some(delivery) = text.as_deref().and_then(Delivery::parse) else { return };
             self.deliveries.insert(path.clone(), delivery);
         }
@@ -351,7 +347,7 @@ impl Engine {
     /// Makes `outbox/` directories of conversations anew whose directory is gone. At the start only: while we run, a
     /// person who removes one means it.
     pub fn restore_outbox(&mut self, directories: &[PathBuf]) {
-        let ids = directories.iter().filter_map(|path| super::conversation::id_in(&self.root.join(path)));
+        let ids = directories.iter().filter_map(|path| super::conversation::id_in(&self.root, path));
         let there: HashSet<ConversationId> = ids.collect();
         let accepted = self.conversations.iter().filter(|record| record.accepted);
         let missing: Vec<ConversationId> = accepted.map(|record| record.id).filter(|id| !there.contains(id)).collect();
@@ -419,8 +415,8 @@ impl Engine {
         }
     }
 
-    /// What `status` says.
-    pub fn status(&self, paused: Option<String>) -> Status {
+    /// What `status` says. `unsettled` are outbox files that are sent and wait for their writers.
+    pub fn status<'a>(&self, paused: Option<String>, unsettled: impl Iterator<Item = &'a Path>) -> Status {
         let own = self.account.profile.profile();
         let escape = |path: &Path| crate::name::escape_path(path);
         let server = own.server.host_port();
@@ -444,6 +440,7 @@ impl Engine {
             waiting: self
                 .outbox
                 .waiting()
+                .chain(unsettled.map(|path| (path, "it is sent, and another program still has it open for writing")))
                 .take(STATUS_LINES_MAX)
                 .map(|(path, reason)| (escape(path), reason.to_owned()))
                 .collect(),

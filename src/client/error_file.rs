@@ -2,7 +2,6 @@
 //! cause does. The last line says so, and is how we know our own: a person's file of such a name is left alone.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -25,19 +24,24 @@ pub fn beside(path: &Path) -> PathBuf {
 }
 
 /// Whether the daemon wrote the file at `path`.
-pub fn is_ours(path: &Path) -> bool {
-    open::read_regular(path, BYTES_MAX).is_ok_and(|bytes| bytes.ends_with(SIGNATURE.as_bytes()))
+pub fn is_ours(root: &Root, path: &Path) -> bool {
+    open::read_regular(root.disk(), path, BYTES_MAX).is_ok_and(|bytes| bytes.ends_with(SIGNATURE.as_bytes()))
+}
+
+/// What the error file beside `target` (absolute) says.
+pub fn text(root: &Root, target: &Path) -> Option<String> {
+    open::read_text(root.disk(), &beside(target), BYTES_MAX)
 }
 
 /// Puts `text` beside `target` (absolute), in place of an older error of ours. False if that could not be done.
 pub fn write(root: &Root, target: &Path, text: &str) -> bool {
     let path = beside(target);
-    if fs::symlink_metadata(&path).is_ok() && !is_ours(&path) {
+    if root.disk().stat(&path).is_ok() && !is_ours(root, &path) {
         tracing::warn!("a file of another program stands where an error file should be");
         return false;
     }
     let text = format!("{text}\n{SIGNATURE}");
-    let written = atomic::replace_unsynced(&root.tmp("chatterboxd"), &path, text.as_bytes());
+    let written = atomic::replace_unsynced(root.disk(), &root.tmp("chatterboxd"), &path, text.as_bytes());
     if let Err(error) = &written {
         tracing::warn!(%error, "an error file could not be written");
     }
@@ -45,11 +49,11 @@ pub fn write(root: &Root, target: &Path, text: &str) -> bool {
 }
 
 /// Removes the error file at `path`, if it is ours.
-pub fn remove(path: &Path) {
-    if !is_ours(path) {
+pub fn remove(root: &Root, path: &Path) {
+    if !is_ours(root, path) {
         return;
     }
-    if let Err(error) = fs::remove_file(path)
+    if let Err(error) = root.disk().unlink(path)
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(%error, "an error file could not be removed");
@@ -59,6 +63,7 @@ pub fn remove(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_persons_own_file_is_neither_replaced_nor_removed() {
@@ -68,12 +73,12 @@ mod tests {
         let (target, own) = (root.join("app"), root.join("app.error"));
         fs::write(&own, "a log of mine\n").unwrap();
         assert!(!write(&root, &target, "Wrong.\nMend it."));
-        remove(&own);
+        remove(&root, &own);
         assert_eq!(fs::read_to_string(&own).unwrap(), "a log of mine\n");
         fs::remove_file(&own).unwrap();
         assert!(write(&root, &target, "Wrong.\nMend it.") && write(&root, &target, "Worse.\nMend it."));
         assert!(fs::read_to_string(&own).unwrap().starts_with("Worse.\nMend it.\n"));
-        remove(&own);
+        remove(&root, &own);
         assert!(!own.exists());
     }
 }

@@ -61,3 +61,5 @@ mod sessions;
 mod spool;
 #[cfg(feature = "daemon")]
 mod unopened;
+#[cfg(feature = "daemon")]
+mod watching;

@@ -8,11 +8,11 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use super::error_file;
 use super::metadata;
 use super::root::Root;
+use crate::disk::system::{Entry, Kind};
 use crate::name::{self, is_ignored};
 
 /// What the daemon knows of the outbox's files. Paths are relative to the root: `outbox/DIRECTORY/FILE`.
@@ -28,7 +28,8 @@ pub struct Outbox {
 /// What stands in one outbox directory.
 #[derive(Debug, Default)]
 struct Listing {
-    files: Vec<(SystemTime, OsString)>,
+    /// With their modification times, nanoseconds since 1970.
+    files: Vec<(i64, OsString)>,
     errors: Vec<OsString>,
     ignored: usize,
 }
@@ -55,16 +56,15 @@ impl Outbox {
     /// Only if `outbox/` itself cannot be read.
     pub fn scan(&mut self, root: &Root) -> io::Result<Vec<PathBuf>> {
         let mut directories = Vec::new();
-        let mut found: Vec<(SystemTime, PathBuf)> = Vec::new();
+        let mut found: Vec<(i64, PathBuf)> = Vec::new();
         let mut errors = HashSet::new();
         self.ignored.clear();
-        for entry in std::fs::read_dir(root.outbox())? {
-            let entry = entry?;
-            let path = Path::new("outbox").join(entry.file_name());
-            if entry.file_name().as_bytes().ends_with(b".error") {
+        for Entry { name, kind, .. } in root.disk().entries(&root.outbox())? {
+            let path = Path::new("outbox").join(&name);
+            if name.as_bytes().ends_with(b".error") {
                 errors.insert(path);
-            } else if entry.file_type()?.is_dir() && !entry.file_name().as_bytes().starts_with(b".") {
-                let listing = list(&root.join(&path));
+            } else if kind == Kind::Directory && !name.as_bytes().starts_with(b".") {
+                let listing = list(root, &path);
                 if listing.files.is_empty() {
                     self.clear(root, &path);
                 }
@@ -72,8 +72,8 @@ impl Outbox {
                 errors.extend(listing.errors.iter().map(|name| path.join(name)));
                 found.extend(listing.files.into_iter().map(|(time, name)| (time, path.join(name))));
                 directories.push(path);
-            } else if !is_ignored(&entry.file_name()) {
-                found.push((SystemTime::UNIX_EPOCH, path));
+            } else if !is_ignored(&name) {
+                found.push((0, path));
             }
         }
         self.note_sorted(found);
@@ -83,14 +83,14 @@ impl Outbox {
 
     /// Reads one outbox directory and notes what it finds.
     pub fn scan_directory(&mut self, root: &Root, directory: &Path) {
-        let listing = list(&root.join(directory));
+        let listing = list(root, directory);
         self.ignored.insert(directory.to_owned(), listing.ignored);
         let found = listing.files.into_iter().map(|(time, name)| (time, directory.join(name)));
         self.note_sorted(found.collect());
         self.adopt_errors(root, listing.errors.iter().map(|name| directory.join(name)).collect());
     }
 
-    fn note_sorted(&mut self, mut found: Vec<(SystemTime, PathBuf)>) {
+    fn note_sorted(&mut self, mut found: Vec<(i64, PathBuf)>) {
         let by_name = |left: &Path, right: &Path| {
             let text = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             name::natural_order(&text(left), &text(right)).then_with(|| left.cmp(right))
@@ -102,13 +102,13 @@ impl Outbox {
     /// Remembers error files of ours that a former run left, and removes those whose file is gone.
     fn adopt_errors(&mut self, root: &Root, found: HashSet<PathBuf>) {
         let known: HashSet<PathBuf> = self.errors.keys().map(|target| error_file::beside(target)).collect();
-        for path in found.difference(&known).filter(|path| error_file::is_ours(&root.join(path))) {
+        for path in found.difference(&known).filter(|path| error_file::is_ours(root, &root.join(path))) {
             let name = path.file_name().unwrap_or_default().as_bytes();
             let target = path.with_file_name(OsStr::from_bytes(name.strip_suffix(b".error").unwrap_or(name)));
-            if std::fs::symlink_metadata(root.join(&target)).is_ok() {
+            if root.is_taken(&target) {
                 self.errors.insert(target, String::new());
             } else {
-                error_file::remove(&root.join(path));
+                error_file::remove(root, &root.join(path));
             }
         }
     }
@@ -128,7 +128,7 @@ impl Outbox {
     pub fn clear(&mut self, root: &Root, path: &Path) {
         self.waiting.remove(path);
         if self.errors.remove(path).is_some() {
-            error_file::remove(&root.join(error_file::beside(path)));
+            error_file::remove(root, &root.join(error_file::beside(path)));
         }
     }
 
@@ -145,7 +145,7 @@ impl Outbox {
 
     /// Forgets errors of files that are no longer there.
     pub fn forget_gone(&mut self, root: &Root) {
-        let gone = |path: &&PathBuf| std::fs::symlink_metadata(root.join(path)).is_err();
+        let gone = |path: &&PathBuf| !root.is_taken(path);
         let gone: Vec<PathBuf> = self.errors.keys().chain(self.waiting.keys()).filter(gone).cloned().collect();
         gone.iter().for_each(|path| self.clear(root, path));
     }
@@ -167,16 +167,14 @@ impl Outbox {
 }
 
 /// A directory that vanished meanwhile holds nothing.
-fn list(directory: &Path) -> Listing {
+fn list(root: &Root, directory: &Path) -> Listing {
     let mut listing = Listing::default();
-    let Ok(entries) = std::fs::read_dir(directory) else { return listing };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
+    for name in root.names(directory) {
         if name.as_bytes().ends_with(b".error") {
             listing.errors.push(name);
         } else if !is_ignored(&name) {
-            let modified = entry.metadata().and_then(|metadata| metadata.modified());
-            listing.files.push((modified.unwrap_or(SystemTime::UNIX_EPOCH), name));
+            let stat = root.disk().stat(&root.join(directory).join(&name));
+            listing.files.push((stat.map_or(0, |stat| stat.modified_ns), name));
         } else if name != metadata::FILE && name != super::directory::ID_FILE {
             listing.ignored += 1;
         }

@@ -8,10 +8,11 @@ use data_encoding::HEXLOWER;
 use rand_core::OsRng;
 use zeroize::Zeroizing;
 
-use super::root;
+use super::root::{self, Root};
 use crate::crypto::secret::Secret;
-use crate::disk::lease::ReadLease;
-use crate::wire::journal::{FileIdentity, Step, Transaction};
+use crate::disk::open::RegularFile;
+use crate::disk::system::Stat;
+use crate::wire::journal::{DirectoryIdentity, Step, Transaction};
 
 /// Steps that wait for the commit, and what must be held until then.
 #[derive(Debug, Default)]
@@ -19,8 +20,9 @@ pub struct Pending {
     steps: Vec<Step>,
     /// Names that the steps will take, which the disk does not show yet.
     reserved: HashSet<PathBuf>,
-    /// Leases on the outbox files whose bytes are in the steps: a writer waits until the file has left its name.
-    leases: Vec<ReadLease>,
+    /// The outbox files whose bytes are in the steps, open for their leases: a writer waits until the file has left its
+    /// name.
+    taken: Vec<RegularFile>,
     /// What the steps hold, about.
     bytes: usize,
 }
@@ -58,10 +60,12 @@ impl Pending {
     }
 
     /// Makes an outbox file leave, once everything before it is in place.
-    pub fn take(&mut self, path: PathBuf, identity: FileIdentity, sha256: [u8; 32], lease: Option<ReadLease>) {
+    pub fn take(&mut self, path: PathBuf, file: RegularFile, stat: &Stat, directory: &Stat, sha256: [u8; 32]) {
         let scratch = scratch("taken");
-        self.leases.extend(lease);
-        self.steps.push(Step::Take { path, scratch, identity, sha256 });
+        self.taken.push(file);
+        let directory = Some(DirectoryIdentity { inode: directory.inode, born_ns: directory.born_ns });
+        let (identity, only_link) = (stat.identity(), stat.links == 1);
+        self.steps.push(Step::Take { path, scratch, identity, sha256, directory, only_link });
     }
 
     /// Makes a directory, and reserves its name.
@@ -81,8 +85,8 @@ impl Pending {
     }
 
     /// Whether no file stands, or is about to stand, under a path relative to the root.
-    pub fn is_free(&self, root: &Path, path: &Path) -> bool {
-        !self.reserved.contains(path) && std::fs::symlink_metadata(root.join(path)).is_err()
+    pub fn is_free(&self, root: &Root, path: &Path) -> bool {
+        !self.reserved.contains(path) && !root.is_taken(path)
     }
 
     /// Whether a step of this transaction makes this path.
@@ -104,7 +108,7 @@ impl Pending {
     /// Everything is in place: lets go of leases and names.
     pub fn committed(&mut self) {
         self.bytes = 0;
-        self.leases.clear();
+        self.taken.clear();
         self.reserved.clear();
     }
 }

@@ -6,12 +6,13 @@ use std::path::Path;
 use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
-use super::state::StateError;
+use super::state::{self, StateError};
 use crate::crypto::dh::SecretKey;
-use crate::disk::open;
+use crate::disk::open::OpenError;
+use crate::disk::system::Disk;
 use crate::limits::{
     LAST_RESORT_LIFETIME_S, LAST_RESORT_ROTATE_S, PREKEY_LIFETIME_S, PREKEY_SECRETS_MAX, PREKEYS_REFILL_BELOW,
-    PREKEYS_TARGET, STATE_FILE_BYTES_MAX,
+    PREKEYS_TARGET,
 };
 use crate::wire::prekey::{PrekeyKind, SignedPrekey};
 use crate::wire::reply::PrekeyCount;
@@ -34,11 +35,11 @@ impl Prekeys {
     ///
     /// # Errors
     /// [`StateError`], naming the file.
-    pub fn load(path: &Path) -> Result<Self, StateError> {
-        if !path.exists() {
-            return Ok(Self::default());
-        }
-        let bytes = open::read_regular(path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(path, error))?;
+    pub fn load(disk: &dyn Disk, path: &Path) -> Result<Self, StateError> {
+        let bytes = match state::read(disk, path) {
+            Err(StateError::Open { source: OpenError::Absent, .. }) => return Ok(Self::default()),
+            result => result?,
+        };
         let secrets = prekeys_from_bytes(&bytes).map_err(|error| StateError::malformed(path, error))?;
         let secrets = secrets.into_iter().map(|secret| (secret.prekey.tag(), secret)).collect();
         Ok(Self { secrets, dirty: false })

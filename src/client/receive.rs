@@ -232,7 +232,7 @@ impl Engine {
     fn request_place(&mut self, author: &Fingerprint) -> PathBuf {
         let place = Path::new("requests").join(self.people.name(author));
         let card = place.join(REQUEST_CARD);
-        if self.pending.is_free(self.root.path(), &place)
+        if self.pending.is_free(&self.root, &place)
             && let Some(profile) = self.people.profile(author)
         {
             self.pending.make_directory(place.clone());

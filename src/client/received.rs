@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::pending::Pending;
-use super::state::StateError;
-use crate::disk::open;
-use crate::limits::{RECEIVED_HASH_LIFETIME_S, STATE_FILE_BYTES_MAX};
+use super::state::{self, StateError};
+use crate::disk::system::Disk;
+use crate::limits::RECEIVED_HASH_LIFETIME_S;
 
 const PERIOD_S: u64 = 7 * 86_400;
 const ENTRY_BYTES: usize = 40;
@@ -28,16 +28,11 @@ impl Received {
     ///
     /// # Errors
     /// [`StateError`], naming the file.
-    pub fn load(keys: &Path) -> Result<Self, StateError> {
+    pub fn load(disk: &dyn Disk, keys: &Path) -> Result<Self, StateError> {
         let mut received = Self::default();
-        for entry in std::fs::read_dir(keys).map_err(|source| StateError::io(keys, source))? {
-            let entry = entry.map_err(|source| StateError::io(keys, source))?;
-            let name = entry.file_name();
-            let period = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|text| text.parse().ok());
-            let Some(period) = period else { continue };
-            let path = entry.path();
-            let bytes =
-                open::read_regular(&path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(&path, error))?;
+        for (path, name) in state::files(disk, keys)? {
+            let Some(period) = name.strip_prefix(PREFIX).and_then(|text| text.parse().ok()) else { continue };
+            let bytes = state::read(disk, &path)?;
             let (entries, _torn) = bytes.as_chunks::<ENTRY_BYTES>();
             let hashes = entries.iter().filter_map(|entry| entry[..32].try_into().ok());
             received.periods.insert(period, hashes.collect());

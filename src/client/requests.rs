@@ -26,11 +26,10 @@ pub fn has_room(root: &Root, conversations: &Conversations, name: &str) -> bool 
     if conversations.iter().filter(|record| !record.accepted).count() >= REQUEST_CONVERSATIONS_MAX {
         return false;
     }
-    let own = root.requests().join(name);
-    let count = |directory: &Path| std::fs::read_dir(directory).map_or(0, Iterator::count);
-    match own.is_dir() {
-        true => count(&own.join(delivery::DIRECTORY)) < REQUEST_MESSAGES_MAX,
-        false => count(&root.requests()) < REQUESTS_MAX,
+    let own = Path::new("requests").join(name);
+    match root.is_directory(&own) {
+        true => root.names(own.join(delivery::DIRECTORY)).len() < REQUEST_MESSAGES_MAX,
+        false => root.names("requests").len() < REQUESTS_MAX,
     }
 }
 
@@ -82,7 +81,7 @@ impl Engine {
         }
         let limit = u64::try_from(CONTENT_BYTES_MAX).unwrap_or(u64::MAX);
         let Some(place) = self.conversations.place(&self.root, id, &self.people, &mut self.pending) else { return };
-        if let Ok(bytes) = open::read_regular(&self.root.join(&old), limit) {
+        if let Ok(bytes) = open::read_regular(self.root.disk(), &self.root.join(&old), limit) {
             let author = self.people.name(&delivery.from);
             let wanted = name::renamed_message(&delivery.file, &delivery.from_name, &author);
             let file = self.free_message_name(&place, &wanted);
@@ -104,9 +103,10 @@ impl Engine {
         for directory in emptied.iter().map(|directory| self.root.join(directory)) {
             // A directory that is not empty stays, which is why none of these may fail loudly; the card may go once no
             // message is left beside it.
-            if std::fs::remove_dir(directory.join(delivery::DIRECTORY)).is_ok() {
-                let _ = std::fs::remove_file(directory.join(REQUEST_CARD));
-                let _ = std::fs::remove_dir(&directory);
+            let disk = self.root.disk();
+            if disk.remove_directory(&directory.join(delivery::DIRECTORY)).is_ok() {
+                let _ = disk.unlink(&directory.join(REQUEST_CARD));
+                let _ = disk.remove_directory(&directory);
             }
         }
     }
@@ -116,14 +116,15 @@ impl Engine {
 /// each author's are in order.
 fn waiting(root: &Root) -> Vec<(PathBuf, Delivery)> {
     let mut found = Vec::new();
-    for directory in std::fs::read_dir(root.requests()).into_iter().flatten().flatten() {
-        let relative = Path::new("requests").join(directory.file_name());
-        let files = std::fs::read_dir(directory.path().join(delivery::DIRECTORY)).into_iter().flatten().flatten();
-        let mut names: Vec<_> = files.filter_map(|file| file.file_name().into_string().ok()).collect();
+    for name in root.names("requests") {
+        let relative = Path::new("requests").join(name);
+        let deliveries = relative.join(delivery::DIRECTORY);
+        let mut names: Vec<_> =
+            root.names(&deliveries).into_iter().filter_map(|name| name.into_string().ok()).collect();
         names.sort_by(|left, right| name::natural_order(left, right));
         for file in names {
-            let text = std::fs::read_to_string(directory.path().join(delivery::DIRECTORY).join(file));
-            found.extend(text.ok().as_deref().and_then(Delivery::parse).map(|delivery| (relative.clone(), delivery)));
+            let text = open::read_text(root.disk(), &root.join(deliveries.join(file)), delivery::BYTES_MAX);
+            found.extend(text.as_deref().and_then(Delivery::parse).map(|delivery| (relative.clone(), delivery)));
         }
     }
     found

@@ -1,27 +1,64 @@
 //! Where everything is: the directory of the design's section 2.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::disk::real::RealDisk;
+use crate::disk::system::{Disk, Kind};
 use crate::wire::identity::{ConversationId, Fingerprint};
 
-/// The root directory (`$CHATTERBOX_ROOT`). Only names; nothing is checked or made here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Root(PathBuf);
+/// The root directory (`$CHATTERBOX_ROOT`) and the disk that it is on. Only names; nothing is checked or made here.
+#[derive(Clone, Debug)]
+pub struct Root {
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+}
 
 impl Root {
-    /// The root at `path`.
+    /// The root at `path` on this machine's disk.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self::on(Arc::new(RealDisk), path)
+    }
+
+    /// The root at `path` on any disk.
+    pub fn on(disk: Arc<dyn Disk>, path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), disk }
+    }
+
+    /// The disk.
+    pub fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    /// The disk, to be kept.
+    pub fn shared_disk(&self) -> Arc<dyn Disk> {
+        self.disk.clone()
+    }
+
+    /// Whether anything has this name, relative to the root.
+    pub fn is_taken(&self, relative: &Path) -> bool {
+        self.disk.stat(&self.join(relative)).is_ok()
+    }
+
+    /// Whether a directory itself has this name, relative to the root, and not a link to one.
+    pub fn is_directory(&self, relative: &Path) -> bool {
+        self.disk.stat(&self.join(relative)).is_ok_and(|found| found.kind == Kind::Directory)
+    }
+
+    /// The names in a directory, relative to the root; none where it cannot be read.
+    pub fn names(&self, relative: impl AsRef<Path>) -> Vec<std::ffi::OsString> {
+        let entries = self.disk.entries(&self.join(relative)).unwrap_or_default();
+        entries.into_iter().map(|entry| entry.name).collect()
     }
 
     /// The directory itself.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// A path relative to the root, made absolute.
     pub fn join(&self, relative: impl AsRef<Path>) -> PathBuf {
-        self.0.join(relative)
+        self.path.join(relative)
     }
 
     /// `config.pb`: our long-term secret keys.

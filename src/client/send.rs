@@ -1,22 +1,21 @@
 //! From a file in the outbox to sealed envelopes in the spool (design, section 2, "Sending").
 
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rand_core::RngCore as _;
-use rustix::fs::{Access, AtFlags, CWD, accessat};
 use zeroize::Zeroizing;
 
 use super::conversation::Conversations;
 use super::delivery::{self, Delivery, Recipient, State};
 use super::directory::{self, DirectoryFault, ID_FILE, Meaning};
-use super::engine::{self, Engine};
+use super::engine::Engine;
 use super::root::Root;
 use crate::clock::Timestamp;
 use crate::crypto::hash::sha256;
-use crate::disk::lease::{LeaseRefused, ReadLease};
-use crate::disk::open::{FileIdentity, OpenError, OtherKind, RegularFile};
+use crate::disk::lease::LeaseRefused;
+use crate::disk::open::{OpenError, OtherKind, RegularFile};
+use crate::disk::system::{Kind, Stat};
 use crate::envelope::PAYLOAD_BYTES_MAX;
 use crate::limits::{CONTENT_BYTES_MAX, EMPTY_FILE_GRACE_MS, QUIET_FILE_MS};
 use crate::name;
@@ -28,8 +27,10 @@ use crate::wire::spool::{Form, Spooled};
 /// A file that is about to be sent.
 struct Taken {
     path: PathBuf,
-    identity: FileIdentity,
-    lease: Option<ReadLease>,
+    /// Open, for its lease.
+    file: RegularFile,
+    stat: Stat,
+    directory: Stat,
     bytes: Zeroizing<Vec<u8>>,
 }
 
@@ -66,15 +67,15 @@ impl Engine {
 
     fn send_file(&mut self, path: &Path, now: Timestamp) -> Result<(), NotSent> {
         if path.components().count() != 3 {
-            return Err(stray(&self.root.join(path)));
+            return Err(stray(&self.root, path));
         }
         // A directory that became a link since it was found is looked at as such, by its own name.
-        if !engine::is_directory(&self.root.join(path.parent().unwrap_or(path))) {
+        if !self.root.is_directory(path.parent().unwrap_or(path)) {
             return Err(NotSent::Gone);
         }
         let taken = self.read_file(path, now)?;
         let directory = path.parent().unwrap_or(path);
-        check_leaving(&self.root.join(directory), &self.root.join(path), &self.root).map_err(NotSent::Directory)?;
+        check_leaving(directory, &taken, &self.root).map_err(NotSent::Directory)?;
         let id = match self.meanings.get(directory) {
             Some(id) => *id,
             None => self.conversation_of(directory, now).map_err(NotSent::Directory)?,
@@ -86,21 +87,24 @@ impl Engine {
 
     /// Reads a file that nobody is writing.
     fn read_file(&self, path: &Path, now: Timestamp) -> Result<Taken, NotSent> {
-        let file = RegularFile::open(&self.root.join(path)).map_err(refused)?;
+        let io = |error| refused(OpenError::Io(error));
+        let directory = self.root.join(path.parent().unwrap_or(path));
+        let directory = self.root.disk().stat(&directory).map_err(io)?;
+        let file = RegularFile::open(self.root.disk(), &self.root.join(path)).map_err(refused)?;
         // The lease first: what is read behind it is what stands there until it is let go.
-        let lease = ReadLease::take(file.file());
-        let identity = file.identity().map_err(|error| refused(OpenError::Io(error)))?;
-        let modified = Timestamp::from_micros(u64::try_from(identity.modified_ns / 1_000).unwrap_or(0));
-        let lease = match lease {
-            Ok(lease) => Some(lease),
+        let lease = file.take_lease();
+        let stat = file.stat().map_err(io)?;
+        let modified = Timestamp::from_micros(u64::try_from(stat.modified_ns / 1_000).unwrap_or(0));
+        match lease {
+            Ok(()) => {}
             Err(LeaseRefused::Busy) => return Err(NotSent::Waits("another program has it open for writing")),
             // Another user's file, or a filesystem without leases: a while without a write has to do.
             Err(_) if now.millis_since(modified) < QUIET_FILE_MS => {
                 return Err(NotSent::Waits("it was written a moment ago, and takes no lease"));
             }
-            Err(_) => None,
-        };
-        if identity.size == 0 {
+            Err(_) => {}
+        }
+        if stat.size == 0 {
             if now.millis_since(modified) < EMPTY_FILE_GRACE_MS {
                 return Err(NotSent::Waits("it is empty"));
             }
@@ -109,7 +113,7 @@ impl Engine {
         }
         let limit = u64::try_from(CONTENT_BYTES_MAX).unwrap_or(u64::MAX);
         let bytes = file.read(limit).map_err(refused)?;
-        Ok(Taken { path: path.to_owned(), identity, lease, bytes })
+        Ok(Taken { path: path.to_owned(), file, stat, directory, bytes })
     }
 
     /// The conversation that a directory means; opened if need be.
@@ -123,7 +127,7 @@ impl Engine {
         };
         if needs_id {
             let path = path.join(ID_FILE);
-            if self.pending.is_free(self.root.path(), &path) {
+            if self.pending.is_free(&self.root, &path) {
                 self.pending.place(path, Zeroizing::new(format!("{id}\n").into_bytes()));
             }
         }
@@ -218,13 +222,13 @@ impl Engine {
         self.deliveries.insert(place.join(delivery::DIRECTORY).join(&file), delivery);
         let hash = sha256(&[&taken.bytes]);
         self.pending.place(place.join(&file), taken.bytes);
-        self.pending.take(taken.path, taken.identity, hash, taken.lease);
+        self.pending.take(taken.path, taken.file, &taken.stat, &taken.directory, hash);
     }
 
     /// A name for a message that is free in its conversation's directory.
     pub(super) fn free_message_name(&self, place: &Path, wanted: &str) -> String {
         let mut names = (1..).map(|number| name::numbered_message(wanted, number));
-        let free = names.find(|name| self.pending.is_free(self.root.path(), &place.join(name)));
+        let free = names.find(|name| self.pending.is_free(&self.root, &place.join(name)));
         free.expect("a directory does not hold 2^32 names")
     }
 
@@ -279,26 +283,24 @@ impl Engine {
 }
 
 /// Whether a file can be moved out of its directory once it is recorded: what is recorded must not fail.
-fn check_leaving(directory: &Path, file: &Path, root: &Root) -> Result<(), DirectoryFault> {
-    let fault = |_| DirectoryFault::NotWritable;
-    let found = std::fs::metadata(directory).map_err(fault)?;
+fn check_leaving(directory: &Path, taken: &Taken, root: &Root) -> Result<(), DirectoryFault> {
     let ours = rustix::process::geteuid().as_raw();
-    let writable = accessat(CWD, directory, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok();
-    let sticky = found.mode() & libc::S_ISVTX != 0 && ours != 0 && found.uid() != ours;
-    if !writable || (sticky && std::fs::symlink_metadata(file).map_err(fault)?.uid() != ours) {
+    let sticky = taken.directory.mode & libc::S_ISVTX != 0 && ours != 0 && taken.directory.owner != ours;
+    if !root.disk().is_writable(&root.join(directory)) || (sticky && taken.stat.owner != ours) {
         return Err(DirectoryFault::NotWritable);
     }
-    if found.dev() != std::fs::metadata(root.path()).map_err(fault)?.dev() {
+    // The outbox as we know it: whatever is below it has been moved there.
+    if taken.stat.device != root.disk().stat(&root.outbox()).map_err(|_| DirectoryFault::NotWritable)?.device {
         return Err(DirectoryFault::OtherFilesystem);
     }
     Ok(())
 }
 
 /// What stands in `outbox/` itself and is no directory.
-fn stray(path: &Path) -> NotSent {
-    match std::fs::symlink_metadata(path) {
+fn stray(root: &Root, path: &Path) -> NotSent {
+    match root.disk().stat(&root.join(path)) {
         Err(_) => NotSent::Gone,
-        Ok(found) if found.is_symlink() => NotSent::Refused(
+        Ok(found) if found.kind == Kind::Symlink => NotSent::Refused(
             "This is a symbolic link, and links in the outbox are not followed.\n\
              Make a directory here, and put your files into it."
                 .into(),

@@ -10,11 +10,11 @@ use std::path::Path;
 use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
-use super::state::StateError;
+use super::state::{self, StateError};
 use crate::crypto::dh::SmallOrder;
-use crate::disk::open;
+use crate::disk::system::Disk;
 use crate::envelope::{self, BodyError};
-use crate::limits::{SESSIONS_PER_PEER_MAX, STATE_FILE_BYTES_MAX};
+use crate::limits::SESSIONS_PER_PEER_MAX;
 use crate::ratchet::{self, ChainAt, OpeningKeys, Refused, Session};
 use crate::wire::envelope::Envelope;
 use crate::wire::identity::{Fingerprint, Identity};
@@ -54,15 +54,12 @@ impl Sessions {
     ///
     /// # Errors
     /// [`StateError`], naming the file.
-    pub fn load(directory: &Path) -> Result<Self, StateError> {
+    pub fn load(disk: &dyn Disk, directory: &Path) -> Result<Self, StateError> {
         let mut sessions = Self::default();
-        for entry in std::fs::read_dir(directory).map_err(|source| StateError::io(directory, source))? {
-            let path = entry.map_err(|source| StateError::io(directory, source))?.path();
-            let peer = path.file_name().and_then(|name| name.to_str()).and_then(Fingerprint::from_hex);
-            let Some(peer) = peer else { continue };
-            let bytes =
-                open::read_regular(&path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(&path, error))?;
-            let states = sessions_from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error))?;
+        for (path, name) in state::files(disk, directory)? {
+            let Some(peer) = Fingerprint::from_hex(&name) else { continue };
+            let states =
+                sessions_from_bytes(&state::read(disk, &path)?).map_err(|error| StateError::malformed(&path, error))?;
             sessions.by_peer.insert(peer, states.into_iter().map(Session::new).collect());
             sessions.index(peer);
         }

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use super::pending::Pending;
 use super::root;
-use super::state::StateError;
+use super::state::{self, StateError};
 use crate::clock::Timestamp;
-use crate::disk::open;
-use crate::limits::{COURIER_QUEUE_MAX, STATE_FILE_BYTES_MAX};
+use crate::disk::system::Disk;
+use crate::limits::COURIER_QUEUE_MAX;
 use crate::wire::identity::Fingerprint;
 use crate::wire::spool::{Form, Spooled};
 
@@ -38,16 +38,15 @@ impl Spool {
     ///
     /// # Errors
     /// [`StateError`], naming the file.
-    pub fn load(directory: &Path) -> Result<Self, StateError> {
+    pub fn load(disk: &dyn Disk, directory: &Path) -> Result<Self, StateError> {
         let mut spool = Self::default();
-        for (path, name) in entries(directory)? {
+        for (path, name) in state::files(disk, directory)? {
             let Some(recipient) = Fingerprint::from_hex(&name) else { continue };
             let mut queue = Queue::default();
-            for (path, name) in entries(&path)? {
+            for (path, name) in state::files(disk, &path)? {
                 let Ok(sequence) = name.parse() else { continue };
-                let bytes =
-                    open::read_regular(&path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(&path, error))?;
-                let item = Spooled::from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error))?;
+                let item = Spooled::from_bytes(&state::read(disk, &path)?)
+                    .map_err(|error| StateError::malformed(&path, error))?;
                 queue.items.insert(sequence, item);
                 queue.next = queue.next.max(sequence + 1);
             }
@@ -128,16 +127,4 @@ impl Spool {
     pub fn len(&self) -> usize {
         self.queues.values().map(|queue| queue.items.len()).sum()
     }
-}
-
-fn entries(directory: &Path) -> Result<Vec<(std::path::PathBuf, String)>, StateError> {
-    let read = std::fs::read_dir(directory).map_err(|source| StateError::io(directory, source))?;
-    let mut entries = Vec::new();
-    for entry in read {
-        let entry = entry.map_err(|source| StateError::io(directory, source))?;
-        if let Ok(name) = entry.file_name().into_string() {
-            entries.push((entry.path(), name));
-        }
-    }
-    Ok(entries)
 }

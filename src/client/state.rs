@@ -4,8 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use zeroize::Zeroizing;
 
-use crate::disk::open::OpenError;
+use crate::disk::open::{self, OpenError};
+use crate::disk::system::Disk;
+use crate::limits::STATE_FILE_BYTES_MAX;
 use crate::wire::Malformed;
 
 /// A state file cannot be read. The daemon stops rather than guesses.
@@ -35,6 +38,25 @@ pub enum StateError {
         /// What is wrong.
         source: Malformed,
     },
+}
+
+/// The files of a state directory: path and name, of those whose name is text. What is not has never been ours.
+///
+/// # Errors
+/// [`StateError::Io`].
+#[cfg(feature = "daemon")]
+pub(crate) fn files(disk: &dyn Disk, directory: &Path) -> Result<Vec<(PathBuf, String)>, StateError> {
+    let entries = disk.entries(directory).map_err(|source| StateError::io(directory, source))?;
+    let named = entries.into_iter().filter_map(|entry| entry.name.into_string().ok());
+    Ok(named.map(|name| (directory.join(&name), name)).collect())
+}
+
+/// The content of a state file.
+///
+/// # Errors
+/// [`StateError::Open`].
+pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Zeroizing<Vec<u8>>, StateError> {
+    open::read_regular(disk, path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(path, error))
 }
 
 impl StateError {

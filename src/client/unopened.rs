@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use data_encoding::HEXLOWER;
 
 use super::pending::Pending;
-use super::state::StateError;
-use crate::disk::open;
-use crate::limits::{ENVELOPE_BYTES, UNOPENED_LIFETIME_S, UNOPENED_MAX};
+use super::state::{self, StateError};
+use crate::disk::system::Disk;
+use crate::limits::{UNOPENED_LIFETIME_S, UNOPENED_MAX};
 use crate::wire::envelope::Envelope;
 
 /// The envelopes in `journal/unopened/SECOND-HASH`, oldest first.
@@ -23,14 +23,11 @@ impl Unopened {
     ///
     /// # Errors
     /// [`StateError`], naming the file.
-    pub fn load(directory: &Path) -> Result<Self, StateError> {
+    pub fn load(disk: &dyn Disk, directory: &Path) -> Result<Self, StateError> {
         let mut unopened = Self::default();
-        for entry in std::fs::read_dir(directory).map_err(|source| StateError::io(directory, source))? {
-            let path = entry.map_err(|source| StateError::io(directory, source))?.path();
-            let since = path.file_name().and_then(|name| name.to_str()?.split_once('-')?.0.parse().ok());
-            let Some(since) = since else { continue };
-            let limit = u64::try_from(ENVELOPE_BYTES).unwrap_or(u64::MAX);
-            let bytes = open::read_regular(&path, limit).map_err(|error| StateError::open(&path, error))?;
+        for (path, name) in state::files(disk, directory)? {
+            let Some(since) = name.split_once('-').and_then(|(since, _)| since.parse().ok()) else { continue };
+            let bytes = state::read(disk, &path)?;
             let envelope = Envelope::from_slice(&bytes).map_err(|error| StateError::malformed(&path, error))?;
             unopened.kept.insert((since, envelope.sha256()), envelope);
         }

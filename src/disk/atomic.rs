@@ -4,15 +4,15 @@
 //! the directory. A move that must not overwrite is `renameat2(RENAME_NOREPLACE)`; where a filesystem lacks it, `link`
 //! then `unlink`, which leaves both names for a moment but never overwrites either.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags};
-use rustix::io::Errno;
-use tempfile::NamedTempFile;
 use thiserror::Error;
+
+use super::system::{Disk, Kind, OpenFile};
+
+/// How the names of files begin that are being prepared: here, and by the journal before its record is synced.
+pub(super) const UNFINISHED_PREFIX: &str = "new-";
 
 /// Why a file or directory was not made, replaced or erased.
 #[derive(Debug, Error)]
@@ -52,29 +52,34 @@ pub fn is_temporary(error: &io::Error) -> bool {
     !matches!(error.raw_os_error(), Some(libc::ENAMETOOLONG | libc::EINVAL | libc::ELOOP | libc::EXDEV))
 }
 
+/// Whether the disk as a whole is to blame: it is full, read-only, failing or away.
+pub fn is_disk_trouble(error: &io::Error) -> bool {
+    const TROUBLE: [i32; 8] =
+        [libc::ENOSPC, libc::EDQUOT, libc::EROFS, libc::EIO, libc::ENODEV, libc::ENXIO, libc::ESTALE, libc::ETIMEDOUT];
+    error.raw_os_error().is_some_and(|code| TROUBLE.contains(&code))
+}
+
 /// Puts `bytes` under the free name `path`, mode 0600, synced. `scratch` is a directory on the same filesystem.
 ///
 /// # Errors
 /// [`AtomicError`]; in every case nothing stands under `path` that did not before, unless only the last sync failed.
-pub fn create_new(scratch: &Path, path: &Path, bytes: &[u8]) -> Result<(), AtomicError> {
-    let file = prepare(scratch, bytes, true)?;
-    rename_new(file.path(), path).map_err(|cause| match cause.kind() {
+pub fn create_new(disk: &dyn Disk, scratch: &Path, path: &Path, bytes: &[u8]) -> Result<(), AtomicError> {
+    let new = prepare(disk, scratch, bytes, true)?;
+    renamed(disk, &new, disk.rename_new(&new, path)).map_err(|cause| match cause.kind() {
         io::ErrorKind::AlreadyExists => AtomicError::AlreadyExists { path: path.to_owned() },
         _ => failed("creating", path)(cause),
     })?;
-    moved(file);
-    sync_directory(parent(path))
+    sync_directory(disk, parent(path))
 }
 
 /// Puts `bytes` under `path`, mode 0600, in place of what was there, synced. Readers see the old or the new file.
 ///
 /// # Errors
 /// [`AtomicError::Io`].
-pub fn replace(scratch: &Path, path: &Path, bytes: &[u8]) -> Result<(), AtomicError> {
-    let file = prepare(scratch, bytes, true)?;
-    fs::rename(file.path(), path).map_err(failed("replacing", path))?;
-    moved(file);
-    sync_directory(parent(path))
+pub fn replace(disk: &dyn Disk, scratch: &Path, path: &Path, bytes: &[u8]) -> Result<(), AtomicError> {
+    let new = prepare(disk, scratch, bytes, true)?;
+    renamed(disk, &new, disk.rename(&new, path)).map_err(failed("replacing", path))?;
+    sync_directory(disk, parent(path))
 }
 
 /// [`replace`] without syncs, for files that are written anew all the time: after a power failure the file may be old
@@ -82,56 +87,52 @@ pub fn replace(scratch: &Path, path: &Path, bytes: &[u8]) -> Result<(), AtomicEr
 ///
 /// # Errors
 /// [`AtomicError::Io`].
-pub fn replace_unsynced(scratch: &Path, path: &Path, bytes: &[u8]) -> Result<(), AtomicError> {
-    let file = prepare(scratch, bytes, false)?;
-    fs::rename(file.path(), path).map_err(failed("replacing", path))?;
-    moved(file);
-    Ok(())
+pub fn replace_unsynced(disk: &dyn Disk, scratch: &Path, path: &Path, bytes: &[u8]) -> Result<(), AtomicError> {
+    let new = prepare(disk, scratch, bytes, false)?;
+    renamed(disk, &new, disk.rename(&new, path)).map_err(failed("replacing", path))
 }
 
 /// Overwrites the file `path` with zeros, syncs it and unlinks it. Absent is fine; a symbolic link itself is unlinked.
 ///
 /// # Errors
 /// [`AtomicError::Io`].
-pub fn erase(path: &Path) -> Result<(), AtomicError> {
-    if let Some(file) = overwrite(path).map_err(failed("overwriting", path))? {
-        file.sync_data().map_err(failed("overwriting", path))?;
+pub fn erase(disk: &dyn Disk, path: &Path) -> Result<(), AtomicError> {
+    if let Some(file) = overwrite(disk, path).map_err(failed("overwriting", path))? {
+        file.sync().map_err(failed("overwriting", path))?;
     }
-    remove(path).map_err(failed("removing", path))
+    remove(disk, path).map_err(failed("removing", path))
 }
 
 /// Syncs a directory: the names in it, not what they name.
 ///
 /// # Errors
 /// [`AtomicError::Io`].
-pub fn sync_directory(path: &Path) -> Result<(), AtomicError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(failed("syncing", path))
+pub fn sync_directory(disk: &dyn Disk, path: &Path) -> Result<(), AtomicError> {
+    disk.open_directory(path).and_then(|directory| directory.sync()).map_err(failed("syncing", path))
 }
 
 /// Makes the directory `path` and its missing parents with mode 0700, synced. What exists keeps its mode.
 ///
 /// # Errors
 /// [`AtomicError::Io`]; so too if something else than a directory has the name.
-pub fn make_private_directory(path: &Path) -> Result<(), AtomicError> {
-    let made = make_directories(path).map_err(failed("making", path))?;
-    made.iter().try_for_each(|directory| sync_directory(parent(directory)))
+pub fn make_private_directory(disk: &dyn Disk, path: &Path) -> Result<(), AtomicError> {
+    let made = make_directories(disk, Path::new("/"), path).map_err(failed("making", path))?;
+    made.iter().try_for_each(|directory| sync_directory(disk, parent(directory)))
 }
 
-/// Like [`make_private_directory`], unsynced. Says which directories it made, outermost first.
-pub(super) fn make_directories(path: &Path) -> io::Result<Vec<PathBuf>> {
+/// Like [`make_private_directory`], unsynced, and only below `base`, which is never made itself. Says which directories
+/// it made, outermost first.
+pub(super) fn make_directories(disk: &dyn Disk, base: &Path, path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut made = Vec::new();
     let mut missing = vec![path.to_owned()];
     while let Some(next) = missing.pop() {
-        match DirBuilder::new().mode(0o700).create(&next) {
-            Ok(()) => {
-                // The process's umask may have taken more than it should.
-                fs::set_permissions(&next, Permissions::from_mode(0o700))?;
-                made.push(next);
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && next.is_dir() => {}
+        match disk.make_directory(&next) {
+            Ok(()) => made.push(next),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && leads_to_directory(disk, &next) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // Ends at the latest at `/`, which exists. A dangling link in between has a parent and is no directory.
-                let above = next.parent().filter(|above| !above.as_os_str().is_empty()).ok_or(error)?.to_owned();
+                let above = next.parent().filter(|above| !above.as_os_str().is_empty() && *above != base);
+                let above = above.ok_or(error)?.to_owned();
                 missing.extend([next, above]);
             }
             Err(error) => return Err(error),
@@ -140,60 +141,57 @@ pub(super) fn make_directories(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(made)
 }
 
+/// Whether a directory, or a link to one, has this name.
+fn leads_to_directory(disk: &dyn Disk, path: &Path) -> bool {
+    disk.open_directory(path).is_ok()
+}
+
 /// Writes a new file, mode 0600; fails if the name is taken.
-pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<File> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    Ok(file)
-}
-
-/// Renames `from` to the free name `to`; `AlreadyExists` if it is taken.
-pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_new(from, to),
-        result => Ok(result?),
-    }
-}
-
-/// What [`rename_new`] does where the filesystem lacks it.
-fn link_new(from: &Path, to: &Path) -> io::Result<()> {
-    fs::hard_link(from, to)?;
-    fs::remove_file(from)
+pub(super) fn write_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    disk.create_new(path)?.write_at(0, bytes)
 }
 
 /// Overwrites all of a regular file with zeros, unsynced. `None` if there is no regular file to overwrite.
-pub(super) fn overwrite(path: &Path) -> io::Result<Option<File>> {
-    let open = || OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
-    let opened = match open() {
+pub(super) fn overwrite(disk: &dyn Disk, path: &Path) -> io::Result<Option<Box<dyn OpenFile>>> {
+    let opened = match disk.open_to_write(path) {
         // Somebody made it read-only. It is no link, which would have failed otherwise.
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
-            fs::set_permissions(path, Permissions::from_mode(0o600))?;
-            open()
+            disk.make_private(path)?;
+            disk.open_to_write(path)
         }
         result => result,
     };
-    let mut file = match opened {
+    let file = match opened {
         Ok(file) => file,
         Err(error) if is_absent(&error) => return Ok(None),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => return Ok(None),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO | libc::EISDIR)) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
+    let found = file.stat()?;
+    if found.kind != Kind::File {
         return Ok(None);
     }
-    write_zeros(&mut file, metadata.len())?;
+    write_zeros(&*file, 0, found.size)?;
     Ok(Some(file))
 }
 
-/// Writes `count` zeros at the file's position.
-pub(super) fn write_zeros(file: &mut File, count: u64) -> io::Result<()> {
-    io::copy(&mut io::Read::take(io::repeat(0), count), file).map(drop)
+/// Writes `count` zeros at `offset`.
+pub(super) fn write_zeros(file: &dyn OpenFile, offset: u64, count: u64) -> io::Result<()> {
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    let mut written = 0;
+    while written < count {
+        let portion = usize::try_from(count - written).unwrap_or(ZEROS.len()).min(ZEROS.len());
+        file.write_at(offset + written, &ZEROS[..portion])?;
+        written += portion as u64;
+    }
+    Ok(())
 }
 
 /// Unlinks a file; absent is fine.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+pub(super) fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.unlink(path) {
         Err(error) if is_absent(&error) => Ok(()),
         result => result,
     }
@@ -212,21 +210,31 @@ pub(super) fn parent(path: &Path) -> &Path {
     }
 }
 
-fn prepare(scratch: &Path, bytes: &[u8], synced: bool) -> Result<NamedTempFile, AtomicError> {
-    // Mode 0600 is tempfile's own default, and a file that is not moved is removed when it is dropped.
-    let mut file =
-        tempfile::Builder::new().prefix("new-").tempfile_in(scratch).map_err(failed("writing in", scratch))?;
-    file.write_all(bytes).map_err(failed("writing in", scratch))?;
-    if synced {
-        file.as_file().sync_all().map_err(failed("syncing a file in", scratch))?;
+fn prepare(disk: &dyn Disk, scratch: &Path, bytes: &[u8], synced: bool) -> Result<PathBuf, AtomicError> {
+    let (path, file) = disk.create_temporary(scratch, UNFINISHED_PREFIX).map_err(failed("writing in", scratch))?;
+    let written = file.write_at(0, bytes).map_err(failed("writing in", scratch));
+    let written =
+        written.and_then(|()| if synced { file.sync().map_err(failed("syncing in", scratch)) } else { Ok(()) });
+    match written {
+        Ok(()) => Ok(path),
+        Err(error) => {
+            abandon(disk, &path);
+            Err(error)
+        }
     }
-    Ok(file)
 }
 
-/// Its scratch name is gone; nothing is to be removed.
-fn moved(file: NamedTempFile) {
-    // Keeping cannot fail on Unix. If it did, the drop would unlink a name that no longer exists.
-    let _ = file.into_temp_path().keep();
+/// What became of the rename of a file that was prepared; without a name it goes.
+fn renamed(disk: &dyn Disk, new: &Path, result: io::Result<()>) -> io::Result<()> {
+    if result.is_err() {
+        abandon(disk, new);
+    }
+    result
+}
+
+fn abandon(disk: &dyn Disk, new: &Path) {
+    // It is in the way of nobody, and the next start erases what is left of it.
+    let _ = disk.unlink(new);
 }
 
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AtomicError {
@@ -236,6 +244,9 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AtomicE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::real::RealDisk;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     fn names(directory: &Path) -> Vec<String> {
         let entries = fs::read_dir(directory).unwrap();
@@ -246,8 +257,8 @@ mod tests {
     fn creation_never_replaces_and_leaves_no_scratch() {
         let (root, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let path = root.path().join("x");
-        create_new(scratch.path(), &path, b"first").unwrap();
-        let refused = create_new(scratch.path(), &path, b"second").unwrap_err();
+        create_new(&RealDisk, scratch.path(), &path, b"first").unwrap();
+        let refused = create_new(&RealDisk, scratch.path(), &path, b"second").unwrap_err();
         assert!(matches!(refused, AtomicError::AlreadyExists { .. }) && !refused.is_temporary());
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -255,24 +266,11 @@ mod tests {
     }
 
     #[test]
-    fn without_rename_noreplace_a_link_does_the_same() {
-        let root = tempfile::tempdir().unwrap();
-        let (from, to) = (root.path().join("from"), root.path().join("to"));
-        fs::write(&from, "new").unwrap();
-        link_new(&from, &to).unwrap();
-        assert_eq!(names(root.path()), ["to"]);
-        fs::write(&from, "newer").unwrap();
-        assert_eq!(link_new(&from, &to).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(fs::read(&to).unwrap(), b"new");
-        assert_eq!(fs::read(&from).unwrap(), b"newer");
-    }
-
-    #[test]
     fn replacing_leaves_the_new_content_and_no_scratch() {
         let (root, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let path = root.path().join("x");
-        replace(scratch.path(), &path, b"first").unwrap();
-        replace_unsynced(scratch.path(), &path, b"second").unwrap();
+        replace(&RealDisk, scratch.path(), &path, b"first").unwrap();
+        replace_unsynced(&RealDisk, scratch.path(), &path, b"second").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
         assert!(names(scratch.path()).is_empty());
     }
@@ -284,8 +282,8 @@ mod tests {
         fs::write(&path, "secret").unwrap();
         // A second link shows what happened to the content.
         fs::hard_link(&path, &other).unwrap();
-        erase(&path).unwrap();
-        erase(&path).unwrap();
+        erase(&RealDisk, &path).unwrap();
+        erase(&RealDisk, &path).unwrap();
         assert!(!path.exists());
         assert_eq!(fs::read(&other).unwrap(), [0; 6]);
     }
@@ -296,7 +294,7 @@ mod tests {
         let (target, link) = (root.path().join("target"), root.path().join("link"));
         fs::write(&target, "x").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
-        erase(&link).unwrap();
+        erase(&RealDisk, &link).unwrap();
         assert_eq!(names(root.path()), ["target"]);
         assert_eq!(fs::read(&target).unwrap(), b"x");
     }
@@ -305,13 +303,13 @@ mod tests {
     fn directories_are_private_and_a_file_in_their_way_is_an_error() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("a/b/c");
-        make_private_directory(&path).unwrap();
-        make_private_directory(&path).unwrap();
+        make_private_directory(&RealDisk, &path).unwrap();
+        make_private_directory(&RealDisk, &path).unwrap();
         for directory in [root.path().join("a"), root.path().join("a/b"), path] {
             assert_eq!(fs::metadata(directory).unwrap().permissions().mode() & 0o777, 0o700);
         }
         fs::write(root.path().join("file"), "x").unwrap();
-        assert!(make_private_directory(&root.path().join("file")).is_err());
-        assert!(make_private_directory(&root.path().join("file/below")).is_err());
+        assert!(make_private_directory(&RealDisk, &root.path().join("file")).is_err());
+        assert!(make_private_directory(&RealDisk, &root.path().join("file/below")).is_err());
     }
 }

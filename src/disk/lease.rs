@@ -1,22 +1,16 @@
 //! Read leases: proof that nobody has a file open for writing (design, section 2, "Sending").
 //!
 //! While a lease is held, whoever opens the file for writing is made to wait until it is given back, at most
-//! `/proc/sys/fs/lease-break-time` seconds. [`ReadLease::is_held`] tells whether somebody waits.
+//! `/proc/sys/fs/lease-break-time` seconds. It is given back when the file that it was taken on is closed. [`is_held`]
+//! tells whether somebody waits.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 
 use thiserror::Error;
 
 use super::sys;
-
-/// A read lease. Given back on drop.
-#[derive(Debug)]
-pub struct ReadLease {
-    /// A duplicate of the caller's descriptor: the lease belongs to the open file description that both share.
-    file: OwnedFd,
-}
 
 /// Why there is no lease.
 #[derive(Debug, Error)]
@@ -42,37 +36,29 @@ impl LeaseRefused {
     }
 }
 
-impl ReadLease {
-    /// Takes a lease on `file`, which must be open for reading only. At most one per open file.
-    ///
-    /// # Errors
-    /// [`LeaseRefused`].
-    pub fn take(file: &File) -> Result<Self, LeaseRefused> {
-        let file = file.as_fd().try_clone_to_owned().map_err(LeaseRefused::Io)?;
-        sys::set_break_signal(file.as_fd()).map_err(LeaseRefused::Io)?;
-        match sys::take_read_lease(file.as_fd()) {
-            Ok(()) => Ok(Self { file }),
-            Err(error) => Err(match error.raw_os_error() {
-                Some(libc::EAGAIN) => LeaseRefused::Busy,
-                Some(libc::EACCES | libc::EPERM) => LeaseRefused::NotOwner,
-                Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP) => LeaseRefused::Unsupported,
-                _ => LeaseRefused::Io(error),
-            }),
-        }
-    }
-
-    /// Whether nobody has asked to write since: false while a writer waits for us, and after the kernel took the lease.
-    pub fn is_held(&self) -> bool {
-        sys::has_read_lease(self.file.as_fd()).unwrap_or(false)
-    }
+/// Takes a lease on `file`, which must be open for reading only. At most one per open file.
+///
+/// # Errors
+/// [`LeaseRefused`].
+pub(super) fn take(file: &File) -> Result<(), LeaseRefused> {
+    sys::set_break_signal(file.as_fd()).map_err(LeaseRefused::Io)?;
+    sys::take_read_lease(file.as_fd()).map_err(|error| match error.raw_os_error() {
+        Some(libc::EAGAIN) => LeaseRefused::Busy,
+        Some(libc::EACCES | libc::EPERM) => LeaseRefused::NotOwner,
+        Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP) => LeaseRefused::Unsupported,
+        _ => LeaseRefused::Io(error),
+    })
 }
 
-impl Drop for ReadLease {
-    fn drop(&mut self) {
-        // Closing the last descriptor would do it too, but the caller may keep its own. A lease that the kernel took
-        // already cannot be given back: no harm.
-        let _ = sys::release_lease(self.file.as_fd());
-    }
+/// Whether nobody has asked to write since: false while a writer waits for us, and after the kernel took the lease.
+pub(super) fn is_held(file: &File) -> bool {
+    sys::has_read_lease(file.as_fd()).unwrap_or(false)
+}
+
+/// Gives the lease back although the file stays open.
+pub(super) fn give_back(file: &File) {
+    // Without a lease, or with one that the kernel took already, it fails: no harm.
+    let _ = sys::release_lease(file.as_fd());
 }
 
 #[cfg(test)]
@@ -87,9 +73,10 @@ mod tests {
         let path = directory.path().join("x");
         let writer = File::create(&path).unwrap();
         let reader = File::open(&path).unwrap();
-        assert!(matches!(ReadLease::take(&reader), Err(LeaseRefused::Busy)));
+        assert!(matches!(take(&reader), Err(LeaseRefused::Busy)));
         drop(writer);
-        assert!(ReadLease::take(&reader).unwrap().is_held());
+        take(&reader).unwrap();
+        assert!(is_held(&reader));
     }
 
     #[test]
@@ -98,32 +85,33 @@ mod tests {
         let path = directory.path().join("x");
         std::fs::write(&path, "x").unwrap();
         let reader = File::open(&path).unwrap();
-        let lease = ReadLease::take(&reader).unwrap();
+        take(&reader).unwrap();
         // O_NONBLOCK: the opening starts the break and fails instead of waiting for it.
         let opened = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path);
         assert_eq!(opened.unwrap_err().raw_os_error(), Some(libc::EAGAIN));
-        assert!(!lease.is_held());
+        assert!(!is_held(&reader));
         // Another lease is refused as long as the break is pending.
         let other = File::open(&path).unwrap();
-        assert!(matches!(ReadLease::take(&other), Err(LeaseRefused::Busy)));
-        drop(lease);
+        assert!(matches!(take(&other), Err(LeaseRefused::Busy)));
+        drop(reader);
         OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
     }
 
     #[test]
-    fn a_dropped_lease_is_given_back_though_the_file_stays_open() {
+    fn a_lease_is_given_back_though_the_file_stays_open() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
         std::fs::write(&path, "x").unwrap();
         let reader = File::open(&path).unwrap();
-        drop(ReadLease::take(&reader).unwrap());
+        take(&reader).unwrap();
+        give_back(&reader);
         OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
     }
 
     #[test]
     fn what_knows_no_leases_says_so() {
         let directory = File::open("/proc/self/fd").unwrap();
-        let refused = ReadLease::take(&directory).unwrap_err();
+        let refused = take(&directory).unwrap_err();
         assert!(matches!(refused, LeaseRefused::Unsupported | LeaseRefused::NotOwner), "{refused:?}");
         assert!(!refused.is_temporary());
     }

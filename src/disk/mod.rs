@@ -3,6 +3,7 @@
 //!
 //! | module | what it is for |
 //! |---|---|
+//! | [`system`], [`real`] | what is asked of a filesystem; asked of the kernel |
 //! | [`open`] | reading a stranger's file without being led astray by links, FIFOs or sizes |
 //! | [`lease`] | knowing that nobody has a file open for writing |
 //! | [`lock`] | one daemon per root |
@@ -17,5 +18,9 @@ pub mod journal;
 pub mod lease;
 pub mod lock;
 pub mod open;
+pub mod real;
+#[cfg(test)]
+pub mod simulated;
 mod sys;
+pub mod system;
 pub mod watch;

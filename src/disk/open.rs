@@ -3,21 +3,20 @@
 //! `O_NOFOLLOW` so that a symbolic link leads nowhere, `O_NONBLOCK` so that a FIFO does not hold us up, and the kind is
 //! checked on the open descriptor before a byte is read, so that nothing can be swapped in between.
 
-use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, StatxTimestamp};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::lease::LeaseRefused;
+use super::system::{Disk, Kind, OpenFile, Stat};
 pub use crate::wire::journal::FileIdentity;
 
 /// A regular file, open for reading.
 #[derive(Debug)]
 pub struct RegularFile {
-    file: File,
+    file: Box<dyn OpenFile>,
 }
 
 /// What stands there instead of a regular file.
@@ -82,39 +81,65 @@ impl RegularFile {
     ///
     /// # Errors
     /// [`OpenError`], all but `TooLarge`.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::open_at(CWD, path)
-    }
-
-    /// Opens `name` in `directory`.
-    ///
-    /// # Errors
-    /// [`OpenError`], all but `TooLarge`.
-    pub fn open_at(directory: impl AsFd, name: &Path) -> Result<Self, OpenError> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let file = rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(|error| {
-            let error = io::Error::from(error);
-            match error.raw_os_error() {
-                Some(libc::ENOENT | libc::ENOTDIR) => OpenError::Absent,
-                Some(libc::ELOOP) => OpenError::Symlink,
-                Some(libc::ENXIO) => OpenError::NotRegular(OtherKind::Socket),
-                Some(libc::EACCES | libc::EPERM) => OpenError::Unreadable,
-                _ => OpenError::Io(error),
-            }
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, OpenError> {
+        let file = disk.open(path).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => OpenError::Absent,
+            Some(libc::ELOOP) => OpenError::Symlink,
+            Some(libc::ENXIO) => OpenError::NotRegular(OtherKind::Socket),
+            Some(libc::EACCES | libc::EPERM) => OpenError::Unreadable,
+            _ => OpenError::Io(error),
         })?;
-        let stat = rustix::fs::fstat(&file).map_err(|error| OpenError::Io(error.into()))?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Ok(Self { file: File::from(file) }),
-            FileType::Directory => Err(OpenError::NotRegular(OtherKind::Directory)),
-            FileType::Fifo => Err(OpenError::NotRegular(OtherKind::Fifo)),
-            FileType::Socket => Err(OpenError::NotRegular(OtherKind::Socket)),
-            _ => Err(OpenError::NotRegular(OtherKind::Device)),
+        match file.stat().map_err(OpenError::Io)?.kind {
+            Kind::File => Ok(Self { file }),
+            Kind::Directory => Err(OpenError::NotRegular(OtherKind::Directory)),
+            Kind::Fifo => Err(OpenError::NotRegular(OtherKind::Fifo)),
+            Kind::Socket => Err(OpenError::NotRegular(OtherKind::Socket)),
+            Kind::Symlink | Kind::Device => Err(OpenError::NotRegular(OtherKind::Device)),
         }
     }
 
-    /// The open file, for a lease.
-    pub fn file(&self) -> &File {
-        &self.file
+    /// Takes a read lease, which is given back when this is dropped: nobody has the file open for writing, and whoever
+    /// opens it so waits.
+    ///
+    /// # Errors
+    /// [`LeaseRefused`].
+    pub fn take_lease(&self) -> Result<(), LeaseRefused> {
+        self.file.take_lease()
+    }
+
+    /// Whether there is a lease that nobody has asked to break since.
+    pub fn is_leased(&self) -> bool {
+        self.file.is_leased()
+    }
+
+    /// Gives the lease back before the file is closed.
+    pub fn give_lease_back(&self) {
+        self.file.give_lease_back();
+    }
+
+    /// Copies all of its content to the start of another file, a portion at a time.
+    ///
+    /// # Errors
+    /// Reading or writing failed; a part may be written.
+    pub fn copy_to(&self, other: &dyn OpenFile) -> io::Result<()> {
+        let mut portion = Zeroizing::new(vec![0; COPY_BYTES]);
+        let mut offset = 0;
+        loop {
+            let read = self.file.read_at(offset, &mut portion)?;
+            if read == 0 {
+                return Ok(());
+            }
+            other.write_at(offset, &portion[..read])?;
+            offset += read as u64;
+        }
+    }
+
+    /// What it is now.
+    ///
+    /// # Errors
+    /// `statx` failed.
+    pub fn stat(&self) -> io::Result<Stat> {
+        self.file.stat()
     }
 
     /// Which file this is, as it is now.
@@ -122,24 +147,42 @@ impl RegularFile {
     /// # Errors
     /// `statx` failed.
     pub fn identity(&self) -> io::Result<FileIdentity> {
-        identity(self.file.as_fd())
+        Ok(self.file.stat()?.identity())
     }
 
-    /// All of its content, which may be secret. Reads from where the last read stopped: once per opened file.
+    /// All of its content, which may be secret.
     ///
     /// # Errors
     /// [`OpenError::TooLarge`] with at most `limit` + 1 bytes read, [`OpenError::Io`].
     pub fn read(&self, limit: u64) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        let size = self.identity().map_err(OpenError::Io)?.size;
+        let size = self.file.stat().map_err(OpenError::Io)?.size;
         if size > limit {
             return Err(OpenError::TooLarge { size, limit });
         }
         // The exact size, so that the vector does not leave unwiped copies behind while it grows; one more tells
         // whether the file grew.
         let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1)));
-        (&self.file).take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(OpenError::Io)?;
+        let reader = Reader { file: &*self.file, offset: 0 };
+        reader.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(OpenError::Io)?;
         let read = bytes.len() as u64;
         if read > limit { Err(OpenError::TooLarge { size: read, limit }) } else { Ok(bytes) }
+    }
+}
+
+/// What is copied at a time.
+const COPY_BYTES: usize = 64 * 1024;
+
+/// Reads a file from its start.
+struct Reader<'a> {
+    file: &'a dyn OpenFile,
+    offset: u64,
+}
+
+impl io::Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(self.offset, buffer)?;
+        self.offset += read as u64;
+        Ok(read)
     }
 }
 
@@ -147,31 +190,22 @@ impl RegularFile {
 ///
 /// # Errors
 /// [`OpenError`].
-pub fn read_regular(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    RegularFile::open(path)?.read(limit)
+pub fn read_regular(disk: &dyn Disk, path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    RegularFile::open(disk, path)?.read(limit)
 }
 
-fn identity(file: BorrowedFd<'_>) -> io::Result<FileIdentity> {
-    let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-    let stat = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, mask)?;
-    let born = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
-    Ok(FileIdentity {
-        device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
-        inode: stat.stx_ino,
-        born_ns: born.then(|| nanoseconds(&stat.stx_btime)),
-        modified_ns: nanoseconds(&stat.stx_mtime),
-        size: stat.stx_size,
-    })
-}
-
-/// Since 1970; saturates in the year 2262.
-fn nanoseconds(time: &StatxTimestamp) -> i64 {
-    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(time.tv_nsec))
+/// The text of a file that may be there, and may be anything: `None` if it is no plain file of text within the limit.
+pub fn read_text(disk: &dyn Disk, path: &Path, limit: u64) -> Option<String> {
+    let bytes = read_regular(disk, path, limit).ok()?;
+    std::str::from_utf8(&bytes).ok().map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::real::RealDisk;
+    use rustix::fs::{CWD, FileType, Mode};
+    use std::fs::File;
     use std::os::unix::net::UnixListener;
 
     #[test]
@@ -184,13 +218,16 @@ mod tests {
         // Without O_NONBLOCK this would hang: nobody writes into the FIFO.
         rustix::fs::mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let _listener = UnixListener::bind(at("socket")).unwrap();
-        let open = |name: &str| RegularFile::open(&at(name)).unwrap_err();
+        let open = |name: &str| RegularFile::open(&RealDisk, &at(name)).unwrap_err();
         assert!(matches!(open("link"), OpenError::Symlink));
         assert!(matches!(open("directory"), OpenError::NotRegular(OtherKind::Directory)));
         assert!(matches!(open("fifo"), OpenError::NotRegular(OtherKind::Fifo)));
         assert!(matches!(open("socket"), OpenError::NotRegular(OtherKind::Socket)));
         assert!(matches!(open("absent"), OpenError::Absent));
-        assert!(matches!(RegularFile::open(Path::new("/dev/null")), Err(OpenError::NotRegular(OtherKind::Device))));
+        assert!(matches!(
+            RegularFile::open(&RealDisk, Path::new("/dev/null")),
+            Err(OpenError::NotRegular(OtherKind::Device))
+        ));
         assert_eq!(open("fifo").to_string(), "opening the file: it is a FIFO");
     }
 
@@ -200,36 +237,16 @@ mod tests {
         let path = directory.path().join("large");
         // Sparse: reading it whole would need a terabyte of memory.
         File::create(&path).unwrap().set_len(1 << 40).unwrap();
-        assert!(matches!(read_regular(&path, 10), Err(OpenError::TooLarge { size, limit: 10 }) if size == 1 << 40));
+        assert!(
+            matches!(read_regular(&RealDisk, &path, 10), Err(OpenError::TooLarge { size, limit: 10 }) if size == 1 << 40)
+        );
         std::fs::write(&path, "0123456789").unwrap();
-        assert_eq!(*read_regular(&path, 10).unwrap(), b"0123456789");
-        assert!(matches!(read_regular(&path, 9), Err(OpenError::TooLarge { size: 10, limit: 9 })));
+        assert_eq!(*read_regular(&RealDisk, &path, 10).unwrap(), b"0123456789");
+        assert!(matches!(read_regular(&RealDisk, &path, 9), Err(OpenError::TooLarge { size: 10, limit: 9 })));
         // A file whose size says nothing is bounded while it is read.
         assert!(matches!(
-            read_regular(Path::new("/proc/self/status"), 5),
+            read_regular(&RealDisk, Path::new("/proc/self/status"), 5),
             Err(OpenError::TooLarge { size: 6, limit: 5 })
         ));
-    }
-
-    #[test]
-    fn a_file_is_known_again_and_its_successor_is_another() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("x");
-        std::fs::write(&path, "one").unwrap();
-        let file = RegularFile::open(&path).unwrap();
-        let first = file.identity().unwrap();
-        std::fs::rename(&path, directory.path().join("y")).unwrap();
-        assert_eq!(file.identity().unwrap(), first);
-        std::fs::write(&path, "one").unwrap();
-        assert_ne!(RegularFile::open(&path).unwrap().identity().unwrap(), first);
-    }
-
-    #[test]
-    fn a_name_is_opened_relative_to_a_directory() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("x"), "in here").unwrap();
-        let descriptor = File::open(directory.path()).unwrap();
-        let file = RegularFile::open_at(&descriptor, Path::new("x")).unwrap();
-        assert_eq!(*file.read(100).unwrap(), b"in here");
     }
 }

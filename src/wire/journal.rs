@@ -28,6 +28,15 @@ pub struct FileIdentity {
     pub size: u64,
 }
 
+/// What tells one directory from another that later stands under its name, on the root's filesystem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DirectoryIdentity {
+    /// The inode.
+    pub inode: u64,
+    /// When it was made, nanoseconds since 1970, where the filesystem keeps that.
+    pub born_ns: Option<i64>,
+}
+
 /// Steps that must happen together. They are applied in order, each is idempotent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
@@ -77,6 +86,10 @@ pub enum Step {
         identity: FileIdentity,
         /// SHA-256 of what was read.
         sha256: [u8; 32],
+        /// The directory that it was read in; records of the first version do not have it.
+        directory: Option<DirectoryIdentity>,
+        /// Whether the file had no other name: then it is looked for under another one where its own is gone.
+        only_link: bool,
     },
     /// A secret that served is overwritten and unlinked. Absent is fine.
     Erase {
@@ -140,6 +153,10 @@ impl Step {
                 scratch: path(take.scratch)?,
                 identity: identity(required("journal file identity", take.identity)?),
                 sha256: array("journal file hash", &take.sha256)?,
+                directory: take
+                    .directory
+                    .map(|directory| DirectoryIdentity { inode: directory.inode, born_ns: directory.born_ns }),
+                only_link: take.only_link,
             },
             Kind::Erase(bytes) => Self::Erase { path: path(bytes)? },
             Kind::Remove(bytes) => Self::Remove { path: path(bytes)? },
@@ -159,7 +176,7 @@ impl Step {
             Self::Place { path, scratch, bytes } => {
                 Kind::Place(pb::Place { path: raw(path), scratch: raw(scratch), content: bytes.to_vec() })
             }
-            Self::Take { path, scratch, identity, sha256 } => Kind::Take(pb::Take {
+            Self::Take { path, scratch, identity, sha256, directory, only_link } => Kind::Take(pb::Take {
                 path: raw(path),
                 scratch: raw(scratch),
                 identity: Some(pb::FileIdentity {
@@ -170,6 +187,9 @@ impl Step {
                     size: identity.size,
                 }),
                 sha256: sha256.to_vec(),
+                directory: directory
+                    .map(|DirectoryIdentity { inode, born_ns }| pb::DirectoryIdentity { inode, born_ns }),
+                only_link: *only_link,
             }),
             Self::Erase { path } => Kind::Erase(raw(path)),
             Self::Remove { path } => Kind::Remove(raw(path)),
@@ -269,8 +289,11 @@ mod tests {
                 scratch,
                 bytes
             }),
-            (any_path(), any_path(), any_identity(), any::<[u8; 32]>())
-                .prop_map(|(path, scratch, identity, sha256)| Step::Take { path, scratch, identity, sha256 }),
+            (any_path(), any_path(), any_identity(), any::<[u8; 32]>(), any::<(Option<(u64, Option<i64>)>, bool)>())
+                .prop_map(|(path, scratch, identity, sha256, (directory, only_link))| {
+                    let directory = directory.map(|(inode, born_ns)| DirectoryIdentity { inode, born_ns });
+                    Step::Take { path, scratch, identity, sha256, directory, only_link }
+                }),
             any_path().prop_map(|path| Step::Erase { path }),
             any_path().prop_map(|path| Step::Remove { path }),
             any_path().prop_map(|path| Step::MakeDirectory { path }),

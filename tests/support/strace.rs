@@ -141,7 +141,8 @@ pub fn points(log: &Path) -> Vec<Point> {
             continue;
         }
         *most = *count;
-        zeros = if call.name == "write" && call.rest.contains(r#", "\0\0\0\0\0\0\0\0"#) { zeros + 1 } else { 0 };
+        let writes = matches!(call.name.as_str(), "write" | "pwrite64");
+        zeros = if writes && call.rest.contains(r#", "\0\0\0\0\0\0\0\0"#) { zeros + 1 } else { 0 };
         if zeros < 2 || zeros % ZEROS_STRIDE == 0 {
             found.push(Point { call: call.name, number: *count });
         }

@@ -12,6 +12,7 @@ use super::output::{self, Output};
 use crate::app::failure::{Exit, Failure};
 use crate::client::contacts::{self, Contact, ContactFault};
 use crate::disk::atomic::{self, AtomicError};
+use crate::disk::real::RealDisk;
 use crate::limits::CARD_FILE_BYTES_MAX;
 use crate::name;
 use crate::wire::profile::SignedProfile;
@@ -107,9 +108,10 @@ fn add(context: &Context, name: Option<String>, output: &mut Output) -> Result<(
     let contact = contacts::check(&name::escape(name.as_bytes()), profile, context.people.own())
         .map_err(|fault| own(&doing, &fault))?;
     let scratch = context.scratch(&doing)?;
-    atomic::make_private_directory(&context.root.contacts()).map_err(|error| causes::disk(&*doing, &error))?;
+    atomic::make_private_directory(&RealDisk, &context.root.contacts())
+        .map_err(|error| causes::disk(&*doing, &error))?;
     let file = context.card_file(&contact.name);
-    match atomic::create_new(&scratch, &file, format!("{}\n", contact.profile).as_bytes()) {
+    match atomic::create_new(&RealDisk, &scratch, &file, format!("{}\n", contact.profile).as_bytes()) {
         Ok(()) => {
             say_other_names(context, &contact);
             output.text(&format!(
@@ -175,7 +177,7 @@ fn own(doing: &str, fault: &ContactFault) -> Failure {
 fn taken(context: &Context, doing: &str, new: &Contact, file: &Path, output: &mut Output) -> Result<(), Failure> {
     let shown = output::safe(&new.name);
     let path = output::shown(file);
-    let there = contacts::read(file, &new.name, context.people.own()).map_err(|fault| {
+    let there = contacts::read(&RealDisk, file, &new.name, context.people.own()).map_err(|fault| {
         let remedy = format!("Remove it with `chatterbox contact remove {shown}`, then add the card again.");
         Failure::new(
             Exit::CannotCreate,
@@ -313,6 +315,6 @@ fn remove(context: &Context, name: &str, output: &mut Output) -> Result<(), Fail
     };
     std::fs::remove_file(&path)
         .map_err(|error| Failure::io(&*doing, &error, "Check that the directory contacts/ is yours."))?;
-    atomic::sync_directory(&context.root.contacts()).map_err(|error| causes::disk(doing, &error))?;
+    atomic::sync_directory(&RealDisk, &context.root.contacts()).map_err(|error| causes::disk(doing, &error))?;
     output.text(&format!("removed {shown}\n"))
 }

@@ -12,6 +12,7 @@ use crate::client::contacts::{Contact, Contacts, SUFFIX};
 use crate::client::people::{People, WhoFault};
 use crate::client::root::Root;
 use crate::disk::atomic;
+use crate::disk::real::RealDisk;
 use crate::name;
 use crate::wire::profile::SignedProfile;
 
@@ -30,7 +31,7 @@ impl Context {
     pub(super) fn open(root: Root) -> Result<Self, Failure> {
         let own = own_profile(&root)?;
         let doing = "reading the contacts";
-        let contacts = match Contacts::load(&root.contacts(), &own, &Contacts::default()) {
+        let contacts = match Contacts::load(&root, &own, &Contacts::default()) {
             Ok(contacts) => contacts,
             // A person removed the directory: nobody is in it.
             Err(error) if error.kind() == ErrorKind::NotFound => Contacts::default(),
@@ -79,7 +80,7 @@ impl Context {
     /// Our scratch directory, made if somebody removed it.
     pub(super) fn scratch(&self, doing: &str) -> Result<PathBuf, Failure> {
         let scratch = self.root.tmp(super::PROGRAM);
-        atomic::make_private_directory(&scratch).map_err(|error| causes::disk(doing, &error))?;
+        atomic::make_private_directory(&RealDisk, &scratch).map_err(|error| causes::disk(doing, &error))?;
         Ok(scratch)
     }
 

@@ -12,6 +12,7 @@ use crate::client::metadata::{self, Described, Metadata};
 use crate::client::people::People;
 use crate::clock::Timestamp;
 use crate::disk::open::{self, OpenError};
+use crate::disk::real::RealDisk;
 use crate::limits::METADATA_FILE_BYTES_MAX;
 use crate::name;
 use crate::wire::identity::Fingerprint;
@@ -84,7 +85,7 @@ fn directories(parent: &Path, doing: &str) -> Result<Vec<Directory>, Failure> {
 fn describe(directory: &Path) -> Option<Described> {
     let path = directory.join(metadata::FILE);
     let said = |problem: String| output::note(format!("note: {}: {problem}", output::shown(&path)));
-    match open::read_regular(&path, METADATA_FILE_BYTES_MAX) {
+    match open::read_regular(&RealDisk, &path, METADATA_FILE_BYTES_MAX) {
         Ok(bytes) => {
             let described = Metadata::describe(&String::from_utf8_lossy(&bytes));
             described.map_err(|fault| said(output::safe(&fault.to_string()).into_owned())).ok()
@@ -146,7 +147,7 @@ impl Directory {
     /// What `.delivery/` says of a message.
     pub(super) fn delivery(&self, message: &Message) -> Option<Delivery> {
         let path = self.path.join(delivery::DIRECTORY).join(&message.name);
-        let bytes = open::read_regular(&path, METADATA_FILE_BYTES_MAX).ok()?;
+        let bytes = open::read_regular(&RealDisk, &path, METADATA_FILE_BYTES_MAX).ok()?;
         Delivery::parse(std::str::from_utf8(&bytes).ok()?)
     }
 }

@@ -14,6 +14,7 @@ use super::output;
 use crate::app::failure::{Exit, Failure};
 use crate::client::contacts::Contact;
 use crate::client::metadata::{self, Metadata};
+use crate::disk::real::RealDisk;
 use crate::disk::{atomic, open};
 use crate::limits::{METADATA_FILE_BYTES_MAX, NAME_TRIES_MAX, PARTICIPANTS_MAX, SUBJECT_BYTES_MAX};
 use crate::name;
@@ -63,7 +64,7 @@ impl Addressees<'_> {
     /// The outbox directory of the conversation, made if there is none.
     pub(super) fn directory(&self, doing: &str) -> Result<PathBuf, Failure> {
         let outbox = self.context.root.outbox();
-        atomic::make_private_directory(&outbox).map_err(|error| causes::disk(doing, &error))?;
+        atomic::make_private_directory(&RealDisk, &outbox).map_err(|error| causes::disk(doing, &error))?;
         if self.subject.is_empty() { self.listed(doing, &outbox) } else { self.with_subject(doing, &outbox) }
     }
 
@@ -79,7 +80,7 @@ impl Addressees<'_> {
             return Err(Failure::new(Exit::Usage, doing, cause, "Give the conversation a subject with -s SUBJECT."));
         }
         let path = outbox.join(directory);
-        atomic::make_private_directory(&path).map_err(|error| causes::disk(doing, &error))?;
+        atomic::make_private_directory(&RealDisk, &path).map_err(|error| causes::disk(doing, &error))?;
         // chatterboxd does not follow links, so a message behind one would never leave.
         match fs::symlink_metadata(&path) {
             Ok(found) if found.is_dir() => Ok(path),
@@ -104,13 +105,13 @@ impl Addressees<'_> {
             let scratch = self.context.scratch(doing)?;
             let built = tempfile::Builder::new().prefix("new-").tempdir_in(&scratch).map_err(|error| failed(&error))?;
             let text = Metadata::request(&self.names(), &self.subject);
-            atomic::create_new(&scratch, &built.path().join(metadata::FILE), text.as_bytes())
+            atomic::create_new(&RealDisk, &scratch, &built.path().join(metadata::FILE), text.as_bytes())
                 .map_err(|error| causes::disk(doing, &error))?;
             match rename_directory_new(built.path(), &path) {
                 Ok(()) => {
                     // Its scratch name is gone; nothing is to be removed.
                     let _ = built.keep();
-                    atomic::sync_directory(outbox).map_err(|error| causes::disk(doing, &error))?;
+                    atomic::sync_directory(&RealDisk, outbox).map_err(|error| causes::disk(doing, &error))?;
                     return Ok(path);
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -137,7 +138,7 @@ impl Addressees<'_> {
         // Names begin with a date where the daemon made them: the oldest of several, and the same one each time.
         directories.sort_unstable();
         let matches = |path: &PathBuf| {
-            let bytes = open::read_regular(&path.join(metadata::FILE), METADATA_FILE_BYTES_MAX).ok()?;
+            let bytes = open::read_regular(&RealDisk, &path.join(metadata::FILE), METADATA_FILE_BYTES_MAX).ok()?;
             let metadata = Metadata::parse(std::str::from_utf8(&bytes).ok()?, &self.context.people).ok()?;
             Some(metadata.subject == self.subject && metadata.participants == participants)
         };

@@ -16,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::disk::atomic::{self, AtomicError};
 use crate::disk::lock;
 use crate::disk::open::{OpenError, RegularFile};
+use crate::disk::real::RealDisk;
 use crate::limits::{CONTENT_BYTES_MAX, COUNTED_BYTES_MAX, NAME_TRIES_MAX};
 use crate::name;
 
@@ -74,7 +75,8 @@ fn read_file(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     };
     // Whoever names a link means what it points to. In the outbox, where others may put files, links are refused.
     let path = fs::canonicalize(file).map_err(|error| Failure::io(&*doing, &error, "Check the name."))?;
-    let content = RegularFile::open(&path).and_then(|file| file.read(CONTENT_BYTES_MAX as u64)).map_err(failed)?;
+    let content =
+        RegularFile::open(&RealDisk, &path).and_then(|file| file.read(CONTENT_BYTES_MAX as u64)).map_err(failed)?;
     if content.is_empty() {
         return Err(Failure::new(Exit::Data, doing, "the file is empty", "Send a file with something in it."));
     }
@@ -115,7 +117,7 @@ fn queue(
     let scratch = context.scratch(doing)?;
     for name in names(file, Timestamp::now()) {
         let path = directory.join(name);
-        match atomic::create_new(&scratch, &path, content) {
+        match atomic::create_new(&RealDisk, &scratch, &path, content) {
             Ok(()) => return Ok(path),
             Err(AtomicError::AlreadyExists { .. }) => {}
             Err(error) => return Err(causes::disk(doing, &error)),

@@ -6,6 +6,7 @@ use super::output::{self, Output};
 use crate::app::failure::{Exit, Failure};
 use crate::client::delivery::{Delivery, State};
 use crate::disk::open::{OpenError, RegularFile};
+use crate::disk::real::RealDisk;
 use crate::limits::SHOWN_BYTES_MAX;
 use crate::wire::identity::{ConversationId, Fingerprint};
 
@@ -124,7 +125,7 @@ fn states(context: &Context, delivery: &Delivery) -> String {
 fn body(directory: &Directory, message: &Message, terminal: bool) -> String {
     let path = directory.path.join(&message.name);
     let shown = output::shown(&path);
-    let content = match RegularFile::open(&path).and_then(|file| file.read(SHOWN_BYTES_MAX)) {
+    let content = match RegularFile::open(&RealDisk, &path).and_then(|file| file.read(SHOWN_BYTES_MAX)) {
         Ok(content) => content,
         Err(OpenError::TooLarge { size, .. }) => return format!("  [{size} bytes, {shown}]\n"),
         Err(error) => return format!("  [{error}, {shown}]\n"),

@@ -13,6 +13,7 @@ use crate::client::root::Root;
 use crate::client::status::Status;
 use crate::disk::lock;
 use crate::disk::open::{self, OpenError};
+use crate::disk::real::RealDisk;
 use crate::limits::{STATE_FILE_BYTES_MAX, STATUS_POLL_MS};
 use crate::wire::profile::SignedProfile;
 
@@ -78,7 +79,7 @@ impl Report {
         let holder = lock::is_held(&root.lock())
             .map_err(|error| Failure::new(Exit::Io, doing, error, "Check that the directory journal/ is yours."))?;
         let Some(holder) = holder else { return Ok(Self::NotRunning) };
-        let bytes = match open::read_regular(&root.status(), STATE_FILE_BYTES_MAX) {
+        let bytes = match open::read_regular(&RealDisk, &root.status(), STATE_FILE_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(OpenError::Absent) => return Ok(Self::Starting(holder.pid)),
             Err(error) => {

@@ -2,23 +2,19 @@
 //!
 //! Each step can be applied again, after any part of it was. Every file it makes gets its final name as the last thing.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{CWD, RenameFlags};
-use rustix::io::Errno;
-
-use super::{JournalError, SCRATCH, place, take};
-use crate::disk::atomic;
+use super::deferred::{self, Change, Deferred};
+use super::take::{Take, Taking};
+use super::{JournalError, SCRATCH, place};
+use crate::disk::atomic::{self, UNFINISHED_PREFIX};
+use crate::disk::system::{Disk, Kind};
 use crate::wire::journal::Step;
 
 /// Names of files that hold old content until the checkpoint overwrites it, or new content that is not in place yet.
 const OWN_PREFIX: &str = "journal-";
-
-/// Names of files that are being prepared: by `Place` before its record is synced, and by everything else that writes
-/// first and renames then.
-const UNFINISHED_PREFIX: &str = "new-";
 
 /// What is known about earlier tries to apply a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,16 +29,22 @@ pub(super) enum Mode {
 
 /// Applies steps below a root.
 pub(super) struct Applier {
+    disk: Arc<dyn Disk>,
     root: PathBuf,
+    /// What is written by the checkpoint.
+    deferred: Deferred,
     /// Secrets without a name of their own any more, to be overwritten and unlinked by the checkpoint. Doing it at once
     /// would take a sync each.
     trash: Vec<PathBuf>,
     next_name: u64,
+    /// What taking outbox files needs to know, and those that are not settled.
+    pub(super) taking: Taking,
 }
 
 impl Applier {
-    pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), trash: Vec::new(), next_name: 0 }
+    pub(super) fn new(disk: Arc<dyn Disk>, root: &Path) -> Self {
+        let taking = Taking::new(disk.clone(), root);
+        Self { disk, root: root.to_owned(), deferred: Deferred::default(), trash: Vec::new(), next_name: 0, taking }
     }
 
     /// Erases what an earlier process left half done. Nothing of it is needed: the log has the content.
@@ -58,12 +60,9 @@ impl Applier {
 
     fn erase_all(&self, prefix: &str) -> Result<(), JournalError> {
         let scratch = self.root.join(SCRATCH);
-        let entries = fs::read_dir(&scratch).map_err(JournalError::io("reading", &scratch))?;
-        for entry in entries {
-            let entry = entry.map_err(JournalError::io("reading", &scratch))?;
-            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if entry.file_name().to_string_lossy().starts_with(prefix) && !is_directory {
-                atomic::erase(&entry.path()).map_err(JournalError::from_atomic)?;
+        for entry in self.disk.entries(&scratch).map_err(JournalError::io("reading", &scratch))? {
+            if entry.name.to_string_lossy().starts_with(prefix) && entry.kind != Kind::Directory {
+                atomic::erase(&*self.disk, &scratch.join(entry.name)).map_err(JournalError::from_atomic)?;
             }
         }
         Ok(())
@@ -71,88 +70,146 @@ impl Applier {
 
     pub(super) fn apply(&mut self, step: &Step, mode: Mode) -> Result<(), JournalError> {
         match step {
-            Step::Put { path, bytes, secret } => self.put(&self.root.join(path), bytes, *secret),
-            Step::Append { path, offset, bytes } => {
-                let path = self.root.join(path);
-                append(&path, *offset, bytes).map_err(JournalError::io("extending", &path))
+            Step::Put { path, bytes, secret } if deferred::is_private(path) => {
+                self.deferred.put(path, bytes, *secret);
+                Ok(())
             }
+            Step::Append { path, offset, bytes } if deferred::is_private(path) => {
+                self.deferred.append(path, *offset, bytes);
+                Ok(())
+            }
+            Step::Put { path, bytes, secret } => self.put(&self.root.join(path), bytes, *secret),
+            Step::Append { path, offset, bytes } => self.append(path, *offset, bytes),
             Step::Place { path, scratch, bytes } => {
                 let (path, scratch) = (self.root.join(path), self.root.join(scratch));
-                place::place(&path, &scratch, bytes, mode).map_err(JournalError::io("placing", &path))
+                place::place(&*self.disk, &self.root, &path, &scratch, bytes, mode)
+                    .map_err(JournalError::io("placing", &path))
             }
-            Step::Take { path, scratch, identity, sha256 } => {
-                let (path, scratch) = (self.root.join(path), self.root.join(scratch));
-                take::take(&path, &scratch, identity, sha256).map_err(JournalError::io("taking", &path))
+            Step::Take { path, scratch, identity, sha256, directory, only_link } => {
+                let take = Take {
+                    path: path.clone(),
+                    scratch: scratch.clone(),
+                    identity: *identity,
+                    sha256: *sha256,
+                    directory: *directory,
+                    only_link: *only_link,
+                };
+                self.taking.take(take, mode).map_err(JournalError::io("taking", &self.root.join(path)))
             }
             Step::Erase { path } => {
-                let path = self.root.join(path);
-                self.discard(&path).map_err(JournalError::io("erasing", &path))
+                self.deferred.forget(path);
+                self.discard(&self.root.join(path)).map_err(JournalError::io("erasing", &self.root.join(path)))
             }
             Step::Remove { path } => {
+                let was_secret = self.deferred.forget(path);
                 let path = self.root.join(path);
-                let result = match atomic::remove(&path) {
-                    Err(error) if error.raw_os_error() == Some(libc::EISDIR) => Ok(()),
-                    result => result,
+                let result = match was_secret {
+                    true => self.discard(&path),
+                    false => atomic::remove(&*self.disk, &path),
                 };
-                result.map_err(JournalError::io("removing", &path))
+                match result {
+                    Err(error) if error.raw_os_error() == Some(libc::EISDIR) => Ok(()),
+                    result => result.map_err(JournalError::io("removing", &path)),
+                }
             }
             Step::MakeDirectory { path } => {
                 let path = self.root.join(path);
-                atomic::make_directories(&path).map(drop).map_err(JournalError::io("making", &path))
+                atomic::make_directories(&*self.disk, &self.root, &path)
+                    .map(drop)
+                    .map_err(JournalError::io("making", &path))
             }
         }
+    }
+
+    /// Writes what was deferred. What could not be written stays deferred.
+    pub(super) fn write_deferred(&mut self) -> Result<(), JournalError> {
+        let mut deferred = std::mem::take(&mut self.deferred);
+        let result = self.write_all(&mut deferred);
+        self.deferred = deferred;
+        result
+    }
+
+    fn write_all(&mut self, deferred: &mut Deferred) -> Result<(), JournalError> {
+        while let Some((path, change)) = deferred.first() {
+            match change {
+                Change::Whole { bytes, secret } => self.put(&self.root.join(path), bytes, *secret)?,
+                Change::Added(parts) => {
+                    parts.iter().try_for_each(|(offset, bytes)| self.append(path, *offset, bytes))?
+                }
+            }
+            let path = path.to_owned();
+            deferred.forget(&path);
+        }
+        Ok(())
+    }
+
+    /// Writes at the given place: a second time changes nothing, and a torn first time is completed.
+    fn append(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), JournalError> {
+        let path = self.root.join(path);
+        let open = || match self.disk.open_to_write(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.disk.create_new(&path),
+            result => result,
+        };
+        let written = in_directory(&*self.disk, &self.root, &path, open).and_then(|file| file.write_at(offset, bytes));
+        written.map_err(JournalError::io("extending", &path))
     }
 
     fn put(&mut self, path: &Path, bytes: &[u8], secret: bool) -> Result<(), JournalError> {
         let new = self.own_name();
         // Whatever happens to it, the checkpoint finds it: afterwards this name holds the old content or nothing.
         self.trash.push(new.clone());
-        if let Err(cause) = in_directory(&new, || atomic::write_new(&new, bytes)) {
+        let disk = self.disk.clone();
+        if let Err(cause) = in_directory(&*disk, &self.root, &new, || atomic::write_new(&*disk, &new, bytes)) {
             // On a full disk this is tried again and again: the part that was written must not make it fuller.
-            let _ = atomic::erase(&new);
+            let _ = atomic::erase(&*disk, &new);
             return Err(JournalError::io("writing", &new)(cause));
         }
-        let exchanged = in_directory(path, || {
+        let root = self.root.clone();
+        let exchanged = in_directory(&*disk, &root, path, || {
             if !secret {
-                return fs::rename(&new, path);
+                return disk.rename(&new, path);
             }
-            if path.is_dir() {
+            if disk.stat(path).is_ok_and(|there| there.kind == Kind::Directory) {
                 // An exchange would take it for a secret file.
                 return Err(io::Error::from_raw_os_error(libc::EISDIR));
             }
-            match rustix::fs::renameat_with(CWD, &new, CWD, path, RenameFlags::EXCHANGE) {
-                Err(Errno::NOENT) => fs::rename(&new, path),
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            match disk.exchange(&new, path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => disk.rename(&new, path),
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                     self.discard(path)?;
-                    fs::rename(&new, path)
+                    disk.rename(&new, path)
                 }
-                result => Ok(result?),
+                result => result,
             }
         });
+        if !secret && exchanged.is_ok() {
+            // A rename left nothing under the other name.
+            self.trash.pop();
+        }
         exchanged.map_err(JournalError::io("replacing", path))
     }
 
     /// Takes a secret's name away and leaves the overwriting to the checkpoint. Absent is fine; a directory stays.
     fn discard(&mut self, path: &Path) -> io::Result<()> {
-        match fs::symlink_metadata(path) {
-            Ok(metadata) if metadata.is_dir() => return Ok(()),
+        match self.disk.stat(path) {
+            Ok(there) if there.kind == Kind::Directory => return Ok(()),
             Ok(_) => {}
             Err(error) if atomic::is_absent(&error) => return Ok(()),
             Err(error) => return Err(error),
         }
         let name = self.own_name();
         self.trash.push(name.clone());
-        in_directory(&name, || match fs::symlink_metadata(path) {
+        in_directory(&*self.disk, &self.root, &name, || match self.disk.stat(path) {
             // Gone meanwhile.
             Err(error) if atomic::is_absent(&error) => Ok(()),
-            _ => fs::rename(path, &name),
+            _ => self.disk.rename(path, &name),
         })
     }
 
     /// First half of getting rid of old secrets: overwrites them. The caller syncs.
     pub(super) fn overwrite_trash(&self) -> Result<(), JournalError> {
         for path in &self.trash {
-            atomic::overwrite(path).map_err(JournalError::io("overwriting", path))?;
+            atomic::overwrite(&*self.disk, path).map_err(JournalError::io("overwriting", path))?;
         }
         Ok(())
     }
@@ -160,7 +217,7 @@ impl Applier {
     /// Second half: unlinks them.
     pub(super) fn unlink_trash(&mut self) -> Result<(), JournalError> {
         while let Some(path) = self.trash.last() {
-            atomic::remove(path).map_err(JournalError::io("removing", path))?;
+            atomic::remove(&*self.disk, path).map_err(JournalError::io("removing", path))?;
             self.trash.pop();
         }
         Ok(())
@@ -172,18 +229,17 @@ impl Applier {
     }
 }
 
-/// Writes at the given place: a second time changes nothing, and a torn first time is completed.
-fn append(path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-    let open = || fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    in_directory(path, open)?.write_all_at(bytes, offset)
-}
-
-/// Does `work`, which makes the name `path`; if a directory on its way is missing, makes it and tries once more.
-pub(super) fn in_directory<T>(path: &Path, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// Does `work`, which makes the name `path`; if a directory on its way is missing, makes it and tries once more. Never
+/// the root itself: where that is gone, it has been moved away or unmounted.
+pub(super) fn in_directory<T>(
+    disk: &dyn Disk,
+    root: &Path,
+    path: &Path,
+    mut work: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
     match work() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            atomic::make_directories(atomic::parent(path))?;
+            atomic::make_directories(disk, root, atomic::parent(path))?;
             work()
         }
         result => result,

@@ -22,6 +22,15 @@ pub enum JournalError {
         #[source]
         cause: io::Error,
     },
+    /// The root is gone, or another directory has its name. Nothing was recorded, and nothing was made in its place.
+    #[error(
+        "writing to {}: the directory is gone, or another has its place; bring back the one that was here",
+        root.display()
+    )]
+    RootGone {
+        /// Where it was.
+        root: PathBuf,
+    },
     /// A transaction that no journal can hold.
     #[error("recording a transaction: it has {size} bytes, {limit} are allowed")]
     TooLarge {
@@ -96,8 +105,17 @@ impl JournalError {
         match self {
             Self::Io { cause, .. } | Self::NotSynced { cause } => atomic::is_temporary(cause),
             Self::Unapplied { cause } | Self::NotEmptied { cause } => cause.is_temporary(),
-            Self::Poisoned => true,
+            Self::Poisoned | Self::RootGone { .. } => true,
             Self::TooLarge { .. } | Self::Refused { .. } | Self::Damaged { .. } | Self::Malformed { .. } => false,
+        }
+    }
+
+    /// Whether the disk as a whole is to blame.
+    pub fn is_disk_trouble(&self) -> bool {
+        match self {
+            Self::Io { cause, .. } | Self::NotSynced { cause } => atomic::is_disk_trouble(cause),
+            Self::Unapplied { cause } | Self::NotEmptied { cause } => cause.is_disk_trouble(),
+            _ => false,
         }
     }
 

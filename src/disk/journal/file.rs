@@ -1,26 +1,30 @@
 //! The log file: made synced, appended to with one sync a batch, zeroed before it is used again.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rand_core::{OsRng, RngCore as _};
 use zeroize::Zeroizing;
 
+use super::JournalError;
 use super::format::{self, Header, RECORDS_START, SLOT_BYTES};
-use crate::disk::atomic::write_zeros;
-use crate::limits::JOURNAL_LOG_BYTES;
+use crate::disk::atomic::{self, write_zeros};
+use crate::disk::open::{self, OpenError};
+use crate::disk::system::{Disk, Kind, OpenFile};
+use crate::limits::{JOURNAL_FILE_BYTES_MAX, JOURNAL_LOG_BYTES};
 
 /// A log that is being written.
 pub(super) struct LogFile {
-    file: File,
+    file: Box<dyn OpenFile>,
+    path: PathBuf,
     header: Header,
     slot: usize,
     /// Of the next batch.
     batch: u64,
     /// Where it goes.
     end: u64,
+    /// Where the records end that were copied from an older log.
+    carried_end: u64,
 }
 
 /// The header for `generation`, under `boot`, with a fresh nonce.
@@ -29,28 +33,58 @@ pub(super) fn header(generation: u64, boot: [u8; 16]) -> Header {
 }
 
 impl LogFile {
-    /// Makes the log `path` with `payloads` as its first batch, all of it synced except its name.
-    pub(super) fn create(path: &Path, header: Header, payloads: &[Zeroizing<Vec<u8>>]) -> io::Result<Self> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    /// Makes a log in `directory` with `payloads` as its first batch, and then erases the logs `old`, which hold nothing
+    /// else that counts.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]. Then the old logs are still found, or the new one is, or both, of which the newer counts.
+    pub(super) fn succeed(
+        disk: &dyn Disk,
+        directory: &Path,
+        header: Header,
+        payloads: &[Zeroizing<Vec<u8>>],
+        old: &[PathBuf],
+    ) -> Result<Self, JournalError> {
+        let (new, retired) = (directory.join("new"), directory.join("old"));
+        for leftover in [&new, &retired] {
+            atomic::erase(disk, leftover).map_err(JournalError::from_atomic)?;
+        }
+        let path = directory.join(format!("{LOG_PREFIX}{:016x}", header.generation));
+        let mut log = Self::create(disk, &new, header, payloads).map_err(JournalError::io("writing", &new))?;
+        disk.rename_new(&new, &path).map_err(JournalError::io("creating", &path))?;
+        log.path = path;
+        atomic::sync_directory(disk, directory).map_err(JournalError::from_atomic)?;
+        for path in old {
+            // Out of the way first, and synced so: a log whose header is overwritten must not be found as a log.
+            disk.rename(path, &retired).map_err(JournalError::io("retiring", path))?;
+            atomic::sync_directory(disk, directory).map_err(JournalError::from_atomic)?;
+            atomic::erase(disk, &retired).map_err(JournalError::from_atomic)?;
+        }
+        Ok(log)
+    }
+
+    /// The log `path` with `payloads` as its first batch, all of it synced except its name.
+    fn create(disk: &dyn Disk, path: &Path, header: Header, payloads: &[Zeroizing<Vec<u8>>]) -> io::Result<Self> {
+        let file = disk.create_new(path)?;
         // Zeros that were written, not a hole: blocks that are allocated and initialised already make a sync half as
         // long, since no metadata changes with it.
-        write_zeros(&mut file, JOURNAL_LOG_BYTES)?;
-        file.write_all_at(&header.to_bytes(), 0)?;
-        let mut log = Self { file, header, slot: 0, batch: 1, end: RECORDS_START as u64 };
-        if payloads.is_empty() {
-            log.file.sync_all()?
-        } else {
-            log.append(payloads)?
+        write_zeros(&*file, 0, JOURNAL_LOG_BYTES)?;
+        file.write_at(0, &header.to_bytes())?;
+        let start = RECORDS_START as u64;
+        let mut log = Self { file, path: path.to_owned(), header, slot: 0, batch: 1, end: start, carried_end: start };
+        match payloads.is_empty() {
+            true => log.file.sync()?,
+            false => log.append(payloads)?,
         }
-        log.file.sync_all()?;
+        log.carried_end = log.end;
         Ok(log)
     }
 
     /// Writes one batch and syncs it. After an error nothing is known about it, and the log must not be used again.
     pub(super) fn append(&mut self, payloads: &[Zeroizing<Vec<u8>>]) -> io::Result<()> {
         let bytes = format::batch(self.header, self.batch, payloads);
-        self.file.write_all_at(&bytes, self.end)?;
-        self.file.sync_data()?;
+        self.file.write_at(self.end, &bytes)?;
+        self.file.sync()?;
         self.batch += 1;
         self.end += bytes.len() as u64;
         Ok(())
@@ -62,57 +96,68 @@ impl LogFile {
         // The new generation first, synced: zeros among records that count would look like damage.
         let header = header(self.header.generation + 1, boot);
         let slot = 1 - self.slot;
-        self.file.write_all_at(&header.to_bytes(), (slot * SLOT_BYTES) as u64)?;
-        self.file.sync_data()?;
-        self.file.seek(SeekFrom::Start(RECORDS_START as u64))?;
-        let written = self.written();
-        write_zeros(&mut self.file, written)?;
-        self.file.sync_data()?;
+        self.file.write_at((slot * SLOT_BYTES) as u64, &header.to_bytes())?;
+        self.file.sync()?;
+        let start = RECORDS_START as u64;
+        write_zeros(&*self.file, start, self.end - start)?;
+        self.file.sync()?;
         if self.end > JOURNAL_LOG_BYTES {
             // One unusually large batch made it grow. The rest is zeros by now.
-            self.file.set_len(JOURNAL_LOG_BYTES)?;
+            self.file.set_length(JOURNAL_LOG_BYTES)?;
         }
-        (self.header, self.slot, self.batch, self.end) = (header, slot, 1, RECORDS_START as u64);
+        (self.header, self.slot, self.batch, self.end, self.carried_end) = (header, slot, 1, start, start);
         Ok(())
     }
 
-    /// Bytes of records.
+    /// Bytes of records, those not counted that the log began with.
     pub(super) fn written(&self) -> u64 {
-        self.end - RECORDS_START as u64
+        self.end - self.carried_end
     }
 
-    /// Makes every write fail from now on.
-    #[cfg(test)]
-    pub(super) fn break_for_test(&mut self) {
-        self.file = OpenOptions::new().write(true).open("/dev/full").expect("every Linux has it");
+    /// Whether there are no records at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.end == RECORDS_START as u64
+    }
+
+    /// Where it lies.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The generation of the next record.
     pub(super) fn generation(&self) -> u64 {
         self.header.generation
     }
+
+    /// Makes every write fail from now on.
+    #[cfg(test)]
+    pub(super) fn break_for_test(&mut self) {
+        use crate::disk::real::RealDisk;
+        self.file = RealDisk.open_to_write(Path::new("/dev/full")).expect("every Linux has it");
+    }
 }
 
-/// The logs in `directory`, each with its bytes.
-pub(super) fn logs(directory: &Path) -> io::Result<Vec<(PathBuf, Zeroizing<Vec<u8>>)>> {
+/// How the name of a log begins.
+const LOG_PREFIX: &str = "log-";
+
+/// A log's path and bytes.
+pub(super) type Log = (PathBuf, Zeroizing<Vec<u8>>);
+
+/// The logs in `directory`.
+///
+/// # Errors
+/// [`JournalError::Io`], [`JournalError::Malformed`].
+pub(super) fn logs(disk: &dyn Disk, directory: &Path) -> Result<Vec<Log>, JournalError> {
     let mut logs = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log-")) {
-            let mut file = File::open(&path)?;
-            let size = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-            let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
-            file.read_to_end(&mut bytes)?;
+    for entry in disk.entries(directory).map_err(JournalError::io("reading", directory))? {
+        if entry.kind == Kind::File && entry.name.to_string_lossy().starts_with(LOG_PREFIX) {
+            let path = directory.join(entry.name);
+            let bytes = open::read_regular(disk, &path, JOURNAL_FILE_BYTES_MAX).map_err(|error| match error {
+                OpenError::Io(cause) => JournalError::io("reading", &path)(cause),
+                other => JournalError::io("reading", &path)(io::Error::other(other)),
+            })?;
             logs.push((path, bytes));
         }
     }
     Ok(logs)
-}
-
-/// The id of this boot of the machine, which tells a crash of the daemon from one of the machine.
-pub(super) fn boot_id() -> io::Result<[u8; 16]> {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    let digits = text.trim().replace('-', "");
-    let number = u128::from_str_radix(&digits, 16).map_err(|_| io::Error::other("the boot id is not hexadecimal"))?;
-    Ok(number.to_be_bytes())
 }

@@ -13,11 +13,12 @@
 //! | file | idea |
 //! |---|---|
 //! | `format` | the log's bytes: records, checksums, damage and torn tails |
-//! | `file` | the log on disk: syncs, zeroing, boot id |
-//! | `apply` `place` `take` | the steps |
+//! | `file` | the log on disk: syncs, zeroing, its successors |
+//! | `apply` `deferred` `place` `take` | the steps |
 //! | `error` | what a failure leaves behind |
 
 mod apply;
+mod deferred;
 mod error;
 mod file;
 mod format;
@@ -26,9 +27,10 @@ mod take;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashSet, VecDeque};
-use std::fs::{self, File};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -39,6 +41,8 @@ use self::apply::{Applier, Mode};
 use self::file::LogFile;
 use self::format::{Header, RECORDS_START};
 use super::atomic;
+use super::system::{Disk, OpenDirectory, Stat};
+use crate::crypto::hash::sha256;
 use crate::limits::{JOURNAL_CHECKPOINT_BYTES, JOURNAL_RECORD_BYTES_MAX};
 use crate::wire::Malformed;
 
@@ -51,8 +55,11 @@ pub const SCRATCH: &str = "tmp/chatterboxd";
 
 /// An open journal. One per root: the caller holds its lock.
 pub struct Journal {
-    /// Held open since before the first write, so that `syncfs` reports every failure since.
-    root_directory: File,
+    disk: Arc<dyn Disk>,
+    /// Held open since before the first write, so that its `sync_filesystem` reports every failure since.
+    root_directory: Box<dyn OpenDirectory>,
+    /// The root as it was when it was opened: another in its place is not ours to write into.
+    root_identity: Stat,
     root: PathBuf,
     boot: [u8; 16],
     log: LogFile,
@@ -60,6 +67,15 @@ pub struct Journal {
     /// Recorded steps that are not applied, with what is known about them.
     pending: VecDeque<(Step, Mode)>,
     poisoned: bool,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (pending, log_bytes) = (self.pending.len(), self.log.written());
+        let mut shown = formatter.debug_struct("Journal");
+        shown.field("root", &self.root).field("pending", &pending).field("log_bytes", &log_bytes);
+        shown.field("poisoned", &self.poisoned).finish_non_exhaustive()
+    }
 }
 
 /// What opening the journal found.
@@ -76,57 +92,73 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`]. Nothing is lost; if it is temporary, opening again later goes on.
-    pub fn open(root: &Path) -> Result<(Self, Replayed), JournalError> {
-        let boot =
-            file::boot_id().map_err(JournalError::io("reading", Path::new("/proc/sys/kernel/random/boot_id")))?;
-        Self::open_at_boot(root, boot)
+    pub fn open(disk: Arc<dyn Disk>, root: &Path) -> Result<(Self, Replayed), JournalError> {
+        let boot = disk.boot_id().map_err(JournalError::io("reading the boot id for", root))?;
+        Self::open_at_boot(disk, root, boot)
     }
 
-    fn open_at_boot(root: &Path, boot: [u8; 16]) -> Result<(Self, Replayed), JournalError> {
-        let root_directory = File::open(root).map_err(JournalError::io("opening", root))?;
+    fn open_at_boot(disk: Arc<dyn Disk>, root: &Path, boot: [u8; 16]) -> Result<(Self, Replayed), JournalError> {
+        let root_directory = disk.open_directory(root).map_err(JournalError::io("opening", root))?;
+        let root_identity = root_directory.stat().map_err(JournalError::io("opening", root))?;
         let directory = root.join(DIRECTORY);
         for made in [&directory, &root.join(SCRATCH)] {
-            atomic::make_private_directory(made).map_err(JournalError::from_atomic)?;
+            atomic::make_private_directory(&*disk, made).map_err(JournalError::from_atomic)?;
         }
-        let applier = Applier::new(root);
+        let mut applier = Applier::new(disk.clone(), root);
         applier.sweep()?;
-        let found = Found::read(&directory)?;
+        let found = Found::read(&*disk, &directory)?;
         let (transactions, recorded) = (found.transactions.len(), found.header.map_or(boot, |header| header.boot));
         // Until all is applied and synced the log keeps the boot id it was written under: a crash in the middle of this
         // must not make a repair after a power failure look done.
         let mode = if recorded == boot { Mode::SameBoot } else { Mode::OtherBoot };
-        let log = found.renew(&directory, if transactions > 0 { recorded } else { boot })?;
+        let generation = found.header.map_or(0, |header| header.generation) + 1;
+        // Always a new file: nobody knows whether the old one's last sync succeeded, and if it failed, what can be read
+        // may not be on the disk, and syncing again may not write it.
+        let header = file::header(generation, if transactions > 0 { recorded } else { boot });
+        let log = LogFile::succeed(&*disk, &directory, header, &found.payloads, &found.paths)?;
+        if mode == Mode::OtherBoot {
+            applier.taking.expect(contents(&found.transactions));
+        }
         let steps = found.transactions.into_iter().flat_map(|transaction| transaction.steps);
         let pending = steps.map(|step| (step, mode)).collect();
         let root = root.to_owned();
-        let mut journal = Self { root_directory, root, boot, log, applier, pending, poisoned: false };
+        let mut journal =
+            Self { disk, root_directory, root_identity, root, boot, log, applier, pending, poisoned: false };
         journal.apply_pending()?;
-        journal.checkpoint()?;
+        journal.empty()?;
+        journal.applier.taking.replayed();
         journal.applier.sweep_unfinished()?;
         Ok((journal, Replayed { transactions, other_boot: mode == Mode::OtherBoot }))
     }
 
-    /// Records `batch` with one sync, then applies it: all of it, in order. Each transaction is atomic by itself.
+    /// Records `batch` with one sync, then applies it: all of it, in order. Each transaction is atomic by itself. What is
+    /// recorded is taken out of `batch`.
     ///
     /// # Errors
     /// [`JournalError`]; [`JournalError::outcome`] says what became of the batch. After [`Outcome::Unknown`] every
     /// commit is refused as [`JournalError::Poisoned`] until the journal is opened anew.
-    pub fn commit(&mut self, batch: &[Transaction]) -> Result<(), JournalError> {
+    pub fn commit(&mut self, batch: &mut Vec<Transaction>) -> Result<(), JournalError> {
         self.record(batch)?;
+        let steps = batch.drain(..).flat_map(|transaction| transaction.steps);
+        self.pending = steps.map(|step| (step, Mode::Live)).collect();
         self.retry().map_err(|cause| JournalError::Unapplied { cause: Box::new(cause) })?;
-        if self.log.written() > JOURNAL_CHECKPOINT_BYTES {
+        if self.is_full() {
             self.checkpoint().map_err(|cause| JournalError::NotEmptied { cause: Box::new(cause) })?;
         }
         Ok(())
     }
 
-    /// Applies what is recorded and was not applied because the disk refused it.
+    /// Applies what is recorded and was not applied because the disk refused it, and empties the log where that was
+    /// refused and is due.
     ///
     /// # Errors
     /// [`JournalError::Io`]: the first step that is still refused.
     pub fn retry(&mut self) -> Result<(), JournalError> {
         if self.poisoned {
             return Err(JournalError::Poisoned);
+        }
+        if !self.pending.is_empty() {
+            self.check_root()?;
         }
         self.apply_pending()
     }
@@ -146,6 +178,24 @@ impl Journal {
         self.log.written()
     }
 
+    /// Whether the log has grown to where it must be emptied before more is recorded.
+    pub fn is_full(&self) -> bool {
+        self.log.written() > JOURNAL_CHECKPOINT_BYTES
+    }
+
+    /// Looks again at outbox files that somebody had open for writing when they were to go.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]; nothing is forgotten by it.
+    pub fn settle(&mut self) -> Result<(), JournalError> {
+        self.applier.taking.settle_all().map_err(JournalError::io("taking files from the outbox of", &self.root))
+    }
+
+    /// Outbox files, relative to the root, whose messages are sent, and which wait for their writers.
+    pub fn unsettled(&self) -> impl Iterator<Item = &Path> {
+        self.applier.taking.unsettled()
+    }
+
     /// Syncs all that was applied, overwrites the secrets that served, and empties the log.
     ///
     /// # Errors
@@ -156,16 +206,50 @@ impl Journal {
         if self.log.written() == 0 {
             return Ok(());
         }
+        self.check_root()?;
+        self.empty()
+    }
+
+    /// The root is still the directory that was opened.
+    ///
+    /// # Errors
+    /// [`JournalError::RootGone`].
+    pub fn check_root(&self) -> Result<(), JournalError> {
+        let there = self.disk.open_directory(&self.root).and_then(|directory| directory.stat());
+        match there {
+            Ok(there) if there.is_same(&self.root_identity) => Ok(()),
+            _ => Err(JournalError::RootGone { root: self.root.clone() }),
+        }
+    }
+
+    fn empty(&mut self) -> Result<(), JournalError> {
+        if self.log.is_empty() {
+            return Ok(());
+        }
+        self.settle()?;
+        self.applier.write_deferred()?;
         self.applier.overwrite_trash()?;
-        if let Err(error) = rustix::fs::syncfs(&self.root_directory) {
+        if let Err(error) = self.root_directory.sync_filesystem() {
             self.poisoned = true;
-            return Err(JournalError::io("syncing", &self.root)(error.into()));
+            return Err(JournalError::io("syncing", &self.root)(error));
         }
         self.applier.unlink_trash()?;
-        self.log.reset(self.boot).map_err(|cause| {
-            self.poisoned = true;
-            JournalError::io("emptying the log of", &self.root)(cause)
-        })
+        let carried = self.applier.taking.carried();
+        let emptied = match carried.is_empty() {
+            true => self.log.reset(self.boot).map_err(JournalError::io("emptying the log of", &self.root)),
+            false => self.carry_over(Transaction { steps: carried }),
+        };
+        self.poisoned |= emptied.is_err();
+        emptied
+    }
+
+    /// Begins a new log with what is not settled. Such files are few, and a new log is dear only in zeros.
+    fn carry_over(&mut self, carried: Transaction) -> Result<(), JournalError> {
+        let header = file::header(self.log.generation() + 1, self.boot);
+        let old = [self.log.path().to_owned()];
+        let directory = self.root.join(DIRECTORY);
+        self.log = LogFile::succeed(&*self.disk, &directory, header, &[carried.to_bytes()], &old)?;
+        Ok(())
     }
 
     /// The part of a commit before anything is applied.
@@ -181,6 +265,7 @@ impl Journal {
         if payloads.is_empty() {
             return Ok(());
         }
+        self.check_root()?;
         self.prepare(batch)?;
         if let Err(cause) = self.log.append(&payloads) {
             // The scratch files stay: if the batch turns out to be recorded, their absence would mean that it was
@@ -188,7 +273,6 @@ impl Journal {
             self.poisoned = true;
             return Err(JournalError::NotSynced { cause });
         }
-        self.pending = batch.iter().flat_map(|one| one.steps.iter().map(|step| (step.clone(), Mode::Live))).collect();
         Ok(())
     }
 
@@ -198,12 +282,12 @@ impl Journal {
         for step in batch.iter().flat_map(|transaction| &transaction.steps) {
             let Step::Place { scratch, bytes, .. } = step else { continue };
             let scratch = self.root.join(scratch);
-            let result = place::prepare(&scratch, bytes);
+            let result = place::prepare(&*self.disk, &self.root, &scratch, bytes);
             written.push(scratch);
             if let (Err(cause), Some(scratch)) = (result, written.last()) {
                 let error = JournalError::io("writing", scratch)(cause);
                 // What cannot be removed now is written over when the batch is committed again.
-                written.iter().for_each(|scratch| drop(atomic::remove(scratch)));
+                written.iter().for_each(|scratch| drop(atomic::remove(&*self.disk, scratch)));
                 return Err(error);
             }
         }
@@ -217,6 +301,16 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// The contents of messages by their hashes: what an outbox file that lost blocks is compared with.
+fn contents(transactions: &[Transaction]) -> HashMap<[u8; 32], Zeroizing<Vec<u8>>> {
+    let steps = transactions.iter().flat_map(|transaction| &transaction.steps);
+    let placed = steps.filter_map(|step| match step {
+        Step::Place { bytes, .. } => Some((sha256(&[bytes]), bytes.clone())),
+        _ => None,
+    });
+    placed.collect()
 }
 
 /// What no caller should ask for: such a record would be written and never be readable.
@@ -247,57 +341,53 @@ struct Found {
 }
 
 impl Found {
-    fn read(directory: &Path) -> Result<Self, JournalError> {
-        let logs = file::logs(directory).map_err(JournalError::io("reading", directory))?;
+    fn read(disk: &dyn Disk, directory: &Path) -> Result<Self, JournalError> {
+        let logs = file::logs(disk, directory)?;
         let mut newest: Option<(Header, &Path, &[u8])> = None;
         for (path, bytes) in &logs {
-            let malformed = || JournalError::Malformed {
-                path: path.clone(),
-                cause: Malformed::new("journal header", "no intact one of a version that this program knows"),
-            };
-            let (header, _) = Header::read(bytes).ok_or_else(malformed)?;
+            let (header, records) = split(path, bytes)?;
             if newest.is_none_or(|(other, ..)| other.generation < header.generation) {
-                newest = Some((header, path, bytes.get(RECORDS_START..).unwrap_or_default()));
+                newest = Some((header, path, records));
             }
         }
         let mut found = Self { paths: Vec::new(), header: None, payloads: Vec::new(), transactions: Vec::new() };
         if let Some((header, path, records)) = newest {
             found.header = Some(header);
-            found.payloads = format::scan(header, records)
-                .map_err(|damage| JournalError::Damaged {
-                    path: path.to_owned(),
-                    offset: (RECORDS_START + damage.offset) as u64,
-                })?
-                .payloads;
-            let transactions = found.payloads.iter().map(|payload| Transaction::from_bytes(payload));
-            found.transactions = transactions
-                .collect::<Result<_, _>>()
-                .map_err(|cause| JournalError::Malformed { path: path.to_owned(), cause })?;
+            (found.payloads, found.transactions) = parse(path, header, records)?;
         }
         found.paths = logs.into_iter().map(|(path, _)| path).collect();
         Ok(found)
     }
+}
 
-    /// Makes a new log with the same records, synced, and erases the old ones.
-    ///
-    /// Always a new file: nobody knows whether the old one's last sync succeeded, and if it failed, what can be read
-    /// may not be on the disk, and syncing again may not write it.
-    fn renew(&self, directory: &Path, boot: [u8; 16]) -> Result<LogFile, JournalError> {
-        let (new, old) = (directory.join("new"), directory.join("old"));
-        for leftover in [&new, &old] {
-            atomic::erase(leftover).map_err(JournalError::from_atomic)?;
-        }
-        let header = file::header(self.header.map_or(0, |header| header.generation) + 1, boot);
-        let log = LogFile::create(&new, header, &self.payloads).map_err(JournalError::io("writing", &new))?;
-        let name = directory.join(format!("log-{:016x}", log.generation()));
-        atomic::rename_new(&new, &name).map_err(JournalError::io("creating", &name))?;
-        atomic::sync_directory(directory).map_err(JournalError::from_atomic)?;
-        for path in &self.paths {
-            // Out of the way first, and synced so: a log whose header is overwritten must not be found as a log.
-            fs::rename(path, &old).map_err(JournalError::io("retiring", path))?;
-            atomic::sync_directory(directory).map_err(JournalError::from_atomic)?;
-            atomic::erase(&old).map_err(JournalError::from_atomic)?;
-        }
-        Ok(log)
-    }
+/// The transactions in the bytes of a log, `path` for what is said about it.
+///
+/// # Errors
+/// [`JournalError::Damaged`], [`JournalError::Malformed`].
+pub fn read_log(path: &Path, bytes: &[u8]) -> Result<Vec<Transaction>, JournalError> {
+    let (header, records) = split(path, bytes)?;
+    Ok(parse(path, header, records)?.1)
+}
+
+/// The header of a log, and its records.
+fn split<'a>(path: &Path, bytes: &'a [u8]) -> Result<(Header, &'a [u8]), JournalError> {
+    let malformed = || JournalError::Malformed {
+        path: path.to_owned(),
+        cause: Malformed::new("journal header", "no intact one of a version that this program knows"),
+    };
+    let (header, _) = Header::read(bytes).ok_or_else(malformed)?;
+    Ok((header, bytes.get(RECORDS_START..).unwrap_or_default()))
+}
+
+type Payloads = Vec<Zeroizing<Vec<u8>>>;
+
+fn parse(path: &Path, header: Header, records: &[u8]) -> Result<(Payloads, Vec<Transaction>), JournalError> {
+    let damaged = |damage: format::Damage| JournalError::Damaged {
+        path: path.to_owned(),
+        offset: (RECORDS_START + damage.offset) as u64,
+    };
+    let payloads = format::scan(header, records).map_err(damaged)?.payloads;
+    let transactions = payloads.iter().map(|payload| Transaction::from_bytes(payload)).collect::<Result<_, _>>();
+    let transactions = transactions.map_err(|cause| JournalError::Malformed { path: path.to_owned(), cause })?;
+    Ok((payloads, transactions))
 }

@@ -15,63 +15,70 @@
 //! A missing file is written again, even if a person may have deleted it just before the power failed.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::apply::{Mode, in_directory};
-use crate::disk::atomic::{self, rename_new};
+use crate::disk::atomic;
 use crate::disk::open::{OpenError, read_regular};
+use crate::disk::system::Disk;
 use crate::limits::NAME_TRIES_MAX;
 use crate::name;
 
-pub(super) fn place(path: &Path, scratch: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
-    let prepared = exists(scratch)?;
+pub(super) fn place(
+    disk: &dyn Disk,
+    root: &Path,
+    path: &Path,
+    scratch: &Path,
+    bytes: &[u8],
+    mode: Mode,
+) -> io::Result<()> {
+    let prepared = exists(disk, scratch)?;
     match mode {
-        Mode::OtherBoot => repair(path, scratch, bytes, prepared),
-        Mode::SameBoot if !prepared => dirty_again(path, bytes),
-        Mode::SameBoot => move_or_copy_new(path, scratch, bytes),
+        Mode::OtherBoot => repair(disk, root, path, scratch, bytes, prepared),
+        Mode::SameBoot if !prepared => dirty_again(disk, path, bytes),
+        Mode::SameBoot => move_or_copy_new(disk, root, path, scratch, bytes),
         Mode::Live => {
             if !prepared {
                 // Somebody cleaned up in tmp/.
-                prepare(scratch, bytes)?;
+                prepare(disk, root, scratch, bytes)?;
             }
-            move_or_copy_new(path, scratch, bytes)
+            move_or_copy_new(disk, root, path, scratch, bytes)
         }
     }
 }
 
 /// Writes the scratch file, over whatever has its name.
-pub(super) fn prepare(scratch: &Path, bytes: &[u8]) -> io::Result<()> {
-    atomic::remove(scratch)?;
-    in_directory(scratch, || atomic::write_new(scratch, bytes)).map(drop)
+pub(super) fn prepare(disk: &dyn Disk, root: &Path, scratch: &Path, bytes: &[u8]) -> io::Result<()> {
+    match in_directory(disk, root, scratch, || atomic::write_new(disk, scratch, bytes)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            atomic::remove(disk, scratch)?;
+            atomic::write_new(disk, scratch, bytes)
+        }
+        result => result,
+    }
 }
 
 /// [`move_new`]; where a person has put the directory on another filesystem, from a copy beside the final name.
-fn move_or_copy_new(path: &Path, scratch: &Path, bytes: &[u8]) -> io::Result<()> {
-    match move_new(path, scratch) {
+fn move_or_copy_new(disk: &dyn Disk, root: &Path, path: &Path, scratch: &Path, bytes: &[u8]) -> io::Result<()> {
+    match move_new(disk, root, path, scratch) {
         Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
             let name = [b".".as_slice(), scratch.file_name().unwrap_or_default().as_bytes()].concat();
             let near = path.with_file_name(OsString::from_vec(name));
-            prepare(&near, bytes)?;
-            move_new(path, &near)?;
-            atomic::remove(scratch)
+            prepare(disk, root, &near, bytes)?;
+            move_new(disk, root, path, &near)?;
+            atomic::remove(disk, scratch)
         }
         result => result,
     }
 }
 
 /// Moves `from` to `path`, or to the first numbered name that is free, making the directory if it is gone.
-pub(super) fn move_new(path: &Path, from: &Path) -> io::Result<()> {
+pub(super) fn move_new(disk: &dyn Disk, root: &Path, path: &Path, from: &Path) -> io::Result<()> {
     for number in 1..=NAME_TRIES_MAX {
         let name = numbered(path, number);
-        match in_directory(&name, || rename_new(from, &name)) {
-            // The two halves of `link` and `unlink`, where the crash came between.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && same_file(from, &name)? => {
-                return fs::remove_file(from);
-            }
+        match in_directory(disk, root, &name, || disk.rename_new(from, &name)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             result => return result,
         }
@@ -79,25 +86,25 @@ pub(super) fn move_new(path: &Path, from: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "every numbered name is taken too"))
 }
 
-fn repair(path: &Path, scratch: &Path, bytes: &[u8], prepared: bool) -> io::Result<()> {
+fn repair(disk: &dyn Disk, root: &Path, path: &Path, scratch: &Path, bytes: &[u8], prepared: bool) -> io::Result<()> {
     for number in 1..=NAME_TRIES_MAX {
         let name = numbered(path, number);
-        match Standing::of(&name, bytes)? {
+        match Standing::of(disk, &name, bytes)? {
             Standing::Nothing if number == 1 || prepared => {
-                prepare(scratch, bytes)?;
-                return in_directory(&name, || rename_new(scratch, &name));
+                prepare(disk, root, scratch, bytes)?;
+                return in_directory(disk, root, &name, || disk.rename_new(scratch, &name));
             }
             // A person's file replaced ours.
             Standing::Nothing => return Ok(()),
             Standing::Ours => {
                 // Its name, or that of the scratch file, may be all that reached the disk: with the content rewritten
                 // the checkpoint's sync covers everything.
-                dirty_again(&name, bytes)?;
-                return atomic::remove(scratch);
+                dirty_again(disk, &name, bytes)?;
+                return atomic::remove(disk, scratch);
             }
             Standing::Damaged => {
-                prepare(scratch, bytes)?;
-                return fs::rename(scratch, &name);
+                prepare(disk, root, scratch, bytes)?;
+                return disk.rename(scratch, &name);
             }
             Standing::Another => {}
         }
@@ -113,35 +120,40 @@ enum Standing {
 }
 
 impl Standing {
-    fn of(path: &Path, bytes: &[u8]) -> io::Result<Self> {
-        let standing = match read_regular(path, bytes.len() as u64) {
+    fn of(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<Self> {
+        let standing = match read_regular(disk, path, bytes.len() as u64) {
             Ok(standing) => standing,
             Err(OpenError::Absent) => return Ok(Self::Nothing),
             Err(OpenError::Io(error)) => return Err(error),
             Err(_) => return Ok(Self::Another),
         };
-        let lost = standing.iter().zip(bytes).all(|(there, ours)| there == ours || *there == 0);
         Ok(match standing.as_slice() == bytes {
             true => Self::Ours,
-            false if lost => Self::Damaged,
+            false if is_remains(&standing, bytes) => Self::Damaged,
             false => Self::Another,
         })
     }
+}
+
+/// Whether `standing` is what a power failure may have left of `bytes`: lost blocks read as zeros, a lost tail is not
+/// there.
+pub(super) fn is_remains(standing: &[u8], bytes: &[u8]) -> bool {
+    let lost = |(there, ours): (&u8, &u8)| there == ours || *there == 0;
+    standing.len() <= bytes.len() && standing.iter().zip(bytes).all(lost)
 }
 
 /// Writes the bytes of a file that was placed once more over themselves, if they still stand there.
 ///
 /// The earlier process may have stopped because a sync failed. Then the kernel takes the file's pages for written
 /// although they are not, and a later sync would succeed without writing them (PostgreSQL's "fsyncgate", 2018).
-fn dirty_again(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if !matches!(Standing::of(path, bytes)?, Standing::Ours) {
+fn dirty_again(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if !matches!(Standing::of(disk, path, bytes)?, Standing::Ours) {
         return Ok(());
     }
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    match OpenOptions::new().write(true).custom_flags(flags).open(path) {
+    match disk.open_to_write(path) {
         Ok(file) => {
-            let modified = file.metadata()?.modified()?;
-            file.write_all_at(bytes, 0)?;
+            let modified = file.stat()?.modified_ns;
+            file.write_at(0, bytes)?;
             file.set_modified(modified)
         }
         // Somebody reads it under a lease, or made it read-only, or took it away: it was seen.
@@ -150,17 +162,12 @@ fn dirty_again(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-fn exists(path: &Path) -> io::Result<bool> {
-    match fs::symlink_metadata(path) {
+fn exists(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    match disk.stat(path) {
         Ok(_) => Ok(true),
         Err(error) if atomic::is_absent(&error) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-fn same_file(left: &Path, right: &Path) -> io::Result<bool> {
-    let (left, right) = (fs::symlink_metadata(left)?, fs::symlink_metadata(right)?);
-    Ok((left.dev(), left.ino()) == (right.dev(), right.ino()))
 }
 
 /// The `number`th try at a name that is taken: `-2`, `-3`, … before the extension. A name without room is cut.

@@ -10,6 +10,8 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::crypto::hash::sha256;
 use crate::disk::open::RegularFile;
+use crate::disk::real::RealDisk;
+use crate::wire::journal::DirectoryIdentity;
 
 const OTHER_BOOT: [u8; 16] = [0xee; 16];
 
@@ -26,7 +28,7 @@ impl Root {
     }
 
     fn open(&self) -> (Journal, Replayed) {
-        Journal::open(self.0.path()).unwrap()
+        Journal::open(Arc::new(RealDisk), self.0.path()).unwrap()
     }
 
     fn journal(&self) -> Journal {
@@ -34,7 +36,7 @@ impl Root {
     }
 
     fn open_after_power_failure(&self) -> Replayed {
-        let (_, replayed) = Journal::open_at_boot(self.0.path(), OTHER_BOOT).unwrap();
+        let (_, replayed) = Journal::open_at_boot(Arc::new(RealDisk), self.0.path(), OTHER_BOOT).unwrap();
         assert!(replayed.other_boot);
         replayed
     }
@@ -44,7 +46,7 @@ impl Root {
     }
 
     fn log(&self) -> PathBuf {
-        let logs = file::logs(&self.at(DIRECTORY)).unwrap();
+        let logs = file::logs(&RealDisk, &self.at(DIRECTORY)).unwrap();
         assert_eq!(logs.len(), 1);
         logs[0].0.clone()
     }
@@ -74,10 +76,12 @@ fn place(path: &str, text: &str) -> Step {
 }
 
 fn take(root: &Root, path: &str) -> Step {
-    let file = RegularFile::open(&root.at(path)).unwrap();
+    let file = RegularFile::open(&RealDisk, &root.at(path)).unwrap();
     let (identity, content) = (file.identity().unwrap(), file.read(1_000).unwrap());
     let scratch = Path::new(SCRATCH).join("taken");
-    Step::Take { path: path.into(), scratch, identity, sha256: sha256(&[&content]) }
+    let directory = RealDisk.stat(root.at(path).parent().unwrap()).unwrap();
+    let directory = Some(DirectoryIdentity { inode: directory.inode, born_ns: directory.born_ns });
+    Step::Take { path: path.into(), scratch, identity, sha256: sha256(&[&content]), directory, only_link: true }
 }
 
 fn one(steps: Vec<Step>) -> Vec<Transaction> {
@@ -124,7 +128,7 @@ fn assert_everything_happened(root: &Root) {
 fn what_is_committed_is_there_before_and_after_opening_again() {
     let root = Root::new();
     let mut journal = root.journal();
-    journal.commit(&everything(&root)).unwrap();
+    journal.commit(&mut everything(&root)).unwrap();
     assert_eq!(root.read("conversations/bob/1-alice"), "hi");
     drop(journal);
     let (journal, replayed) = root.open();
@@ -137,22 +141,22 @@ fn what_is_committed_is_there_before_and_after_opening_again() {
 #[test]
 fn a_crash_after_the_sync_and_after_each_step_is_finished_by_replay() {
     for machine in [false, true] {
-        for applied in 0..=6 {
+        for applied in 0..=7 {
             for replays in 1..=2 {
                 let root = Root::new();
                 let mut journal = root.journal();
                 let batch = everything(&root);
                 journal.record(&batch).unwrap();
-                for (step, mode) in journal.pending.iter().take(applied) {
-                    journal.applier.apply(step, *mode).unwrap();
+                for step in batch.iter().flat_map(|transaction| &transaction.steps).take(applied) {
+                    journal.applier.apply(step, Mode::Live).unwrap();
                 }
                 drop(journal);
                 for replay in 1..=replays {
                     if replay < replays {
                         // A replay that itself crashes before it has emptied the log.
-                        let found = Found::read(&root.at(DIRECTORY)).unwrap();
+                        let found = Found::read(&RealDisk, &root.at(DIRECTORY)).unwrap();
                         let mode = if machine { Mode::OtherBoot } else { Mode::SameBoot };
-                        let mut applier = Applier::new(root.0.path());
+                        let mut applier = Applier::new(Arc::new(RealDisk), root.0.path());
                         applier.sweep().unwrap();
                         for step in found.transactions.iter().flat_map(|transaction| &transaction.steps) {
                             applier.apply(step, mode).unwrap();
@@ -200,9 +204,11 @@ fn a_crash_while_the_log_is_renewed_loses_nothing() {
     let old = root.log();
     // A copy half made, then both logs complete, then the old one half erased.
     fs::write(root.at("journal/new"), "half").unwrap();
-    let found = Found::read(&root.at(DIRECTORY)).unwrap();
+    let found = Found::read(&RealDisk, &root.at(DIRECTORY)).unwrap();
     fs::copy(&old, root.at("kept")).unwrap();
-    drop(found.renew(&root.at(DIRECTORY), found.header.unwrap().boot).unwrap());
+    let header = found.header.unwrap();
+    let header = file::header(header.generation + 1, header.boot);
+    drop(LogFile::succeed(&RealDisk, &root.at(DIRECTORY), header, &found.payloads, &found.paths).unwrap());
     fs::rename(root.at("kept"), &old).unwrap();
     fs::write(root.at("journal/old"), [0; 100]).unwrap();
     assert_eq!(root.open().1.transactions, 2);
@@ -214,12 +220,12 @@ fn a_crash_while_the_log_is_renewed_loses_nothing() {
 fn what_the_user_deleted_stays_deleted_within_a_boot_and_comes_back_after_a_power_failure() {
     let root = Root::new();
     let step = place("conversations/bob/1", "hi");
-    root.journal().commit(&one(vec![step.clone()])).unwrap();
+    root.journal().commit(&mut one(vec![step.clone()])).unwrap();
     fs::remove_file(root.at("conversations/bob/1")).unwrap();
     root.open();
     assert!(!root.at("conversations/bob/1").exists());
 
-    root.journal().commit(&one(vec![step])).unwrap();
+    root.journal().commit(&mut one(vec![step])).unwrap();
     fs::remove_dir_all(root.at("conversations")).unwrap();
     root.open_after_power_failure();
     assert_eq!(root.read("conversations/bob/1"), "hi");
@@ -238,7 +244,7 @@ fn after_a_power_failure_lost_blocks_are_repaired_and_a_persons_file_is_not_touc
     ];
     for (standing, expected) in cases {
         let root = Root::new();
-        root.journal().commit(&one(vec![place("c/1", message)])).unwrap();
+        root.journal().commit(&mut one(vec![place("c/1", message)])).unwrap();
         fs::write(root.at("c/1"), standing).unwrap();
         root.open_after_power_failure();
         assert_eq!(root.read("c/1"), expected);
@@ -272,7 +278,7 @@ fn a_file_replaced_after_it_was_read_stays_as_a_new_message() {
     let step = take(&root, "outbox/x");
     fs::write(root.at("outbox/y"), "two").unwrap();
     fs::rename(root.at("outbox/y"), root.at("outbox/x")).unwrap();
-    journal.commit(&one(vec![step])).unwrap();
+    journal.commit(&mut one(vec![step])).unwrap();
     assert_eq!(root.read("outbox/x"), "two");
     drop(journal);
     root.open();
@@ -296,9 +302,7 @@ fn a_torn_tail_is_dropped_and_damage_before_a_later_batch_stops_with_an_error() 
         log.write_all_at(&byte, offset).unwrap();
     };
     flip(ends[0] + 50);
-    // Recording the later ones applied the earlier ones; replay must not.
-    fs::remove_file(root.at("state")).unwrap();
-    let error = Journal::open(root.0.path()).err().unwrap();
+    let error = Journal::open(Arc::new(RealDisk), root.0.path()).err().unwrap();
     assert!(matches!(error, JournalError::Damaged { offset, .. } if offset == ends[0]), "{error}");
     assert!(!error.is_temporary() && !root.at("state").exists());
     flip(ends[0] + 50);
@@ -312,30 +316,112 @@ fn a_log_of_an_unknown_version_stops_with_an_error() {
     let root = Root::new();
     drop(root.journal());
     OpenOptions::new().write(true).open(root.log()).unwrap().write_all_at(&[0; RECORDS_START], 0).unwrap();
-    assert!(matches!(Journal::open(root.0.path()), Err(JournalError::Malformed { .. })));
+    assert!(matches!(Journal::open(Arc::new(RealDisk), root.0.path()), Err(JournalError::Malformed { .. })));
 }
 
 #[test]
 fn secrets_that_served_die_with_the_checkpoint() {
     let root = Root::new();
     let mut journal = root.journal();
-    journal.commit(&one(vec![put("keys/session", "first secret"), put("keys/prekey", "second secret")])).unwrap();
-    journal.commit(&one(vec![put("keys/session", "successor"), Step::Erase { path: "keys/prekey".into() }])).unwrap();
+    journal.commit(&mut one(vec![put("keys/session", "first secret"), put("keys/prekey", "second secret")])).unwrap();
     assert!(root.keeps("first secret") && root.keeps("second secret"));
-    // A second name shows what happens to the old content.
-    let old = fs::read_dir(root.at(SCRATCH)).unwrap().map(|entry| entry.unwrap().path());
-    let old: Vec<_> = old.filter(|path| fs::read(path).unwrap() == b"first secret").collect();
-    fs::hard_link(&old[0], root.at("witness")).unwrap();
+    journal.checkpoint().unwrap();
+    assert!(!root.keeps("secret"));
+    assert_eq!(root.read("keys/session"), "first secret");
+    // Second names show what happens to the old content.
+    for name in ["session", "prekey"] {
+        fs::hard_link(root.at("keys").join(name), root.at(format!("witness-{name}").as_str())).unwrap();
+    }
+    let next = vec![put("keys/session", "passing secret"), Step::Erase { path: "keys/prekey".into() }];
+    journal.commit(&mut one(next)).unwrap();
+    journal.commit(&mut one(vec![put("keys/session", "successor")])).unwrap();
     journal.checkpoint().unwrap();
     assert!(!root.keeps("secret") && !root.keeps("successor"));
-    assert_eq!(root.read("witness"), "\0".repeat("first secret".len()));
+    for (name, length) in [("session", "first secret".len()), ("prekey", "second secret".len())] {
+        assert_eq!(root.read(&format!("witness-{name}")), "\0".repeat(length));
+    }
     assert_eq!(root.read("keys/session"), "successor");
+    assert!(!root.at("keys/prekey").exists());
     assert_eq!((journal.log_bytes(), fs::read_dir(root.at(SCRATCH)).unwrap().count()), (0, 0));
     // And the emptied log goes on.
-    journal.commit(&one(vec![put("keys/session", "third")])).unwrap();
+    journal.commit(&mut one(vec![put("keys/session", "third")])).unwrap();
     drop(journal);
     assert_eq!(root.open().1.transactions, 1);
     assert_eq!(root.read("keys/session"), "third");
+}
+
+#[test]
+fn a_state_file_is_written_once_by_the_checkpoint_however_often_it_changed() {
+    let root = Root::new();
+    let mut journal = root.journal();
+    for number in 0..5 {
+        let append = Step::Append { path: "keys/received".into(), offset: number * 3, bytes: b"abc".to_vec() };
+        journal.commit(&mut one(vec![put("keys/session", &format!("state {number}")), append])).unwrap();
+    }
+    let gone = vec![put("journal/spool/1", "an envelope"), Step::Remove { path: "journal/spool/1".into() }];
+    journal.commit(&mut one(gone)).unwrap();
+    assert!(!root.at("keys").exists() && !root.at("journal/spool").exists());
+    journal.checkpoint().unwrap();
+    assert_eq!((root.read("keys/session"), root.read("keys/received")), ("state 4".into(), "abc".repeat(5)));
+    assert!(!root.at("journal/spool").exists());
+}
+
+#[test]
+fn what_is_not_settled_is_carried_into_the_next_log_and_found_by_the_next_start() {
+    let root = Root::new();
+    fs::create_dir_all(root.at("outbox/bob")).unwrap();
+    fs::write(root.at("outbox/bob/x"), "hi").unwrap();
+    let mut journal = root.journal();
+    let step = take(&root, "outbox/bob/x");
+    let writer = OpenOptions::new().append(true).open(root.at("outbox/bob/x")).unwrap();
+    journal.commit(&mut one(vec![put("keys/session", "new"), step])).unwrap();
+    let log = root.log();
+    journal.checkpoint().unwrap();
+    assert_eq!(journal.unsettled().collect::<Vec<_>>(), [Path::new("outbox/bob/x")]);
+    assert_ne!(root.log(), log);
+    // Nothing else is recorded: no other log is made for it.
+    let log = root.log();
+    assert_eq!(journal.log_bytes(), 0);
+    journal.checkpoint().unwrap();
+    assert_eq!(root.log(), log);
+    drop(journal);
+    let (mut journal, replayed) = root.open();
+    assert_eq!((replayed.transactions, journal.unsettled().count()), (1, 1));
+    std::io::Write::write_all(&mut &writer, b" and more").unwrap();
+    drop(writer);
+    journal.settle().unwrap();
+    assert_eq!(journal.unsettled().count(), 0);
+    assert_eq!(root.read("outbox/bob/x"), "hi and more");
+    journal.commit(&mut one(vec![put("keys/session", "newer")])).unwrap();
+    journal.checkpoint().unwrap();
+    drop(journal);
+    assert_eq!(root.open().1.transactions, 0);
+    assert_eq!(root.read("outbox/bob/x"), "hi and more");
+}
+
+#[test]
+fn a_root_that_is_gone_or_replaced_is_neither_written_to_nor_made() {
+    let root = Root::new();
+    let base = root.0.path().join("base");
+    fs::create_dir(&base).unwrap();
+    let (mut journal, _) = Journal::open(Arc::new(RealDisk), &base).unwrap();
+    let mut batch = one(vec![put("state", "one"), place("c/1", "hi")]);
+    let away = root.0.path().join("away");
+    fs::rename(&base, &away).unwrap();
+    for replaced in [false, true] {
+        if replaced {
+            fs::create_dir(&base).unwrap();
+        }
+        let error = journal.commit(&mut batch).unwrap_err();
+        assert!(matches!(error, JournalError::RootGone { .. }) && error.is_temporary(), "{error}");
+        assert_eq!(error.outcome(), Outcome::Nothing);
+        assert_eq!(base.exists(), replaced);
+    }
+    assert_eq!(fs::read_dir(&base).unwrap().count(), 0);
+    fs::remove_dir(&base).unwrap();
+    fs::rename(&away, &base).unwrap();
+    journal.commit(&mut batch).unwrap();
+    assert_eq!(fs::read_to_string(base.join("c/1")).unwrap(), "hi");
 }
 
 #[test]
@@ -344,8 +430,8 @@ fn a_crash_in_the_middle_of_emptying_the_log_leaves_all_or_nothing() {
     for (header_torn, zeroed, expected) in [(false, 0, 0), (false, 64, 0), (true, 0, 2)] {
         let root = Root::new();
         let mut journal = root.journal();
-        journal.commit(&one(vec![put("state", "one")])).unwrap();
-        journal.commit(&one(vec![put("state", "two")])).unwrap();
+        journal.commit(&mut one(vec![put("state", "one")])).unwrap();
+        journal.commit(&mut one(vec![put("state", "two")])).unwrap();
         let mut log = fs::read(root.log()).unwrap();
         journal.checkpoint().unwrap();
         log[..RECORDS_START].copy_from_slice(&fs::read(root.log()).unwrap()[..RECORDS_START]);
@@ -368,17 +454,17 @@ fn after_a_failed_sync_nothing_is_applied_and_every_commit_is_refused_until_open
     // /dev/full fails as a disk without space does.
     journal.log.break_for_test();
     let batch = one(vec![put("state", "one"), place("c/1", "hi")]);
-    let error = journal.commit(&batch).unwrap_err();
+    let error = journal.commit(&mut batch.clone()).unwrap_err();
     assert!(matches!(error, JournalError::NotSynced { .. }) && error.is_temporary());
     assert_eq!(error.outcome(), Outcome::Unknown);
     assert!(!root.at("state").exists() && !root.at("c/1").exists() && journal.is_poisoned());
-    let error = journal.commit(&batch).unwrap_err();
+    let error = journal.commit(&mut batch.clone()).unwrap_err();
     assert!(matches!(error, JournalError::Poisoned) && error.is_temporary());
     assert!(journal.checkpoint().is_err());
     drop(journal);
     let (mut journal, replayed) = root.open();
     assert_eq!(replayed.transactions, 0);
-    journal.commit(&batch).unwrap();
+    journal.commit(&mut batch.clone()).unwrap();
     assert_eq!(root.read("c/1"), "hi");
 }
 
@@ -387,19 +473,19 @@ fn a_step_that_is_refused_is_retried_before_anything_new_and_survives_a_restart(
     let root = Root::new();
     let mut journal = root.journal();
     fs::write(root.at("c"), "in the way").unwrap();
-    let error = journal.commit(&one(vec![put("a", "1"), place("c/1", "hi"), put("b", "1")])).unwrap_err();
+    let error = journal.commit(&mut one(vec![put("a", "1"), place("c/1", "hi"), put("b", "1")])).unwrap_err();
     assert_eq!(error.outcome(), Outcome::Recorded);
     assert!(error.is_temporary() && journal.has_pending());
     assert!(root.at("a").exists() && !root.at("b").exists());
-    let error = journal.commit(&one(vec![put("b", "2")])).unwrap_err();
+    let error = journal.commit(&mut one(vec![put("b", "2")])).unwrap_err();
     assert_eq!(error.outcome(), Outcome::Nothing);
     assert!(journal.checkpoint().is_err());
     drop(journal);
-    assert!(Journal::open(root.0.path()).is_err());
+    assert!(Journal::open(Arc::new(RealDisk), root.0.path()).is_err());
     fs::remove_file(root.at("c")).unwrap();
     let mut journal = root.journal();
     assert_eq!((root.read("c/1"), root.read("b")), ("hi".to_owned(), "1".to_owned()));
-    journal.commit(&one(vec![put("b", "2")])).unwrap();
+    journal.commit(&mut one(vec![put("b", "2")])).unwrap();
     assert_eq!(root.read("b"), "2");
 }
 
@@ -409,15 +495,15 @@ fn a_batch_that_cannot_be_prepared_changes_nothing() {
     let mut journal = root.journal();
     fs::create_dir(root.at("tmp/chatterboxd/directory")).unwrap();
     let bad = Step::Place { path: "c/2".into(), scratch: "tmp/chatterboxd/directory".into(), bytes: bytes("x") };
-    let error = journal.commit(&one(vec![place("c/1", "hi"), bad])).unwrap_err();
+    let error = journal.commit(&mut one(vec![place("c/1", "hi"), bad])).unwrap_err();
     assert_eq!(error.outcome(), Outcome::Nothing);
     assert_eq!(fs::read_dir(root.at(SCRATCH)).unwrap().count(), 1);
     assert_eq!(journal.log_bytes(), 0);
     let outside = one(vec![Step::Remove { path: "../x".into() }]);
-    assert!(matches!(journal.commit(&outside), Err(JournalError::Refused { .. })));
+    assert!(matches!(journal.commit(&mut outside.clone()), Err(JournalError::Refused { .. })));
     let twice = one(vec![place("a/b", "1"), place("a-b", "2")]);
-    assert!(matches!(journal.commit(&twice), Err(JournalError::Refused { .. })));
-    journal.commit(&one(vec![place("c/1", "hi")])).unwrap();
+    assert!(matches!(journal.commit(&mut twice.clone()), Err(JournalError::Refused { .. })));
+    journal.commit(&mut one(vec![place("c/1", "hi")])).unwrap();
 }
 
 #[test]
@@ -426,9 +512,9 @@ fn the_log_is_emptied_by_itself_when_it_has_grown() {
     let mut journal = root.journal();
     let size = fs::metadata(root.log()).unwrap().len();
     let large = "x".repeat(usize::try_from(JOURNAL_CHECKPOINT_BYTES).unwrap() + 2_000_000);
-    journal.commit(&one(vec![put("state", "small")])).unwrap();
+    journal.commit(&mut one(vec![put("state", "small")])).unwrap();
     assert!(journal.log_bytes() > 0);
-    journal.commit(&one(vec![put("state", &large)])).unwrap();
+    journal.commit(&mut one(vec![put("state", &large)])).unwrap();
     assert_eq!(journal.log_bytes(), 0);
     assert_eq!(fs::metadata(root.log()).unwrap().len(), size);
     assert_eq!(root.read("state").len(), large.len());
@@ -446,7 +532,7 @@ fn names_that_are_not_text_and_steps_on_what_is_absent_are_fine() {
         Step::Remove { path: "c".into() },
         Step::Erase { path: "c".into() },
     ];
-    root.journal().commit(&one(steps)).unwrap();
+    root.journal().commit(&mut one(steps)).unwrap();
     root.open_after_power_failure();
     assert_eq!(fs::read(root.0.path().join(odd)).unwrap(), b"hi");
 }
