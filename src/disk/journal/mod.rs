@@ -16,12 +16,14 @@
 //! | `file` | the log on disk: syncs, zeroing, its successors |
 //! | `apply` `deferred` `place` `take` | the steps |
 //! | `error` | what a failure leaves behind |
+//! | `inspect` | what is there, without opening it |
 
 mod apply;
 mod deferred;
 mod error;
 mod file;
 mod format;
+mod inspect;
 mod place;
 mod take;
 #[cfg(test)]
@@ -35,6 +37,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 pub use self::error::{JournalError, Outcome};
+pub use self::inspect::{Inspection, inspect};
 pub use crate::wire::journal::{Step, Transaction, stays_below};
 
 use self::apply::{Applier, Mode};
