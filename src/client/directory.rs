@@ -17,8 +17,7 @@ use crate::limits::{METADATA_FILE_BYTES_MAX, PARTICIPANTS_MAX};
 use crate::name;
 use crate::wire::identity::{ConversationId, Fingerprint};
 
-/// The hidden file that ties a directory made by a person to its conversation.
-pub const ID_FILE: &str = ".id";
+pub use super::metadata::ID_FILE;
 
 /// What an outbox directory means.
 #[derive(Debug, PartialEq, Eq)]

@@ -33,6 +33,13 @@ pub fn text(root: &Root, target: &Path) -> Option<String> {
     open::read_text(root.disk(), &beside(target), BYTES_MAX)
 }
 
+/// What the error file at `path` says, its last line left out; none if it is not the daemon's.
+pub fn read(root: &Root, path: &Path) -> Option<String> {
+    let bytes = open::read_regular(root.disk(), path, BYTES_MAX).ok()?;
+    let text = bytes.strip_suffix(SIGNATURE.as_bytes())?;
+    Some(String::from_utf8_lossy(text).into_owned())
+}
+
 /// Puts `text` beside `target` (absolute), in place of an older error of ours. False if that could not be done.
 pub fn write(root: &Root, target: &Path, text: &str) -> bool {
     let path = beside(target);
@@ -72,12 +79,12 @@ mod tests {
         fs::create_dir_all(root.tmp("chatterboxd")).unwrap();
         let (target, own) = (root.join("app"), root.join("app.error"));
         fs::write(&own, "a log of mine\n").unwrap();
-        assert!(!write(&root, &target, "Wrong.\nMend it."));
+        assert!(!write(&root, &target, "Wrong.\nMend it.") && read(&root, &own).is_none());
         remove(&root, &own);
         assert_eq!(fs::read_to_string(&own).unwrap(), "a log of mine\n");
         fs::remove_file(&own).unwrap();
         assert!(write(&root, &target, "Wrong.\nMend it.") && write(&root, &target, "Worse.\nMend it."));
-        assert!(fs::read_to_string(&own).unwrap().starts_with("Worse.\nMend it.\n"));
+        assert_eq!(read(&root, &own).unwrap(), "Worse.\nMend it.\n");
         remove(&root, &own);
         assert!(!own.exists());
     }

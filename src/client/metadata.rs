@@ -15,6 +15,9 @@ use crate::wire::identity::{ConversationId, Fingerprint};
 /// The file's name.
 pub const FILE: &str = "metadata.toml";
 
+/// The hidden file that ties an outbox directory made by a person to its conversation.
+pub const ID_FILE: &str = ".id";
+
 /// The file's content. A person gives `participants` and perhaps `subject`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct File {

@@ -12,6 +12,7 @@
 pub mod account;
 pub mod contacts;
 pub mod delivery;
+pub mod error_file;
 pub mod metadata;
 pub mod people;
 pub mod root;
@@ -32,7 +33,6 @@ pub mod daemon;
 mod directory;
 #[cfg(feature = "daemon")]
 mod engine;
-mod error_file;
 #[cfg(feature = "daemon")]
 mod event;
 #[cfg(feature = "daemon")]
