@@ -155,6 +155,10 @@ pub const QUIET_FILE_MS: u64 = 2_000;
 /// Lines of one kind in `status`: what a person can take in. The files themselves say the rest.
 pub const STATUS_LINES_MAX: usize = 100;
 
+/// Findings of one kind that `chatterbox doctor` lists; of more it says how many. What is wrong with the first twenty is
+/// wrong with the rest.
+pub const FINDINGS_LISTED_MAX: usize = 20;
+
 /// How often a file that is open for writing is tried again.
 pub const LEASE_RETRY_MS: u64 = 1_000;
 

@@ -61,10 +61,14 @@ pub(in crate::app) fn contact(doing: impl Into<String>, fault: &ContactFault) ->
 
 /// The client's faults are written for `.error` files: a line on what is wrong, a line on what to do.
 pub(in crate::app) fn two_sentences(exit: Exit, doing: impl Into<String>, fault: &impl fmt::Display) -> Failure {
-    let text = fault.to_string();
-    let (cause, remedy) = text.split_once('\n').unwrap_or((&text, ""));
+    let (cause, remedy) = behind_a_colon(&fault.to_string());
+    Failure::new(exit, doing, cause, remedy)
+}
+
+/// The first line of such a text as it stands behind a colon, and the lines after it as one.
+pub(super) fn behind_a_colon(text: &str) -> (String, String) {
+    let (cause, remedy) = text.split_once('\n').unwrap_or((text, ""));
     let mut letters = cause.trim_end_matches('.').chars();
-    // It stands behind a colon here.
     let first = letters.next().map(|letter| letter.to_ascii_lowercase());
-    Failure::new(exit, doing, first.into_iter().chain(letters).collect::<String>(), remedy)
+    (first.into_iter().chain(letters).collect(), remedy.trim_end().replace('\n', " "))
 }

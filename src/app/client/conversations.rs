@@ -116,7 +116,8 @@ fn messages(directory: &Path) -> io::Result<Vec<Message>> {
     Ok(messages)
 }
 
-fn time_of(name: &str) -> Option<Timestamp> {
+/// The time that a message's name begins with; none if it is no message.
+pub(super) fn time_of(name: &str) -> Option<Timestamp> {
     let (time, rest) = name.split_at_checked(TIME_BYTES)?;
     let colons = format!("{}:{}:{}", time.get(..13)?, time.get(13..15)?, time.get(15..)?);
     rest.starts_with('-').then(|| Timestamp::parse_rfc3339(&colons))?

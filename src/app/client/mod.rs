@@ -8,6 +8,7 @@ pub(super) mod causes;
 mod contact;
 mod context;
 mod conversations;
+mod doctor;
 mod init;
 mod list;
 mod new;
@@ -67,6 +68,7 @@ enum Command {
     List(list::List),
     Show(show::Show),
     Status(status::StatusCommand),
+    Doctor(doctor::Doctor),
 }
 
 /// Runs a command line, the program's name first, and says how it ended.
@@ -83,15 +85,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match line.run(&mut Output::stdout()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit) => exit,
         Err(failure) => failure.report(PROGRAM),
     }
 }
 
 impl CommandLine {
-    fn run(self, output: &mut Output) -> Result<(), Failure> {
+    fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let root = crate::app::root::root(self.root)?;
-        match self.command {
+        let done = match self.command {
             Command::Init(command) => command.run(&root, output),
             Command::Card(command) => command.run(&root, output),
             Command::Contact(command) => command.run(Context::open(root)?, output),
@@ -100,7 +102,10 @@ impl CommandLine {
             Command::List(command) => command.run(&Context::open(root)?, output),
             Command::Show(command) => command.run(&Context::open(root)?, output),
             Command::Status(command) => command.run(&root, output),
-        }
+            // It may work and yet find something.
+            Command::Doctor(command) => return command.run(&root, output),
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
 }
 

@@ -1,0 +1,91 @@
+//! What a person made or keeps: settings, keys, profile, contacts.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::checkup::{Checkup, READABLE};
+use crate::app::client::causes;
+use crate::app::settings::Settings;
+use crate::client::account::{self, Account};
+use crate::client::contacts::{ContactFault, Contacts};
+use crate::client::state::StateError;
+use crate::disk::open::OpenError;
+use crate::wire::profile::SignedProfile;
+
+/// Hands out the contacts, if it can be said who is one.
+pub(super) fn check(checkup: &mut Checkup<'_>) -> Option<Contacts> {
+    check_settings(checkup);
+    check_keys(checkup);
+    let own = account::load_profile(checkup.root);
+    let own = own.map_err(|error| say(checkup, &error)).ok()?;
+    contacts(checkup, &own)
+}
+
+fn check_settings(checkup: &mut Checkup<'_>) {
+    if let Err(error) = Settings::load(checkup.root) {
+        let remedy = "Correct the file; a line `dialer = \"direct\"` is all it needs.";
+        checkup.error("settings", Path::new("chatterbox.toml"), error.fault.to_string(), remedy);
+    }
+}
+
+/// The secret half. What is wrong with the public one alone is said where that is read.
+fn check_keys(checkup: &mut Checkup<'_>) {
+    let Err(error) = Account::load(checkup.root) else { return };
+    if account::load_profile(checkup.root).is_ok() || path_of(&error) == checkup.root.config() {
+        say(checkup, &error);
+    }
+}
+
+fn path_of(error: &StateError) -> &Path {
+    match error {
+        StateError::Io { path, .. } | StateError::Open { path, .. } | StateError::Malformed { path, .. } => path,
+    }
+}
+
+fn say(checkup: &mut Checkup<'_>, error: &StateError) {
+    let problem = match error {
+        StateError::Io { source, .. } => source.to_string(),
+        StateError::Open { source, .. } => source.to_string(),
+        StateError::Malformed { source, .. } => source.to_string(),
+    };
+    let path = path_of(error).strip_prefix(checkup.root.path()).unwrap_or(path_of(error)).to_owned();
+    let remedy = match error {
+        StateError::Open { source: OpenError::Unreadable, .. } => READABLE,
+        _ if path == Path::new("profile.pb") => {
+            "Restore the file from a backup: it holds the same bytes as the card that you gave to others."
+        }
+        _ => {
+            "Restore the file from a backup. Without it this account is lost: make another in another directory, and \
+             give its card to your contacts."
+        }
+    };
+    checkup.error("account", &path, problem, remedy);
+}
+
+fn contacts(checkup: &mut Checkup<'_>, own: &SignedProfile) -> Option<Contacts> {
+    let directory = Path::new("contacts");
+    let contacts = match Contacts::load(&checkup.root.contacts(), own, &Contacts::default()) {
+        Ok(contacts) => contacts,
+        // That it is missing is said where all directories are looked at.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Some(Contacts::default()),
+        Err(error) => {
+            checkup.error(
+                "unreadable",
+                directory,
+                error.to_string(),
+                "Make it a directory of yours: chown, chmod u+rwx.",
+            );
+            return None;
+        }
+    };
+    for (file, fault) in contacts.faults() {
+        let (problem, remedy) = causes::behind_a_colon(&fault.to_string());
+        let path = directory.join(file);
+        match fault {
+            // Perhaps a note of a person.
+            ContactFault::NoSuffix => checkup.warning("contact", &path, problem, &remedy),
+            _ => checkup.error("contact", &path, problem, &remedy),
+        }
+    }
+    Some(contacts)
+}

@@ -1,0 +1,107 @@
+//! `keys/`: the daemon's state. Its files are replaced by rename, so they can be read at any time.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use super::checkup::{Checkup, Entry};
+use crate::client::contacts::Contacts;
+use crate::limits::STATE_FILE_BYTES_MAX;
+use crate::wire::conversation::ConversationRecord;
+use crate::wire::identity::{ConversationId, Fingerprint};
+use crate::wire::session::sessions_from_bytes;
+use crate::wire::state::prekeys_from_bytes;
+
+const RESTORE: &str =
+    "chatterboxd does not start with it. Restore the whole directory from a backup, or ask for help with this.";
+
+const ORPHAN: &str = "Nobody reads it. Move it away if you know it; only chatterboxd's own files belong here.";
+
+/// What the daemon knows.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Conversations whose records can be read.
+    pub(super) conversations: HashMap<ConversationId, Place>,
+    /// Contacts, and all who were introduced; none if that cannot be told.
+    pub(super) people: Option<HashSet<Fingerprint>>,
+}
+
+/// Where a conversation stands.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The name of its directory when that was made.
+    pub(super) directory: String,
+    /// Whether it has one: else it waits in `requests/`.
+    pub(super) accepted: bool,
+}
+
+pub(super) fn check(checkup: &mut Checkup<'_>, contacts: Option<&Contacts>) -> Known {
+    for entry in checkup.entries(Path::new("keys")) {
+        match entry.text() {
+            Some("prekeys") => check_prekeys(checkup, &entry.path),
+            Some("sessions" | "conversations") => {}
+            Some(name) if is_received(name) => check_received(checkup, &entry),
+            _ => checkup.warning("orphan", &entry.path, "this is no file of chatterboxd", ORPHAN),
+        }
+    }
+    for entry in checkup.entries(Path::new("keys/sessions")) {
+        match entry.text().and_then(Fingerprint::from_hex) {
+            Some(peer) => check_sessions(checkup, &entry.path, &peer),
+            None => checkup.warning("orphan", &entry.path, "its name is no fingerprint", ORPHAN),
+        }
+    }
+    let mut conversations = HashMap::new();
+    let mut people = contacts.map(|contacts| {
+        contacts.iter().map(|contact| contact.profile.identity().fingerprint()).collect::<HashSet<_>>()
+    });
+    for entry in checkup.entries(Path::new("keys/conversations")) {
+        let Some(id) = entry.text().and_then(ConversationId::from_hex) else {
+            checkup.warning("orphan", &entry.path, "its name is no conversation's id", ORPHAN);
+            continue;
+        };
+        match conversation(checkup, &entry.path, &id) {
+            Some(record) => {
+                people.iter_mut().for_each(|people| people.extend(record.participants()));
+                let place = Place { directory: record.directory, accepted: record.accepted };
+                conversations.insert(id, place);
+            }
+            // Who was introduced there is not known, so nobody can be called unknown.
+            None => people = None,
+        }
+    }
+    Known { conversations, people }
+}
+
+fn is_received(name: &str) -> bool {
+    name.strip_prefix("received-").is_some_and(|period| period.parse::<u64>().is_ok())
+}
+
+fn check_prekeys(checkup: &mut Checkup<'_>, path: &Path) {
+    let Some(bytes) = checkup.read("damaged", path, STATE_FILE_BYTES_MAX, RESTORE) else { return };
+    if let Err(error) = prekeys_from_bytes(&bytes) {
+        checkup.damaged("damaged", path, error.to_string(), RESTORE);
+    }
+}
+
+/// Any bytes are hashes, and a torn end is written over. What counts is that the file can be read.
+fn check_received(checkup: &mut Checkup<'_>, entry: &Entry) {
+    checkup.read("damaged", &entry.path, STATE_FILE_BYTES_MAX, RESTORE);
+}
+
+fn check_sessions(checkup: &mut Checkup<'_>, path: &Path, peer: &Fingerprint) {
+    let Some(bytes) = checkup.read("damaged", path, STATE_FILE_BYTES_MAX, RESTORE) else { return };
+    match sessions_from_bytes(&bytes) {
+        Ok(sessions) if sessions.iter().all(|session| session.peer.fingerprint() == *peer) => {}
+        Ok(_) => checkup.damaged("damaged", path, "it holds sessions with somebody else", RESTORE),
+        Err(error) => checkup.damaged("damaged", path, error.to_string(), RESTORE),
+    }
+}
+
+fn conversation(checkup: &mut Checkup<'_>, path: &Path, id: &ConversationId) -> Option<ConversationRecord> {
+    let bytes = checkup.read("damaged", path, STATE_FILE_BYTES_MAX, RESTORE)?;
+    match ConversationRecord::from_bytes(&bytes) {
+        Ok(record) if record.id == *id => return Some(record),
+        Ok(_) => checkup.damaged("damaged", path, "it is the record of another conversation", RESTORE),
+        Err(error) => checkup.damaged("damaged", path, error.to_string(), RESTORE),
+    }
+    None
+}
