@@ -478,10 +478,10 @@ fn damage_in_the_log_is_an_error_and_what_the_log_holds_is_not_lost() {
     let (_world, alice) = after_traffic();
     let session = session(&alice);
     let good = fs::read(alice.at(&session)).unwrap();
-    let (mut journal, _) = Journal::open(&alice.root).unwrap();
+    let (mut journal, _) = Journal::open(std::sync::Arc::new(chatterbox::disk::real::RealDisk), &alice.root).unwrap();
     let put = |bytes: &[u8]| Step::Put { path: (&session).into(), bytes: bytes.to_vec().into(), secret: true };
     for _ in 0..2 {
-        journal.commit(&[Transaction { steps: vec![put(&good)] }]).unwrap();
+        journal.commit(&mut vec![Transaction { steps: vec![put(&good)] }]).unwrap();
     }
     // As it is after a crash: no checkpoint, and a file that did not reach the disk.
     drop(journal);

@@ -10,7 +10,7 @@ use super::JournalError;
 use super::format::{self, Header, RECORDS_START, SLOT_BYTES};
 use crate::disk::atomic::{self, write_zeros};
 use crate::disk::open::{self, OpenError};
-use crate::disk::system::{Disk, Kind, OpenFile};
+use crate::disk::system::{Disk, OpenFile};
 use crate::limits::{JOURNAL_FILE_BYTES_MAX, JOURNAL_LOG_BYTES};
 
 /// A log that is being written.
@@ -150,7 +150,7 @@ pub(super) type Log = (PathBuf, Zeroizing<Vec<u8>>);
 pub(super) fn logs(disk: &dyn Disk, directory: &Path) -> Result<Vec<Log>, JournalError> {
     let mut logs = Vec::new();
     for entry in disk.entries(directory).map_err(JournalError::io("reading", directory))? {
-        if entry.kind == Kind::File && entry.name.to_string_lossy().starts_with(LOG_PREFIX) {
+        if entry.name.to_string_lossy().starts_with(LOG_PREFIX) {
             let path = directory.join(entry.name);
             let bytes = open::read_regular(disk, &path, JOURNAL_FILE_BYTES_MAX).map_err(|error| match error {
                 OpenError::Io(cause) => JournalError::io("reading", &path)(cause),

@@ -64,7 +64,7 @@ fn say(checkup: &mut Checkup<'_>, error: &StateError) {
 
 fn contacts(checkup: &mut Checkup<'_>, own: &SignedProfile) -> Option<Contacts> {
     let directory = Path::new("contacts");
-    let contacts = match Contacts::load(&checkup.root.contacts(), own, &Contacts::default()) {
+    let contacts = match Contacts::load(checkup.root, own, &Contacts::default()) {
         Ok(contacts) => contacts,
         // That it is missing is said where all directories are looked at.
         Err(error) if error.kind() == ErrorKind::NotFound => return Some(Contacts::default()),

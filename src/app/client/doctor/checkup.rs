@@ -152,7 +152,7 @@ impl<'a> Checkup<'a> {
 
     /// The content of one of the daemon's files. A file that has vanished since it was listed is passed over.
     pub(super) fn read(&mut self, kind: &'static str, path: &Path, limit: u64, remedy: &str) -> Option<Content> {
-        match open::read_regular(&self.root.join(path), limit) {
+        match open::read_regular(self.root.disk(), &self.root.join(path), limit) {
             Ok(bytes) => Some(bytes),
             Err(OpenError::Absent) => None,
             Err(error) => {

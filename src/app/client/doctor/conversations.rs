@@ -10,6 +10,7 @@ use crate::client::delivery::{self, Delivery};
 use crate::client::metadata::{self, Metadata, MetadataFault};
 use crate::client::root;
 use crate::disk::open::{self, OpenError};
+use crate::disk::real::RealDisk;
 use crate::limits::{CARD_FILE_BYTES_MAX, METADATA_FILE_BYTES_MAX};
 use crate::wire::identity::ConversationId;
 use crate::wire::profile::SignedProfile;
@@ -87,7 +88,7 @@ enum Problem {
 }
 
 fn describe(path: &Path) -> Result<Option<ConversationId>, Problem> {
-    let bytes = open::read_regular(path, METADATA_FILE_BYTES_MAX).map_err(|error| match error {
+    let bytes = open::read_regular(&RealDisk, path, METADATA_FILE_BYTES_MAX).map_err(|error| match error {
         OpenError::Absent => Problem::Absent,
         other => Problem::Bad(other.to_string()),
     })?;

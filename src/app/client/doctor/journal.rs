@@ -20,7 +20,7 @@ pub(super) fn inspect(checkup: &mut Checkup<'_>) -> Option<Result<Inspection, Jo
     if checkup.is_busy() || !checkup.root.journal().is_dir() {
         return None;
     }
-    let found = journal::inspect(checkup.root.path());
+    let found = journal::inspect(checkup.root.disk(), checkup.root.path());
     if let Ok(inspection) = &found {
         checkup.rewritten.clone_from(&inspection.paths);
     }

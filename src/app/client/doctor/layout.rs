@@ -108,7 +108,7 @@ fn missing(checkup: &mut Checkup<'_>, path: &Path) {
         if path.parent().is_some_and(|parent| is_link(checkup, parent)) {
             return Err("the directory above it is a link".to_owned());
         }
-        atomic::make_private_directory(&checkup.root.join(path)).map_err(|error| error.to_string())
+        atomic::make_private_directory(checkup.root.disk(), &checkup.root.join(path)).map_err(|error| error.to_string())
     };
     let remedy = "`chatterbox doctor --repair` makes it, and so does the next start of chatterboxd.";
     mendable(checkup, Severity::Warning, "missing", path, "the directory is missing".into(), remedy, mend);

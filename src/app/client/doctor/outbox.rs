@@ -83,7 +83,7 @@ fn check_directory(checkup: &mut Checkup<'_>, directory: &Path) {
 /// The daemon passes over an id that it does not know, and goes by the directory's name.
 fn check_id(checkup: &mut Checkup<'_>, path: &Path) {
     const REMEDY: &str = "Remove the file if the directory's name lists its recipients; else name it after them first.";
-    let problem = match open::read_regular(&checkup.root.join(path), ID_FILE_BYTES_MAX) {
+    let problem = match open::read_regular(checkup.root.disk(), &checkup.root.join(path), ID_FILE_BYTES_MAX) {
         Ok(bytes) => {
             let text = std::str::from_utf8(&bytes).unwrap_or_default();
             match ConversationId::from_hex(text.trim()) {
@@ -116,7 +116,7 @@ fn refuse(checkup: &mut Checkup<'_>, entry: &Entry, problem: &str, remedy: &str)
 }
 
 fn check_error(checkup: &mut Checkup<'_>, entry: &Entry) {
-    if let Some(text) = error_file::read(&checkup.root.join(&entry.path)) {
+    if let Some(text) = error_file::read(checkup.root, &checkup.root.join(&entry.path)) {
         let (problem, remedy) = causes::behind_a_colon(&text);
         checkup.error("outbox", &entry.path, problem, &remedy);
     }
