@@ -10,9 +10,10 @@ use zeroize::Zeroizing;
 
 use super::findings::{Finding, Findings, Severity};
 use crate::client::metadata;
-use crate::client::root::Root;
+use crate::client::root::{self, Root};
 use crate::disk::lock;
 use crate::disk::open::{self, OpenError};
+use crate::wire::identity::ConversationId;
 
 /// What to do about a file that the system keeps from us.
 pub(super) const READABLE: &str = "Make it yours and readable: chown, chmod u+rw.";
@@ -94,6 +95,13 @@ impl<'a> Checkup<'a> {
     /// Whether a daemon runs, or may.
     pub(super) fn is_busy(&self) -> bool {
         self.daemon != Daemon::Stopped
+    }
+
+    /// Whether the daemon may know a conversation: its record stands there by now, or in the log, which nobody can read
+    /// while a daemon writes it.
+    pub(super) fn may_know(&self, id: &ConversationId) -> bool {
+        let record = root::conversation_file(id);
+        self.is_busy() || self.rewritten.contains(&record) || self.root.is_taken(&record)
     }
 
     pub(super) fn error(&mut self, kind: &'static str, path: &Path, problem: impl Into<String>, remedy: &str) {

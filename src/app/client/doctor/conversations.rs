@@ -8,7 +8,6 @@ use super::keys::Known;
 use crate::client::contacts::REQUEST_CARD;
 use crate::client::delivery::{self, Delivery};
 use crate::client::metadata::{self, Metadata, MetadataFault};
-use crate::client::root;
 use crate::disk::open::{self, OpenError};
 use crate::disk::real::RealDisk;
 use crate::limits::{CARD_FILE_BYTES_MAX, METADATA_FILE_BYTES_MAX};
@@ -23,7 +22,7 @@ pub(super) fn check(checkup: &mut Checkup<'_>, known: &Known) {
         }
         check_deliveries(checkup, &entry.path);
         let Some(id) = id_of(checkup, &entry.path) else { continue };
-        if !known.conversations.contains_key(&id) && !has_record(checkup, &id) {
+        if !known.conversations.contains_key(&id) && !checkup.may_know(&id) {
             let remedy = "chatterboxd puts nothing into it. Move it out of conversations/ if you only want to keep it; \
                           if it is from a backup, restore that as a whole.";
             checkup.damaged_directory(
@@ -45,11 +44,6 @@ pub(super) fn check(checkup: &mut Checkup<'_>, known: &Known) {
     }
     check_records(checkup, known, &places);
     check_requests(checkup);
-}
-
-/// Read from its record's file now: it may have been made since the records were listed.
-fn has_record(checkup: &Checkup<'_>, id: &ConversationId) -> bool {
-    is_there(checkup, &root::conversation_file(id))
 }
 
 fn is_there(checkup: &Checkup<'_>, path: &Path) -> bool {

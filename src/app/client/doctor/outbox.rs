@@ -8,7 +8,6 @@ use super::checkup::{Checkup, Entry};
 use crate::app::client::causes;
 use crate::client::error_file;
 use crate::client::metadata::ID_FILE;
-use crate::client::root;
 use crate::disk::open::{self, OpenError};
 use crate::name;
 use crate::wire::identity::ConversationId;
@@ -87,7 +86,7 @@ fn check_id(checkup: &mut Checkup<'_>, path: &Path) {
         Ok(bytes) => {
             let text = std::str::from_utf8(&bytes).unwrap_or_default();
             match ConversationId::from_hex(text.trim()) {
-                Some(id) if fs::symlink_metadata(checkup.root.join(root::conversation_file(&id))).is_ok() => return,
+                Some(id) if checkup.may_know(&id) => return,
                 Some(id) => format!("it names the conversation {id}, which chatterboxd does not know"),
                 None => "it holds no conversation's id".to_owned(),
             }
