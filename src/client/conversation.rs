@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::delivery;
 use super::metadata::{self, Metadata};
 use super::pending::Pending;
 use super::people::People;
@@ -129,7 +130,7 @@ impl Conversations {
     /// Where a conversation's directory stands now, if it does.
     pub fn current_place(&mut self, root: &Root, id: &ConversationId) -> Option<PathBuf> {
         let place = self.places.get(id).map(|name| Path::new("conversations").join(name))?;
-        if self.checked.contains(id) || id_in(root, &place) == Some(*id) {
+        if self.checked.contains(id) || is_usable(root, &place, id) {
             self.checked.insert(*id);
             return Some(place);
         }
@@ -155,7 +156,7 @@ impl Conversations {
             return Some(path);
         }
         self.checked.insert(*id);
-        if id_in(root, &path) == Some(*id) {
+        if is_usable(root, &path, id) {
             return Some(path);
         }
         if let Some(moved) = find(root, id) {
@@ -183,9 +184,18 @@ pub fn id_in(root: &Root, directory: &Path) -> Option<ConversationId> {
     Metadata::id_of(&open::read_text(root.disk(), &path, METADATA_FILE_BYTES_MAX)?)
 }
 
+/// Whether a directory belongs to this conversation, and takes messages: a person may have made it read-only, or put a
+/// file in the place of `.delivery/`. Then the conversation goes on in a directory made anew, and holds up no other.
+fn is_usable(root: &Root, directory: &Path, id: &ConversationId) -> bool {
+    let deliveries = directory.join(delivery::DIRECTORY);
+    let takes = |path: &Path| root.disk().is_writable(&root.join(path));
+    let takes_deliveries = !root.is_taken(&deliveries) || (root.is_directory(&deliveries) && takes(&deliveries));
+    id_in(root, directory) == Some(*id) && takes(directory) && takes_deliveries
+}
+
 /// The name under `conversations/` of the directory that has this id.
 fn find(root: &Root, id: &ConversationId) -> Option<String> {
     let conversations = Path::new("conversations");
     let mut names = root.names(conversations).into_iter();
-    names.find(|name| id_in(root, &conversations.join(name)) == Some(*id))?.into_string().ok()
+    names.find(|name| is_usable(root, &conversations.join(name), id))?.into_string().ok()
 }

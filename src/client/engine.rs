@@ -125,7 +125,8 @@ impl Engine {
             rng: OsRng,
             meanings: HashMap::new(),
             deliveries: BTreeMap::new(),
-            try_unopened: false,
+            // A contact may have been added while no daemon ran.
+            try_unopened: true,
             moved: HashSet::new(),
             deletions: Vec::new(),
             uploads: Vec::new(),
@@ -157,7 +158,7 @@ impl Engine {
             Event::Hint(Hint::Rescan) => self.rescan(now)?,
             Event::Hint(Hint::Path(path)) => self.look_at(&path)?,
             Event::Tick => {
-                self.outbox.retry_waiting();
+                self.outbox.tick();
                 // At most once a second: a stranger can make what is kept expensive to try.
                 if std::mem::take(&mut self.try_unopened) {
                     self.retry_unopened(now);
@@ -324,6 +325,12 @@ impl Engine {
         }
     }
 
+    /// Whether messages wait for a prekey or for their server.
+    #[cfg(test)]
+    pub fn has_queue(&self) -> bool {
+        self.spool.len() > 0
+    }
+
     pub(super) fn alert_given_up(&mut self, count: usize, now: Timestamp) {
         if count > 0 {
             let text = format!(
@@ -401,7 +408,7 @@ impl Engine {
                 }
             }
             let asked = self.asked.get(&recipient);
-            let may_ask = asked.is_none_or(|asked| asked.again.is_some_and(|again| again <= now));
+            let may_ask = asked.is_none_or(|asked| asked.is_due(now));
             if may_ask && !self.sessions.has(&recipient) && self.spool.has_waiting(&recipient) {
                 self.asked.entry(recipient).or_default().again = None;
                 orders.push(Order { recipient: profile, errand: Errand::TakePrekey });

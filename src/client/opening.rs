@@ -4,7 +4,7 @@ use super::backoff::Backoff;
 use super::delivery::State;
 use super::engine::Engine;
 use crate::clock::Timestamp;
-use crate::limits::SEAL_BATCH_MAX;
+use crate::limits::{RECONNECT_DELAY_MAX_MS, SEAL_BATCH_MAX};
 use crate::wire::identity::Fingerprint;
 use crate::wire::prekey::SignedPrekey;
 use crate::wire::reply::PrekeyCount;
@@ -16,6 +16,14 @@ pub(super) struct Asked {
     backoff: Backoff,
     /// When it may be asked for again; while an answer is out, never.
     pub(super) again: Option<Timestamp>,
+}
+
+impl Asked {
+    /// Whether it is time. A time further off than any wait was set before the clock jumped back.
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        let wait = |again: Timestamp| again.millis_since(now);
+        self.again.is_some_and(|again| wait(again) == 0 || wait(again) > RECONNECT_DELAY_MAX_MS)
+    }
 }
 
 impl Engine {

@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use super::error_file;
 use super::metadata;
 use super::root::Root;
+use crate::clock::Timestamp;
+use crate::disk::open::FileIdentity;
 use crate::disk::system::{Entry, Kind};
+use crate::limits::LEASE_RETRY_MS;
 use crate::name::{self, is_ignored};
 
 /// What the daemon knows of the outbox's files. Paths are relative to the root: `outbox/DIRECTORY/FILE`.
@@ -21,6 +24,8 @@ pub struct Outbox {
     queue: VecDeque<PathBuf>,
     queued: HashSet<PathBuf>,
     waiting: BTreeMap<PathBuf, String>,
+    /// Files that no lease can be had on, or that are empty: as they were first seen, and how many ticks ago.
+    quiet: HashMap<PathBuf, (FileIdentity, u64)>,
     ignored: HashMap<PathBuf, usize>,
     errors: BTreeMap<PathBuf, String>,
 }
@@ -118,8 +123,22 @@ impl Outbox {
         self.waiting.insert(path, reason.to_owned());
     }
 
-    /// Notes all waiting files again.
-    pub fn retry_waiting(&mut self) {
+    /// For how long a file has not changed, in milliseconds: by its own time, or, where that lies in the future of a
+    /// clock that jumped, by how long we have looked at it.
+    pub fn quiet_ms(&mut self, path: &Path, identity: FileIdentity, now: Timestamp) -> u64 {
+        let modified = Timestamp::from_micros(u64::try_from(identity.modified_ns / 1_000).unwrap_or(0));
+        let seen = self.quiet.entry(path.to_owned()).or_insert((identity, 0));
+        if seen.0 != identity {
+            *seen = (identity, 0);
+        }
+        // The first tick after the first look may follow at once.
+        now.millis_since(modified).max(seen.1.saturating_sub(1) * LEASE_RETRY_MS)
+    }
+
+    /// A second has passed: notes all waiting files again.
+    pub fn tick(&mut self) {
+        self.quiet.retain(|path, _| self.waiting.contains_key(path));
+        self.quiet.values_mut().for_each(|(_, ticks)| *ticks += 1);
         let waiting: Vec<PathBuf> = self.waiting.keys().cloned().collect();
         waiting.into_iter().for_each(|path| self.note(path));
     }

@@ -1,5 +1,6 @@
 //! From a file in the outbox to sealed envelopes in the spool (design, section 2, "Sending").
 
+use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +40,7 @@ enum NotSent {
     /// It is gone.
     Gone,
     /// It will be looked at again by itself; why.
-    Waits(&'static str),
+    Waits(Cow<'static, str>),
     /// A person must do something about it: what is wrong and what to do.
     Refused(String),
     /// The same for its whole directory.
@@ -56,7 +57,7 @@ impl Engine {
                 self.outbox.clear(&self.root, &directory);
             }
             Err(NotSent::Gone) => self.outbox.clear(&self.root, path),
-            Err(NotSent::Waits(reason)) => self.outbox.wait(path.to_owned(), reason),
+            Err(NotSent::Waits(reason)) => self.outbox.wait(path.to_owned(), &reason),
             Err(NotSent::Refused(text)) => self.outbox.refuse(&self.root, path, &text),
             Err(NotSent::Directory(fault)) if fault.is_temporary() => {
                 self.outbox.wait(path.to_owned(), "metadata.toml is open for writing");
@@ -86,7 +87,7 @@ impl Engine {
     }
 
     /// Reads a file that nobody is writing.
-    fn read_file(&self, path: &Path, now: Timestamp) -> Result<Taken, NotSent> {
+    fn read_file(&mut self, path: &Path, now: Timestamp) -> Result<Taken, NotSent> {
         let io = |error| refused(OpenError::Io(error));
         let directory = self.root.join(path.parent().unwrap_or(path));
         let directory = self.root.disk().stat(&directory).map_err(io)?;
@@ -94,19 +95,18 @@ impl Engine {
         // The lease first: what is read behind it is what stands there until it is let go.
         let lease = file.take_lease();
         let stat = file.stat().map_err(io)?;
-        let modified = Timestamp::from_micros(u64::try_from(stat.modified_ns / 1_000).unwrap_or(0));
         match lease {
             Ok(()) => {}
-            Err(LeaseRefused::Busy) => return Err(NotSent::Waits("another program has it open for writing")),
+            Err(LeaseRefused::Busy) => return Err(NotSent::Waits("another program has it open for writing".into())),
             // Another user's file, or a filesystem without leases: a while without a write has to do.
-            Err(_) if now.millis_since(modified) < QUIET_FILE_MS => {
-                return Err(NotSent::Waits("it was written a moment ago, and takes no lease"));
+            Err(_) if self.outbox.quiet_ms(path, stat.identity(), now) < QUIET_FILE_MS => {
+                return Err(NotSent::Waits("it was written a moment ago, and takes no lease".into()));
             }
             Err(_) => {}
         }
         if stat.size == 0 {
-            if now.millis_since(modified) < EMPTY_FILE_GRACE_MS {
-                return Err(NotSent::Waits("it is empty"));
+            if self.outbox.quiet_ms(path, stat.identity(), now) < EMPTY_FILE_GRACE_MS {
+                return Err(NotSent::Waits("it is empty".into()));
             }
             let text = "This file is empty, and an empty message says nothing.\nWrite something into it, or remove it.";
             return Err(NotSent::Refused(text.into()));
@@ -325,7 +325,7 @@ fn refused(error: OpenError) -> NotSent {
         OpenError::TooLarge { size, limit } => {
             format!("This file has {size} bytes, and a message at most {limit}.\nSplit it, or send less.")
         }
-        OpenError::Io(error) => format!("This file cannot be read: {error}.\nSee to the disk; it is tried again."),
+        OpenError::Io(error) => return NotSent::Waits(format!("it cannot be read: {error}").into()),
     };
     NotSent::Refused(text)
 }

@@ -160,8 +160,7 @@ impl Applier {
         self.trash.push(new.clone());
         let disk = self.disk.clone();
         if let Err(cause) = in_directory(&*disk, &self.root, &new, || atomic::write_new(&*disk, &new, bytes)) {
-            // On a full disk this is tried again and again: the part that was written must not make it fuller.
-            let _ = atomic::erase(&*disk, &new);
+            self.abandon(&new);
             return Err(JournalError::io("writing", &new)(cause));
         }
         let root = self.root.clone();
@@ -182,11 +181,21 @@ impl Applier {
                 result => result,
             }
         });
-        if !secret && exchanged.is_ok() {
+        match &exchanged {
             // A rename left nothing under the other name.
-            self.trash.pop();
+            Ok(()) if !secret => drop(self.trash.pop()),
+            Ok(()) => {}
+            Err(_) => self.abandon(&new),
         }
         exchanged.map_err(JournalError::io("replacing", path))
+    }
+
+    /// Erases what was written for a step that is refused. It is tried again and again, on a full disk too: neither the
+    /// disk nor the trash may grow by that.
+    fn abandon(&mut self, new: &Path) {
+        if atomic::erase(&*self.disk, new).is_ok() {
+            self.trash.retain(|path| path != new);
+        }
     }
 
     /// Takes a secret's name away and leaves the overwriting to the checkpoint. Absent is fine; a directory stays.
