@@ -57,6 +57,8 @@ mod requests;
 mod send;
 #[cfg(feature = "daemon")]
 mod sessions;
+#[cfg(all(test, feature = "daemon"))]
+mod simulation;
 #[cfg(feature = "daemon")]
 mod spool;
 #[cfg(feature = "daemon")]

@@ -9,6 +9,8 @@
 //!
 //! Inode numbers are reused at once, as on ext4.
 
+#![allow(clippy::unwrap_used, reason = "a test, as a whole")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
@@ -167,6 +169,11 @@ impl SimulatedDisk {
         self.state().crashed
     }
 
+    /// Whether it was to crash or fail.
+    pub fn has_fault(&self) -> bool {
+        self.state().fault.is_some()
+    }
+
     /// After a crash, or in place of one: what is there when the next program looks.
     pub fn restart(&self, loss: Loss) {
         let mut state = self.state();
@@ -266,8 +273,7 @@ impl State {
         self.begin()?;
         self.syncs += 1;
         let fails = self.fault == Some(Fault::FailedSync(self.syncs));
-        let (covered, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unsynced).into_iter().partition(covers);
-        self.unsynced = others;
+        let covered = self.take_covered(covers);
         if !fails {
             covered.iter().for_each(|change| self.durable.apply(change));
             return Ok(());
@@ -275,6 +281,25 @@ impl State {
         // Pages are called clean, and forgotten by every later sync. Names stay in the filesystem's own log.
         self.unsynced.extend(covered.into_iter().filter(Change::is_name));
         Err(io::Error::from_raw_os_error(libc::EIO))
+    }
+
+    /// Takes out what a sync covers, with everything before it that touched the same names: what comes later must not
+    /// be undone by what came earlier.
+    fn take_covered(&mut self, covers: impl Fn(&Change) -> bool) -> Vec<Change> {
+        let mut touched: Vec<Place> = Vec::new();
+        let (mut covered, mut others) = (Vec::new(), Vec::new());
+        for change in std::mem::take(&mut self.unsynced).into_iter().rev() {
+            if covers(&change) || change.places().iter().any(|place| touched.contains(place)) {
+                touched.extend(change.places().into_iter().cloned());
+                covered.push(change);
+            } else {
+                others.push(change);
+            }
+        }
+        covered.reverse();
+        others.reverse();
+        self.unsynced = others;
+        covered
     }
 
     fn create(&mut self, path: &Path, body: Body) -> io::Result<Id> {
@@ -299,6 +324,16 @@ impl Change {
         !matches!(self, Self::Write { .. } | Self::Zeros { .. } | Self::Length { .. } | Self::Modified { .. })
     }
 
+    /// The names that it changes.
+    fn places(&self) -> Vec<&Place> {
+        match self {
+            Self::Create { at, .. } | Self::Remove { at, .. } => vec![at],
+            Self::Rename { from, to, .. } => vec![from, to],
+            Self::Exchange { left, right, .. } => vec![left, right],
+            _ => Vec::new(),
+        }
+    }
+
     fn is_of(&self, id: Id) -> bool {
         match self {
             Self::Write { file, .. }
@@ -310,12 +345,7 @@ impl Change {
     }
 
     fn is_in(&self, directory: Id) -> bool {
-        match self {
-            Self::Create { at, .. } | Self::Remove { at, .. } => at.directory == directory,
-            Self::Rename { from, to, .. } => from.directory == directory || to.directory == directory,
-            Self::Exchange { left, right, .. } => left.directory == directory || right.directory == directory,
-            _ => false,
-        }
+        self.places().iter().any(|place| place.directory == directory)
     }
 
     /// What a power failure leaves of it.

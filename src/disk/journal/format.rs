@@ -141,10 +141,20 @@ pub(super) fn scan(header: Header, records: &[u8]) -> Result<Scanned, Damage> {
     }
     let unfinished = if next < count { batch } else { batch + 1 };
     let later = |offset| Record::at(header, records, offset).is_some_and(|record| record.batch > unfinished);
-    if (position..records.len()).step_by(ALIGNMENT).any(later) {
+    if (position..end_of_data(records)).step_by(ALIGNMENT).any(later) {
         return Err(Damage { offset: position });
     }
     Ok(Scanned { payloads })
+}
+
+/// Where the zeros begin, about, that are most of a log. No record begins in them.
+fn end_of_data(records: &[u8]) -> usize {
+    static ZEROS: [u8; SLOT_BYTES] = [0; SLOT_BYTES];
+    let mut end = records.len();
+    while end >= SLOT_BYTES && records[end - SLOT_BYTES..end] == ZEROS {
+        end -= SLOT_BYTES;
+    }
+    end
 }
 
 struct Record<'a> {
