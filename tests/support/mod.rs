@@ -104,6 +104,14 @@ impl Process {
     pub fn is_running(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
+
+    /// How many files and directories the kernel watches for it.
+    pub fn inotify_watches(&self) -> usize {
+        let described = entries(Path::new(&format!("/proc/{}/fdinfo", self.pid())));
+        // A descriptor may be closed between the two looks.
+        let texts = described.iter().filter_map(|path| fs::read_to_string(path).ok());
+        texts.map(|text| text.lines().filter(|line| line.starts_with("inotify ")).count()).sum()
+    }
 }
 
 impl Drop for Process {
