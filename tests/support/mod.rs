@@ -5,6 +5,8 @@
 
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 
+pub mod clock;
+pub mod disk;
 pub mod strace;
 
 use std::fs;
@@ -192,6 +194,14 @@ impl World {
         let root = self.scratch.path().join(name);
         let user = User { name: name.to_owned(), root, daemon: None };
         let made = user.cli(&["init", name, "--server", address, "--dialer", "direct"]);
+        assert!(made.status.success(), "{made:?}");
+        user
+    }
+
+    /// An account on a filesystem of its own.
+    pub fn user_on(&self, name: &str, disk: &disk::Disk) -> User {
+        let user = User { name: name.to_owned(), root: disk.root(), daemon: None };
+        let made = user.cli(&["init", name, "--server", &self.server.address, "--dialer", "direct"]);
         assert!(made.status.success(), "{made:?}");
         user
     }

@@ -87,6 +87,24 @@ impl Tracer {
         tracer
     }
 
+    /// Attaches to all threads of a process, which is refused `calls` with `error` from now on: all of them, or those on
+    /// `only` these paths.
+    pub fn refuse(process: &Process, log: &Path, calls: &str, error: &str, only: &[PathBuf]) -> Self {
+        let mut options = vec!["-e".to_owned(), format!("trace={calls}")];
+        options.extend(["-e".to_owned(), format!("inject={calls}:error={error}")]);
+        for path in only {
+            options.extend(["-P".to_owned(), path.display().to_string()]);
+        }
+        Self::attach_with(process, log, &options)
+    }
+
+    /// Lets the process go on without. Not by SIGKILL: a call that is just being refused would not be told why.
+    pub fn detach(mut self) {
+        let sent = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        self.0.wait().unwrap();
+    }
+
     /// Until the process has ended, and all of its log is written.
     pub fn wait(mut self) {
         self.0.wait().unwrap();

@@ -1,0 +1,92 @@
+//! A small filesystem in a mount namespace of its own: nothing of it is left when its owner is gone, and making it takes
+//! no root.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A `tmpfs` that only the processes of its namespace find under its path.
+pub struct Disk {
+    holder: Child,
+    path: PathBuf,
+}
+
+/// Why no filesystem can be mounted here; `None` if it can.
+pub fn missing() -> Option<String> {
+    let tried = Command::new("unshare").args(["-r", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
+    match tried {
+        Err(error) => Some(format!("unshare: {error}")),
+        Ok(tried) if tried.status.success() => None,
+        Ok(tried) => Some(String::from_utf8_lossy(&tried.stderr).trim().to_owned()),
+    }
+}
+
+impl Disk {
+    /// Mounted over `path`, which is made, with these options of `tmpfs`.
+    pub fn new(path: &Path, options: &str) -> Self {
+        fs::create_dir(path).unwrap();
+        // `cat` holds the namespace, and ends with its input: with us.
+        let script = r#"mount -t tmpfs -o "$0" tmpfs "$1" && echo mounted && exec cat"#;
+        let mut holder = Command::new("unshare")
+            .args(["-r", "-m", "--propagation", "private", "sh", "-c", script, options])
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "mounted\n");
+        Self { holder, path: path.to_owned() }
+    }
+
+    /// The mounted directory, as it can be reached from outside of the namespace.
+    pub fn root(&self) -> PathBuf {
+        let namespace = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
+        namespace.join(self.path.strip_prefix("/").unwrap())
+    }
+
+    /// A command line that a daemon and its `--root` are appended to: it runs as our own child, inside the namespace,
+    /// where the root has its own path.
+    pub fn daemon(&self) -> Command {
+        let mut command = self.enter();
+        command.args(["sh", "-c", r#"exec "$1" --root "$0""#]).arg(&self.path);
+        command
+    }
+
+    /// Mounts it anew with other options.
+    pub fn remount(&self, options: &str) {
+        let remounted = self.enter().args(["mount", "-o", &format!("remount,{options}")]).arg(&self.path).output();
+        let remounted = remounted.unwrap();
+        assert!(remounted.status.success(), "{remounted:?}");
+    }
+
+    fn enter(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-U", "-m", "--preserve-credentials", "-t", &self.holder.id().to_string()]);
+        command
+    }
+
+    /// Fills it up, but for about so many bytes. The file that does it is to be removed.
+    pub fn fill(&self, room: u64) -> PathBuf {
+        let path = self.root().join("tmp/ballast");
+        let mut file = fs::File::create(&path).unwrap();
+        let mut portion = 1 << 20;
+        while portion > 0 {
+            if file.write_all(&vec![1; portion]).is_err() {
+                portion /= 2;
+            }
+        }
+        let length = file.metadata().unwrap().len();
+        file.set_len(length.checked_sub(room).unwrap()).unwrap();
+        path
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}

@@ -1,0 +1,699 @@
+//! Trouble with the disk, the clock and the kernel's limits, in the sender's and the recipient's daemon, while messages
+//! go both ways: work pauses and says why, goes on by itself, and every message arrives exactly once.
+//!
+//! A refusal comes from `strace`, which answers chosen system calls with an error, or from real filesystems in a mount
+//! namespace of their own. `CHATTERBOX_TROUBLE=all` tries every error on every call.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use chatterbox::clock::Timestamp;
+use support::clock::Clock;
+use support::disk::{self, Disk};
+use support::strace::{self, Tracer, calls};
+use support::{User, World, entries, wait_for};
+
+/// For people too: what a test that succeeds prints is not shown otherwise.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+const SENDER: usize = 0;
+const RECIPIENT: usize = 1;
+
+/// What a disk may say, and what Linux calls it.
+const ERRORS: [(&str, &str); 4] = [
+    ("ENOSPC", "No space left on device"),
+    ("EDQUOT", "Disk quota exceeded"),
+    ("EROFS", "Read-only file system"),
+    ("EIO", "Input/output error"),
+];
+
+/// Two people with a standing session, and what they sent.
+struct Pair {
+    world: World,
+    people: [User; 2],
+    sent: [Vec<String>; 2],
+    conversations: usize,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let world = World::new();
+        let people = world.friends(["alice", "bob"]);
+        Self::of(world, people)
+    }
+
+    /// Daemons that run.
+    fn of(world: World, people: [User; 2]) -> Self {
+        let mut pair = Self { world, people, sent: [Vec::new(), Vec::new()], conversations: 0 };
+        pair.everything_arrives();
+        pair
+    }
+
+    fn scratch(&self) -> &Path {
+        self.world.scratch.path()
+    }
+
+    fn content(&mut self, from: usize) -> (String, String) {
+        let number = self.sent[from].len();
+        let content = format!("{number} from {}\n{}", self.people[from].name, "and more\n".repeat(number % 7 * 150));
+        self.sent[from].push(content.clone());
+        (format!("{number}.txt"), content)
+    }
+
+    fn drop_one(&mut self, from: usize) {
+        let (name, content) = self.content(from);
+        let to = self.people[1 - from].name.clone();
+        self.people[from].move_file(&to, &name, content);
+    }
+
+    /// Files that are written and wait for [`Pair::release`], when there may be no room to write any.
+    fn drafts(&mut self, from: usize, count: usize) -> Vec<PathBuf> {
+        let scratch = self.people[from].at("tmp/test");
+        fs::create_dir_all(&scratch).unwrap();
+        let mut write = || {
+            let (name, content) = self.content(from);
+            fs::write(scratch.join(&name), content).unwrap();
+            scratch.join(name)
+        };
+        (0..count).map(|_| write()).collect()
+    }
+
+    fn release(&self, from: usize, drafts: &[PathBuf]) {
+        let outbox = self.people[from].at("outbox").join(&self.people[1 - from].name);
+        drafts.iter().for_each(|draft| fs::rename(draft, outbox.join(draft.file_name().unwrap())).unwrap());
+    }
+
+    /// Opens another conversation with the same person: directories are made at both ends.
+    fn open_another(&mut self, from: usize) {
+        let (name, content) = self.content(from);
+        self.conversations += 1;
+        let (user, to) = (&self.people[from], &self.people[1 - from].name);
+        let draft = user.at("tmp/test/draft");
+        fs::create_dir_all(&draft).unwrap();
+        let subject = format!("plan {}", self.conversations);
+        fs::write(draft.join("metadata.toml"), format!("subject = \"{subject}\"\nparticipants = [\"{to}\"]\n"))
+            .unwrap();
+        fs::write(draft.join(name), content).unwrap();
+        fs::rename(&draft, user.at("outbox").join(subject)).unwrap();
+    }
+
+    /// Something in both directions, and a burst in one.
+    fn traffic(&mut self) {
+        self.drop_one(SENDER);
+        self.drop_one(RECIPIENT);
+        self.open_another(SENDER);
+        for _ in 0..3 {
+            self.drop_one(SENDER);
+        }
+    }
+
+    /// Both ends agree, and go on.
+    fn everything_arrives(&mut self) {
+        // What is sent twice is on its way before this: in order, it would have come when these have.
+        self.drop_one(SENDER);
+        self.drop_one(RECIPIENT);
+        let heard = |at: &User, from: usize| {
+            let mut heard = at.heard_from(&self.people[from].name);
+            heard.sort_by_key(|text| text.split(' ').next().and_then(|number| number.parse::<usize>().ok()));
+            heard
+        };
+        let scratch = self.scratch();
+        for (from, user) in self.people.iter().enumerate() {
+            for at in &self.people {
+                wait_for(scratch, &format!("all of {} at {}'s", user.name, at.name), || {
+                    (heard(at, from).len() >= self.sent[from].len()).then_some(())
+                });
+                assert_eq!(
+                    heard(at, from),
+                    self.sent[from],
+                    "{} at {}\n{}",
+                    user.name,
+                    at.name,
+                    support::tree(&at.root)
+                );
+            }
+        }
+        for user in &self.people {
+            user.wait_for("a status without a queue or a pause", || {
+                let text = fs::read_to_string(user.at("status")).ok()?;
+                (text.contains("\nqueue: 0\n") && !text.contains("\npaused: ")).then_some(())
+            });
+            user.wait_for("an empty outbox", || {
+                let directories = entries(&user.at("outbox")).into_iter();
+                let mut names = directories.flat_map(|directory| entries(&directory)).filter_map(|path| {
+                    let name = path.file_name()?.to_str()?.to_owned();
+                    (!name.starts_with('.') && name != "metadata.toml").then_some(())
+                });
+                names.next().is_none().then_some(())
+            });
+            user.wait_for("a tidy tmp/chatterboxd", || {
+                let left = entries(&user.at("tmp/chatterboxd")).into_iter();
+                let mut left = left.filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with("journal-"));
+                left.next().is_none().then_some(())
+            });
+            for empty in ["alerts", "requests", "journal/unopened"] {
+                assert!(entries(&user.at(empty)).is_empty(), "{empty}\n{}", support::tree(&user.root));
+            }
+        }
+    }
+
+    /// Waits for something, as long as this daemon runs.
+    fn wait_while_running(&mut self, victim: usize, what: &str, mut look: impl FnMut(&User) -> bool) {
+        let user = &mut self.people[victim];
+        let mut process = user.daemon.take().unwrap();
+        wait_for(self.world.scratch.path(), what, || {
+            assert!(process.is_running(), "it has ended:\n{}", user.log());
+            look(user).then_some(())
+        });
+        user.daemon = Some(process);
+    }
+
+    /// What a daemon has logged since its log had so many bytes; it must not have ended over it.
+    fn wait_for_log(&mut self, victim: usize, from: usize, says: &[&str]) {
+        self.wait_while_running(victim, &format!("{says:?} in the log"), |user| {
+            user.log()[from..].lines().any(|line| says.iter().all(|says| line.contains(says)))
+        });
+    }
+}
+
+/// Whether everything is asked for.
+fn is_long() -> bool {
+    std::env::var("CHATTERBOX_TROUBLE").is_ok_and(|text| text == "all")
+}
+
+/// Some errors for each call, so that all of them are tried somewhere; all of them if asked for.
+fn errors(first: usize) -> Vec<(&'static str, &'static str)> {
+    match is_long() {
+        true => ERRORS.to_vec(),
+        false => (0..2).map(|number| ERRORS[(first + 2 * number) % ERRORS.len()]).collect(),
+    }
+}
+
+/// Whether a status can still be written while the calls are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Says,
+    CannotSay,
+}
+
+fn refused(victim: usize, refused: &str, first: usize, status: Status) {
+    if let Some(reason) = strace::missing() {
+        return say(&format!("SKIPPED {refused}: nothing can be traced here: {reason}"));
+    }
+    let mut pair = Pair::new();
+    for (error, text) in errors(first) {
+        let from = pair.people[victim].log().len();
+        let log = strace::log_in(pair.scratch(), "refused");
+        let tracer = Tracer::refuse(pair.people[victim].daemon.as_ref().unwrap(), &log, refused, error, &[]);
+        pair.traffic();
+        pair.wait_for_log(victim, from, &["work pauses", text]);
+        if status == Status::Says {
+            let paused = pair.people[victim].wait_for_status("paused: ");
+            assert!(paused.contains(text), "{paused}");
+        }
+        tracer.detach();
+        pair.everything_arrives();
+    }
+}
+
+const SYNCS: &str = "fdatasync,fsync,syncfs";
+const WRITES: &str = "pwrite64";
+const RENAMES: &str = "rename,renameat,renameat2";
+const UNLINKS: &str = "unlink,unlinkat";
+const MKDIRS: &str = "mkdir,mkdirat";
+
+#[test]
+fn a_sender_whose_syncs_fail_pauses_and_loses_and_doubles_nothing() {
+    refused(SENDER, SYNCS, 0, Status::Says);
+}
+
+#[test]
+fn a_recipient_whose_syncs_fail_pauses_and_loses_and_doubles_nothing() {
+    refused(RECIPIENT, SYNCS, 1, Status::Says);
+}
+
+#[test]
+fn a_sender_whose_log_takes_no_writes_pauses_and_loses_and_doubles_nothing() {
+    refused(SENDER, WRITES, 0, Status::Says);
+}
+
+#[test]
+fn a_recipient_whose_log_takes_no_writes_pauses_and_loses_and_doubles_nothing() {
+    refused(RECIPIENT, WRITES, 1, Status::Says);
+}
+
+#[test]
+fn a_sender_whose_renames_fail_pauses_and_loses_and_doubles_nothing() {
+    refused(SENDER, RENAMES, 1, Status::CannotSay);
+}
+
+#[test]
+fn a_recipient_whose_renames_fail_pauses_and_loses_and_doubles_nothing() {
+    refused(RECIPIENT, RENAMES, 0, Status::CannotSay);
+}
+
+#[test]
+fn a_sender_whose_removals_fail_pauses_and_loses_and_doubles_nothing() {
+    refused(SENDER, UNLINKS, 1, Status::Says);
+}
+
+#[test]
+fn a_recipient_whose_removals_fail_pauses_and_loses_and_doubles_nothing() {
+    refused(RECIPIENT, UNLINKS, 0, Status::Says);
+}
+
+#[test]
+fn a_sender_who_can_make_no_directory_pauses_and_loses_and_doubles_nothing() {
+    refused(SENDER, MKDIRS, 0, Status::Says);
+}
+
+#[test]
+fn a_recipient_who_can_make_no_directory_pauses_and_loses_and_doubles_nothing() {
+    refused(RECIPIENT, MKDIRS, 1, Status::Says);
+}
+
+/// A disk that gives nothing back: not even what the daemon reads.
+fn dying_disk(victim: usize) {
+    if let Some(reason) = strace::missing() {
+        return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
+    }
+    let mut pair = Pair::new();
+    let from = pair.people[victim].log().len();
+    let log = strace::log_in(pair.scratch(), "refused");
+    let tracer = Tracer::refuse(pair.people[victim].daemon.as_ref().unwrap(), &log, "openat", "EIO", &[]);
+    pair.traffic();
+    pair.wait_for_log(victim, from, &["Input/output error"]);
+    tracer.detach();
+    // Files that could not be read are looked at again with the next look at the directory, within a minute, or now.
+    if !is_long() {
+        let carol = pair.world.user("carol");
+        pair.people[victim].add(&carol);
+    }
+    pair.everything_arrives();
+}
+
+#[test]
+fn a_sender_who_can_open_no_file_loses_and_doubles_nothing() {
+    dying_disk(SENDER);
+}
+
+#[test]
+fn a_recipient_who_can_open_no_file_loses_and_doubles_nothing() {
+    dying_disk(RECIPIENT);
+}
+
+/// What the kernel could not write once it may call written the next time: only a new file makes sure.
+#[test]
+fn a_log_whose_sync_failed_is_never_synced_again() {
+    if let Some(reason) = strace::missing() {
+        return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
+    }
+    for victim in [SENDER, RECIPIENT] {
+        let mut pair = Pair::new();
+        let log = strace::log_in(pair.scratch(), "synced");
+        let user = &mut pair.people[victim];
+        // The second, fifth and so on of a thread.
+        let options = ["-e", "trace=fdatasync,fsync,syncfs", "-e", "inject=fdatasync:error=EIO:when=2..11+3"];
+        let process = user.daemon.as_ref().unwrap();
+        let tracer = Tracer::attach_with(process, &log, &options.map(str::to_owned));
+        for _ in 0..3 {
+            pair.traffic();
+            pair.everything_arrives();
+        }
+        tracer.detach();
+        let mut failed: Vec<String> = Vec::new();
+        for call in calls(&log) {
+            let Some(path) = call.rest.split(['<', '>']).nth(1).map(str::to_owned) else { continue };
+            assert!(!failed.contains(&path), "{} of {path} after a failure", call.name);
+            // Not a log that is being made: the next one has the same name then.
+            if call.rest.contains("EIO") && path.contains("/journal/log-") {
+                failed.push(path);
+            }
+        }
+        assert!(!failed.is_empty(), "nothing failed");
+        pair.everything_arrives();
+    }
+}
+
+/// One of two people has a disk of 28 MiB.
+fn small_disk(victim: usize, options: &str) -> Option<(Disk, Pair)> {
+    if let Some(reason) = disk::missing() {
+        say(&format!("SKIPPED: nothing can be mounted here: {reason}"));
+        return None;
+    }
+    let world = World::new();
+    let names = ["alice", "bob"];
+    let disk = Disk::new(&world.scratch.path().join(names[victim]), options);
+    let mut people = [0, 1].map(|number| match number == victim {
+        true => world.user_on(names[number], &disk),
+        false => world.user(names[number]),
+    });
+    people[0].add(&people[1]);
+    people[1].add(&people[0]);
+    people[victim].start_under(disk.daemon());
+    people[1 - victim].start();
+    Some((disk, Pair::of(world, people)))
+}
+
+/// Room for a message or two; then for nothing at all. Whether there is some for `status` is left to chance.
+fn full_disk(victim: usize) {
+    let Some((disk, mut pair)) = small_disk(victim, "size=28m") else { return };
+    for room in [64 * 1024, 0] {
+        let from = pair.people[victim].log().len();
+        let drafts = pair.drafts(SENDER, 12);
+        let ballast = disk.fill(room);
+        pair.release(SENDER, &drafts);
+        pair.wait_for_log(victim, from, &["work pauses", "No space left on device"]);
+        fs::remove_file(ballast).unwrap();
+        pair.everything_arrives();
+    }
+}
+
+#[test]
+fn a_sender_whose_disk_is_full_pauses_until_there_is_room() {
+    full_disk(SENDER);
+}
+
+#[test]
+fn a_recipient_whose_disk_is_full_pauses_until_there_is_room() {
+    full_disk(RECIPIENT);
+}
+
+/// Room for bytes, but not for a file or directory more.
+fn no_more_files(victim: usize) {
+    let Some((_disk, mut pair)) = small_disk(victim, "size=40m,nr_inodes=600") else { return };
+    let from = pair.people[victim].log().len();
+    let drafts = pair.drafts(SENDER, 6);
+    let many = pair.people[victim].at("tmp/many");
+    fs::create_dir(&many).unwrap();
+    (0..).take_while(|number| fs::File::create(many.join(number.to_string())).is_ok()).for_each(drop);
+    pair.release(SENDER, &drafts);
+    pair.wait_for_log(victim, from, &["work pauses", "No space left on device"]);
+    fs::remove_dir_all(many).unwrap();
+    pair.everything_arrives();
+}
+
+#[test]
+fn a_sender_whose_disk_takes_no_more_files_pauses_until_it_does() {
+    no_more_files(SENDER);
+}
+
+#[test]
+fn a_recipient_whose_disk_takes_no_more_files_pauses_until_it_does() {
+    no_more_files(RECIPIENT);
+}
+
+#[test]
+fn a_conversation_that_is_deleted_again_and_again_holds_nothing_up() {
+    let mut pair = Pair::new();
+    for _ in 0..10 {
+        for victim in [SENDER, RECIPIENT] {
+            pair.drop_one(victim);
+            for directory in entries(&pair.people[victim].at("conversations")) {
+                // Something may appear in it just now; then that much is left.
+                let _ = fs::remove_dir_all(directory);
+            }
+        }
+    }
+    // What was deleted is gone; what comes behind it is there.
+    for from in [SENDER, RECIPIENT] {
+        let content = format!("the end, by {}", pair.people[from].name);
+        pair.people[from].move_file(&pair.people[1 - from].name, "end", &content);
+        pair.people[1 - from].wait_for_message(&content);
+        pair.people[from].wait_for_message(&content);
+        pair.people[from].wait_for_status("queue: 0");
+        assert_eq!(
+            pair.people[1 - from].messages().iter().filter(|(_, _, bytes)| bytes == content.as_bytes()).count(),
+            1
+        );
+    }
+    for user in &pair.people {
+        // A directory that goes while something is put into it may cost a pause, and no more.
+        user.wait_for("no pause", || (!fs::read_to_string(user.at("status")).ok()?.contains("paused: ")).then_some(()));
+        assert!(entries(&user.at("alerts")).is_empty(), "{}", support::tree(&user.root));
+    }
+}
+
+/// Which of two people opened it, and so its name, is left to chance.
+fn only_conversation(user: &User) -> PathBuf {
+    let found = entries(&user.at("conversations"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.into_iter().next().unwrap()
+}
+
+#[test]
+fn a_file_in_the_place_of_a_conversation_stays_and_the_conversation_gets_another_directory() {
+    let mut pair = Pair::new();
+    for user in &pair.people {
+        let directory = only_conversation(user);
+        fs::rename(&directory, user.root.with_extension("conversation")).unwrap();
+        fs::write(&directory, "mine").unwrap();
+    }
+    pair.sent = [Vec::new(), Vec::new()];
+    pair.traffic();
+    pair.everything_arrives();
+    for user in &pair.people {
+        let files: Vec<_> = entries(&user.at("conversations")).into_iter().filter(|path| path.is_file()).collect();
+        assert_eq!(files.iter().map(|path| fs::read(path).unwrap()).collect::<Vec<_>>(), [b"mine"]);
+        let directories = entries(&user.at("conversations")).into_iter().filter(|path| path.is_dir());
+        assert_eq!(directories.filter(|path| path.to_str().unwrap().ends_with("-2")).count(), 1);
+    }
+}
+
+/// The daemon of one of two people under another user's id, so that permissions are not passed over as root's are.
+fn pair_with_an_ordinary_user(victim: usize) -> Pair {
+    let world = World::new();
+    let mut people = ["alice", "bob"].map(|name| world.user(name));
+    people[0].add(&people[1]);
+    people[1].add(&people[0]);
+    people[1 - victim].start();
+    let user = &mut people[victim];
+    let is_root = std::process::Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    if is_root {
+        fs::set_permissions(world.scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(user.root.with_extension("log"), "").unwrap();
+        give_away(&user.root);
+        give_away(&user.root.with_extension("log"));
+        user.daemon = Some(user.spawn_as(NOBODY));
+    } else {
+        user.start();
+    }
+    Pair { world, people, sent: [Vec::new(), Vec::new()], conversations: 0 }
+}
+
+const NOBODY: &str = "65534";
+
+fn give_away(path: &Path) {
+    // As an ordinary user it is ours and the daemon's already.
+    let _ = std::process::Command::new("chown").args(["-R", NOBODY]).arg(path).status().unwrap();
+}
+
+#[test]
+fn a_conversation_made_read_only_pauses_work_and_says_which_until_it_is_writable() {
+    let mut pair = pair_with_an_ordinary_user(RECIPIENT);
+    pair.drop_one(SENDER);
+    let directory = pair.people[RECIPIENT].wait_for_message(&pair.sent[SENDER][0]).parent().unwrap().to_owned();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o500)).unwrap();
+    pair.drop_one(SENDER);
+    pair.open_another(SENDER);
+    let paused = pair.people[RECIPIENT].wait_for_status("paused: ");
+    let name = directory.file_name().unwrap().to_str().unwrap();
+    assert!(paused.contains(name) && paused.contains("Permission denied"), "{paused}");
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+    let bob = &pair.people[RECIPIENT];
+    bob.wait_for("all of them", || (bob.messages().len() >= 3).then_some(()));
+    let mut heard = bob.heard_from("alice");
+    heard.sort();
+    assert_eq!(heard, pair.sent[SENDER]);
+    bob.wait_for("no pause", || (!fs::read_to_string(bob.at("status")).ok()?.contains("paused: ")).then_some(()));
+}
+
+#[test]
+fn a_file_in_the_place_of_what_tells_deliveries_pauses_work_and_says_which_until_it_is_gone() {
+    let mut pair = Pair::new();
+    for victim in [SENDER, RECIPIENT] {
+        let delivery = only_conversation(&pair.people[victim]).join(".delivery");
+        let aside = pair.people[victim].root.with_extension("delivery");
+        fs::rename(&delivery, &aside).unwrap();
+        fs::write(&delivery, "mine").unwrap();
+        pair.drop_one(SENDER);
+        let paused = pair.people[victim].wait_for_status("paused: ");
+        assert!(paused.contains("/.delivery/") && paused.contains("Not a directory"), "{paused}");
+        assert_eq!(fs::read_to_string(&delivery).unwrap(), "mine");
+        fs::remove_file(&delivery).unwrap();
+        fs::rename(&aside, &delivery).unwrap();
+        pair.everything_arrives();
+    }
+}
+
+#[test]
+fn outbox_directories_renamed_and_deleted_lose_nothing_that_was_taken() {
+    let mut pair = Pair::new();
+    for round in 0..6 {
+        pair.drop_one(SENDER);
+        let last = format!("outbox/bob/{}.txt", pair.sent[SENDER].len() - 1);
+        let alice = &pair.people[SENDER];
+        alice.wait_until_gone(last);
+        match round % 2 {
+            0 => fs::remove_dir_all(alice.at("outbox/bob")).unwrap(),
+            _ => {
+                // Renamed to what names nobody, it is the same conversation.
+                let renamed = format!("renamed {round}");
+                fs::rename(alice.at("outbox/bob"), alice.at("outbox").join(&renamed)).unwrap();
+                let (name, content) = pair.content(SENDER);
+                fs::write(pair.people[SENDER].at("outbox").join(renamed).join(name), content).unwrap();
+            }
+        }
+    }
+    pair.everything_arrives();
+    assert_eq!(entries(&pair.people[RECIPIENT].at("conversations")).len(), 1);
+}
+
+const HOUR: i64 = 3_600;
+
+/// Somebody whose daemon runs by a clock that is an hour ahead, somebody else, and who runs by it.
+fn pair_with_a_clock(by_it: &[usize]) -> (Clock, Pair) {
+    let world = World::new();
+    let clock = Clock::ahead(world.scratch.path(), HOUR);
+    let mut people = ["alice", "bob"].map(|name| world.user(name));
+    people[0].add(&people[1]);
+    people[1].add(&people[0]);
+    for (number, user) in people.iter_mut().enumerate() {
+        match by_it.contains(&number) {
+            true => user.start_under(clock.wrapper()),
+            false => user.start(),
+        }
+    }
+    (clock, Pair::of(world, people))
+}
+
+/// Both directions, one by one and in bursts; and whether names tell the order, at both ends.
+fn keeps_order(pair: &mut Pair) {
+    for _ in 0..3 {
+        for from in [SENDER, RECIPIENT] {
+            pair.drop_one(from);
+            let last = pair.sent[from].last().unwrap().clone();
+            pair.people.iter().for_each(|user| drop(user.wait_for_message(&last)));
+        }
+    }
+    for _ in 0..5 {
+        pair.drop_one(SENDER);
+        pair.drop_one(RECIPIENT);
+    }
+    pair.everything_arrives();
+    for (from, user) in pair.people.iter().enumerate() {
+        for at in &pair.people {
+            assert_eq!(at.heard_from(&user.name), pair.sent[from], "{} at {}", user.name, at.name);
+        }
+    }
+}
+
+/// The names of messages by our author say that the clock was set at all.
+fn assert_ahead(user: &User) {
+    let half_an_hour_on = Timestamp::from_micros(Timestamp::now().micros() + 1_800_000_000).to_string();
+    let own =
+        user.messages().into_iter().map(|(_, name, _)| name).find(|name| name.contains(&format!("Z-{}", user.name)));
+    assert!(own.as_ref().is_some_and(|name| *name > half_an_hour_on), "is libfaketime installed? {own:?}");
+}
+
+#[test]
+fn a_senders_clock_that_jumps_back_keeps_the_order_and_stops_nothing() {
+    let (clock, mut pair) = pair_with_a_clock(&[SENDER]);
+    keeps_order(&mut pair);
+    assert_ahead(&pair.people[SENDER]);
+    clock.set(0);
+    keeps_order(&mut pair);
+    // What the last message's time was is not forgotten.
+    pair.people[SENDER].kill();
+    pair.people[SENDER].start();
+    keeps_order(&mut pair);
+}
+
+#[test]
+fn a_recipients_clock_that_comes_back_to_the_right_time_keeps_the_order_and_stops_nothing() {
+    let (clock, mut pair) = pair_with_a_clock(&[RECIPIENT]);
+    keeps_order(&mut pair);
+    assert_ahead(&pair.people[RECIPIENT]);
+    clock.set(0);
+    keeps_order(&mut pair);
+}
+
+#[test]
+fn a_clock_of_both_that_jumps_back_keeps_the_order_and_stops_nothing() {
+    let (clock, mut pair) = pair_with_a_clock(&[SENDER, RECIPIENT]);
+    keeps_order(&mut pair);
+    assert_ahead(&pair.people[SENDER]);
+    clock.set(0);
+    pair.drop_one(SENDER);
+    pair.everything_arrives();
+}
+
+#[test]
+fn a_servers_clock_that_jumps_back_keeps_the_order_of_a_mailbox() {
+    let mut pair = Pair::new();
+    let clock = Clock::ahead(pair.scratch(), HOUR);
+    pair.world.server.kill();
+    pair.world.server.start_under(clock.wrapper());
+    pair.drop_one(SENDER);
+    pair.everything_arrives();
+    pair.people[RECIPIENT].stop();
+    for ahead in [HOUR, 0, -HOUR] {
+        clock.set(ahead);
+        for _ in 0..5 {
+            pair.drop_one(SENDER);
+        }
+        pair.people[SENDER].wait_for("everything at the server", || {
+            let text = fs::read_to_string(pair.people[SENDER].at("status")).ok()?;
+            let heard = pair.people[SENDER].heard_from("alice");
+            (text.contains("\nqueue: 0\n") && heard.len() == pair.sent[SENDER].len()).then_some(())
+        });
+    }
+    pair.people[RECIPIENT].start();
+    keeps_order(&mut pair);
+}
+
+/// Directories that nobody watches are looked at now and then: here the clock says that it is time.
+#[test]
+fn files_in_more_directories_than_the_kernel_watches_are_sent_and_status_says_so() {
+    const DIRECTORIES: usize = 8;
+    let world = World::new();
+    let clock = Clock::ahead(world.scratch.path(), 0);
+    let (mut alice, mut bob) = (world.user("alice"), world.user("bob"));
+    alice.add(&bob);
+    bob.add(&alice);
+    bob.start();
+    // A user namespace has a limit of its own, below the system's.
+    let mut wrapper = std::process::Command::new("unshare");
+    wrapper.args(["-r", "sh", "-c", r#"echo 6 >/proc/sys/user/max_inotify_watches && exec "$@""#, "sh"]);
+    let clocked = clock.wrapper();
+    wrapper.arg(clocked.get_program()).args(clocked.get_args());
+    alice.start_under(wrapper);
+    alice.drop_file("bob", "x", "there");
+    bob.wait_for_message("there");
+    let mut pair = Pair { world, people: [alice, bob], sent: [Vec::new(), Vec::new()], conversations: 0 };
+    for _ in 0..DIRECTORIES {
+        pair.open_another(SENDER);
+    }
+    pair.sent[SENDER].iter().for_each(|content| drop(pair.people[RECIPIENT].wait_for_message(content)));
+    let alice = &pair.people[SENDER];
+    let says = alice.wait_for_status("paused: ");
+    assert!(says.contains("no inotify watches are left") && says.contains("max_user_watches"), "{says}");
+    assert_eq!(alice.daemon.as_ref().unwrap().inotify_watches(), 6);
+    for number in 1..=DIRECTORIES {
+        fs::write(alice.at(format!("outbox/plan {number}/more")), format!("more of {number}")).unwrap();
+    }
+    clock.set(120);
+    for number in 1..=DIRECTORIES {
+        pair.people[RECIPIENT].wait_for_message(&format!("more of {number}"));
+    }
+    let all = 1 + 2 * DIRECTORIES;
+    assert_eq!([&pair.people[0], &pair.people[1]].map(|user| user.messages().len()), [all, all]);
+}
