@@ -411,6 +411,68 @@ fn a_recipient_whose_disk_takes_no_more_files_pauses_until_it_does() {
     no_more_files(RECIPIENT);
 }
 
+/// A daemon that is started when the disk takes nothing: it waits until it does.
+fn start_in_trouble(victim: usize, says: &str, trouble: impl Fn(&Disk), end: impl Fn(&Disk)) {
+    let Some((disk, mut pair)) = small_disk(victim, "size=28m") else { return };
+    pair.people[victim].stop();
+    let drafts = pair.drafts(victim, 2);
+    pair.release(victim, &drafts);
+    pair.drop_one(1 - victim);
+    trouble(&disk);
+    let from = pair.people[victim].log().len();
+    pair.people[victim].start_under(disk.daemon());
+    let says_so = |user: &User| user.log()[from..].contains(says);
+    pair.wait_while_running(victim, "the reason in the log", says_so);
+    end(&disk);
+    let running = format!("\npid: {}\n", pair.people[victim].daemon.as_ref().unwrap().pid());
+    pair.wait_while_running(victim, "a status of the new daemon", |user| {
+        fs::read_to_string(user.at("status")).is_ok_and(|text| text.contains(&running))
+    });
+    pair.everything_arrives();
+}
+
+#[test]
+fn a_daemon_started_on_a_full_disk_waits_until_there_is_room() {
+    for victim in [SENDER, RECIPIENT] {
+        start_in_trouble(
+            victim,
+            "No space left on device",
+            |disk| drop(disk.fill(0)),
+            |disk| fs::remove_file(disk.root().join("tmp/ballast")).unwrap(),
+        );
+    }
+}
+
+#[test]
+fn a_daemon_started_on_a_read_only_disk_waits_until_it_can_write() {
+    for victim in [SENDER, RECIPIENT] {
+        start_in_trouble(victim, "Read-only file system", |disk| disk.remount("ro"), |disk| disk.remount("rw"));
+    }
+}
+
+#[test]
+fn a_daemon_whose_first_syncs_fail_says_so_in_status_and_goes_on() {
+    if let Some(reason) = strace::missing() {
+        return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
+    }
+    let mut pair = Pair::new();
+    for (error, text) in errors(0) {
+        pair.people[SENDER].stop();
+        pair.drop_one(RECIPIENT);
+        pair.drop_one(SENDER);
+        let log = strace::log_in(pair.scratch(), "start");
+        let mut wrapper = std::process::Command::new("strace");
+        wrapper.args(["-D", "-f", "-qq", "-o"]).arg(&log);
+        wrapper.args(["-e", "trace=fsync", "-e", &format!("inject=fsync:error={error}:when=1..3")]);
+        pair.people[SENDER].start_under(wrapper);
+        pair.wait_while_running(SENDER, "a status that says why", |user| {
+            let status = fs::read_to_string(user.at("status")).unwrap_or_default();
+            status.lines().any(|line| line.starts_with("paused: ") && line.contains(text))
+        });
+        pair.everything_arrives();
+    }
+}
+
 #[test]
 fn a_conversation_that_is_deleted_again_and_again_holds_nothing_up() {
     let mut pair = Pair::new();
