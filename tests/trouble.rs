@@ -474,6 +474,22 @@ fn a_daemon_whose_first_syncs_fail_says_so_in_status_and_goes_on() {
 }
 
 #[test]
+fn a_root_that_is_moved_away_is_not_made_anew_and_work_goes_on_when_it_is_back() {
+    for victim in [SENDER, RECIPIENT] {
+        let mut pair = Pair::new();
+        let from = pair.people[victim].log().len();
+        pair.traffic();
+        let (root, away) = (pair.people[victim].root.clone(), pair.people[victim].root.with_extension("away"));
+        fs::rename(&root, &away).unwrap();
+        pair.drop_one(1 - victim);
+        pair.wait_while_running(victim, "a pause", |user| user.log()[from..].contains("work pauses"));
+        assert!(!root.exists(), "{}", support::tree(&root));
+        fs::rename(&away, &root).unwrap();
+        pair.everything_arrives();
+    }
+}
+
+#[test]
 fn a_conversation_that_is_deleted_again_and_again_holds_nothing_up() {
     let mut pair = Pair::new();
     for _ in 0..10 {
