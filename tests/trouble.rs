@@ -343,6 +343,25 @@ fn a_log_whose_sync_failed_is_never_synced_again() {
     }
 }
 
+/// Nobody sends anything meanwhile: what served is overwritten all the same, and a start finds nothing to replay.
+#[test]
+fn a_journal_that_could_not_be_emptied_is_emptied_when_the_disk_is_well_again() {
+    if let Some(reason) = strace::missing() {
+        return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
+    }
+    let mut pair = Pair::new();
+    let from = pair.people[SENDER].log().len();
+    let log = strace::log_in(pair.scratch(), "refused");
+    let tracer = Tracer::refuse(pair.people[SENDER].daemon.as_ref().unwrap(), &log, "syncfs", "EIO", &[]);
+    pair.drop_one(SENDER);
+    pair.wait_for_log(SENDER, from, &["could not be emptied", "Input/output error"]);
+    tracer.detach();
+    pair.people[SENDER].wait_for("old secrets to be overwritten and gone", || {
+        entries(&pair.people[SENDER].at("tmp/chatterboxd")).is_empty().then_some(())
+    });
+    pair.everything_arrives();
+}
+
 /// One of two people has a disk of 28 MiB.
 fn small_disk(victim: usize, options: &str) -> Option<(Disk, Pair)> {
     if let Some(reason) = disk::missing() {
