@@ -757,6 +757,16 @@ fn a_servers_clock_that_jumps_back_keeps_the_order_of_a_mailbox() {
     keeps_order(&mut pair);
 }
 
+/// Names at the recipient's, too, tell the order in which they were sent.
+#[test]
+fn a_recipients_clock_that_jumps_back_keeps_the_order() {
+    let (clock, mut pair) = pair_with_a_clock(&[RECIPIENT]);
+    clock.set(0);
+    keeps_order(&mut pair);
+    clock.set(-HOUR);
+    keeps_order(&mut pair);
+}
+
 /// Directories that nobody watches are looked at now and then: here the clock says that it is time.
 #[test]
 fn files_in_more_directories_than_the_kernel_watches_are_sent_and_status_says_so() {
