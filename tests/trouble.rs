@@ -767,6 +767,23 @@ fn a_recipients_clock_that_jumps_back_keeps_the_order() {
     keeps_order(&mut pair);
 }
 
+/// Bob's server knows no Bob yet, so that his prekey is asked for again and again.
+#[test]
+fn what_waits_for_a_prekey_goes_though_the_clock_has_jumped_back() {
+    let world = World::new();
+    let clock = Clock::ahead(world.scratch.path(), HOUR);
+    let (mut alice, mut bob) = (world.user("alice"), world.user("bob"));
+    alice.add(&bob);
+    bob.add(&alice);
+    alice.start_under(clock.wrapper());
+    alice.drop_file("bob", "x", "early");
+    alice.wait_for_status("trouble: bob: ");
+    assert_ahead(&alice);
+    clock.set(0);
+    bob.start();
+    bob.wait_for_message("early");
+}
+
 /// Directories that nobody watches are looked at now and then: here the clock says that it is time.
 #[test]
 fn files_in_more_directories_than_the_kernel_watches_are_sent_and_status_says_so() {
