@@ -784,6 +784,19 @@ fn what_waits_for_a_prekey_goes_though_the_clock_has_jumped_back() {
     bob.wait_for_message("early");
 }
 
+/// Nobody sends anything after the jump.
+#[test]
+fn what_has_served_is_erased_though_the_clock_has_jumped_back() {
+    let (clock, mut pair) = pair_with_a_clock(&[SENDER]);
+    pair.drop_one(SENDER);
+    pair.everything_arrives();
+    assert_ahead(&pair.people[SENDER]);
+    clock.set(0);
+    pair.people[SENDER].wait_for("old secrets to be overwritten and gone", || {
+        entries(&pair.people[SENDER].at("tmp/chatterboxd")).is_empty().then_some(())
+    });
+}
+
 /// Directories that nobody watches are looked at now and then: here the clock says that it is time.
 #[test]
 fn files_in_more_directories_than_the_kernel_watches_are_sent_and_status_says_so() {
