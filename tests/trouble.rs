@@ -12,6 +12,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use chatterbox::clock::Timestamp;
 use support::clock::Clock;
@@ -833,4 +834,23 @@ fn files_in_more_directories_than_the_kernel_watches_are_sent_and_status_says_so
     }
     let all = 1 + 2 * DIRECTORIES;
     assert_eq!([&pair.people[0], &pair.people[1]].map(|user| user.messages().len()), [all, all]);
+}
+
+/// Another user's file takes no lease, so that only its time tells whether somebody is still writing it.
+#[test]
+fn another_users_file_from_the_future_is_sent_when_it_has_been_quiet() {
+    let mut pair = pair_with_an_ordinary_user(SENDER);
+    pair.drop_one(RECIPIENT);
+    pair.people[SENDER].wait_for_message(&pair.sent[RECIPIENT][0]);
+    let alice = &pair.people[SENDER];
+    let outbox = alice.at("outbox/bob");
+    fs::create_dir(&outbox).unwrap();
+    give_away(&outbox);
+    fs::write(alice.at("tmp/x"), "from the future").unwrap();
+    let file = fs::File::options().write(true).open(alice.at("tmp/x")).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(3_600)).unwrap();
+    drop(file);
+    fs::set_permissions(alice.at("tmp/x"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::rename(alice.at("tmp/x"), outbox.join("x")).unwrap();
+    pair.people[RECIPIENT].wait_for_message("from the future");
 }
