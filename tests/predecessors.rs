@@ -98,6 +98,15 @@ fn an_answer_that_overtakes_the_message_that_introduces_its_author_waits_for_it(
 /// kept, and read when the session is back.
 #[test]
 fn an_envelope_that_no_session_opens_is_kept_until_one_does() {
+    kept_until_it_opens(false);
+}
+
+#[test]
+fn an_envelope_that_was_kept_is_tried_again_though_the_contact_was_added_while_no_daemon_ran() {
+    kept_until_it_opens(true);
+}
+
+fn kept_until_it_opens(while_off: bool) {
     let world = World::new();
     let [alice, mut bob] = world.friends(["alice", "bob"]);
     alice.drop_file("bob", "0", "before");
@@ -116,14 +125,18 @@ fn an_envelope_that_no_session_opens_is_kept_until_one_does() {
     bob.wait_for("envelopes that do not open", || {
         (entries(&bob.at("journal/unopened")).len() == early.len()).then_some(())
     });
-    // Also across a kill.
+    // Also across a kill. A contact that is added may open what did not open before.
     bob.kill();
     fs::rename(&aside, &session).unwrap();
+    let carol = world.user("carol");
+    if while_off {
+        bob.add(&carol);
+    }
     bob.start();
     bob.wait_for_status(&format!("pid: {}", bob.daemon.as_ref().unwrap().pid()));
-    // Something to try them again for.
-    let carol = world.user("carol");
-    bob.add(&carol);
+    if !while_off {
+        bob.add(&carol);
+    }
     early.iter().for_each(|content| drop(bob.wait_for_message(content)));
     let mut heard = bob.heard_from("alice");
     heard.sort();
