@@ -311,6 +311,39 @@ fn a_recipient_who_can_open_no_file_loses_and_doubles_nothing() {
     dying_disk(RECIPIENT);
 }
 
+/// Zeros that cannot be written over what was in the log, nor into the log that would follow it. Plain writes are refused
+/// nowhere else: the daemon's own wake-ups are such writes too.
+#[test]
+fn a_log_that_takes_no_zeros_pauses_work_until_it_does() {
+    if let Some(reason) = strace::missing() {
+        return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
+    }
+    for (victim, first) in [(SENDER, 0), (RECIPIENT, 1)] {
+        let mut pair = Pair::new();
+        for (error, text) in errors(first).into_iter().take(if is_long() { ERRORS.len() } else { 1 }) {
+            let from = pair.people[victim].log().len();
+            let log = strace::log_in(pair.scratch(), "refused");
+            let journal = pair.people[victim].at("journal");
+            let is_log = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("log-");
+            let mut only: Vec<_> = entries(&journal).into_iter().filter(is_log).collect();
+            only.push(journal.join("new"));
+            let process = pair.people[victim].daemon.as_ref().unwrap();
+            let tracer = Tracer::refuse(process, &log, "write", error, &only);
+            pair.traffic();
+            pair.wait_for_log(victim, from, &["could not be emptied", text]);
+            // The next thing to record finds a log that is not to be used any more, and no other is to be had.
+            pair.traffic();
+            pair.wait_for_log(victim, from, &["work pauses", text]);
+            pair.people[victim].wait_for("a status that says why", || {
+                let status = fs::read_to_string(pair.people[victim].at("status")).ok()?;
+                status.lines().any(|line| line.starts_with("paused: ") && line.contains(text)).then_some(())
+            });
+            tracer.detach();
+            pair.everything_arrives();
+        }
+    }
+}
+
 /// What the kernel could not write once it may call written the next time: only a new file makes sure.
 #[test]
 fn a_log_whose_sync_failed_is_never_synced_again() {
