@@ -58,7 +58,8 @@ fn push_escaped(escaped: &mut String, byte: u8) {
     escaped.push_str(&format!("%{byte:02X}"));
 }
 
-fn is_unsafe(character: char) -> bool {
+/// Whether a character can end a line, steer a terminal, hide, or leave a directory.
+pub fn is_unsafe(character: char) -> bool {
     let invisible = matches!(character,
         '\u{00ad}' | '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     matches!(character, '/' | '%' | ',') || character.is_control() || invisible

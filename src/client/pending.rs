@@ -68,6 +68,13 @@ impl Pending {
         self.steps.push(Step::Take { path, scratch, identity, sha256, directory, only_link });
     }
 
+    /// Puts a small file of ours into a directory that a person made, and reserves its name.
+    pub fn mark(&mut self, path: PathBuf, directory: &Stat, bytes: Vec<u8>) {
+        self.reserved.insert(path.clone());
+        let directory = DirectoryIdentity { inode: directory.inode, born_ns: directory.born_ns };
+        self.steps.push(Step::Mark { path, directory, bytes });
+    }
+
     /// Makes a directory, and reserves its name.
     pub fn make_directory(&mut self, path: PathBuf) {
         self.reserved.insert(path.clone());

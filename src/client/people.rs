@@ -152,7 +152,7 @@ impl People {
         if wanted == self.own.profile().name {
             return Err(WhoFault::OwnName(wanted.to_owned()));
         }
-        Err(WhoFault::Unknown(wanted.to_owned()))
+        Err(WhoFault::Unknown(shown(wanted)))
     }
 
     /// Somebody as `metadata.toml` names them: a contact, ourselves, or a stranger by the name shown here.
@@ -173,6 +173,14 @@ impl People {
 
 fn stranger_name(profile: &SignedProfile, fingerprint: &Fingerprint, digits: usize) -> String {
     name::escape(format!("{}~{}", profile.profile().name, fingerprint.short(digits)).as_bytes())
+}
+
+/// A name as it may stand in a text for people: nothing in it steers a terminal or begins another line.
+fn shown(name: &str) -> String {
+    match name.chars().any(|character| name::is_unsafe(character) && !matches!(character, '/' | '%' | ',')) {
+        true => name::escape(name.as_bytes()),
+        false => name.to_owned(),
+    }
 }
 
 #[cfg(test)]

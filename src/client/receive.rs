@@ -3,7 +3,7 @@
 //! A session moves on only for a payload that is taken: the judgement below runs between authentication and commit, so
 //! that an envelope that comes too early can be opened again later.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::alerts;
@@ -19,7 +19,7 @@ use crate::envelope;
 use crate::limits::REQUESTS_LEFT_MAX;
 use crate::name;
 use crate::ratchet::Refused;
-use crate::wire::conversation::ConversationRecord;
+use crate::wire::conversation::{ConversationRecord, Heard};
 use crate::wire::envelope::Envelope;
 use crate::wire::identity::{ConversationId, Fingerprint, Identity, participants_hash};
 use crate::wire::payload::{Introduction, Payload};
@@ -194,6 +194,7 @@ impl Engine {
             counter: 0,
             last_time: Timestamp::default(),
             introduced: [self.people.own_fingerprint()].into(),
+            heard: BTreeMap::new(),
         };
         self.conversations.add(record);
         if accepted {
@@ -211,7 +212,7 @@ impl Engine {
         };
         let Some(place) = place else { return };
         let author_name = self.people.name(&author);
-        let time = payload.time.min(now);
+        let time = self.time_here(&payload.conversation, (payload.counter, payload.time), &author, now);
         let wanted = name::message(&time.to_string(), &author_name, &content.file_name);
         let file = self.free_message_name(&place, &wanted);
         let delivery = Delivery {
@@ -226,6 +227,27 @@ impl Engine {
         };
         self.pending.place(place.join(&file), content.bytes);
         self.deliveries.insert(place.join(delivery::DIRECTORY).join(&file), delivery);
+    }
+
+    /// The time in a message's name: its author's, but not in our future, and behind what we have of them, whatever our
+    /// clock and theirs have done since.
+    fn time_here(
+        &mut self,
+        conversation: &ConversationId,
+        (counter, time): (u64, Timestamp),
+        author: &Fingerprint,
+        now: Timestamp,
+    ) -> Timestamp {
+        let claimed = time.min(now);
+        let Some(record) = self.conversations.get_mut(conversation) else { return claimed };
+        let last = record.heard.get(author).copied().unwrap_or_default();
+        if counter <= last.counter {
+            // It comes late, and its place is before what was heard.
+            return claimed;
+        }
+        let time = if last.counter > 0 { claimed.max(last.time.next()) } else { claimed };
+        record.heard.insert(*author, Heard { counter, time });
+        time
     }
 
     /// The directory of a stranger's request, with their card in it.

@@ -1,6 +1,7 @@
 //! From a file in the outbox to sealed envelopes in the spool (design, section 2, "Sending").
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -79,7 +80,7 @@ impl Engine {
         check_leaving(directory, &taken, &self.root).map_err(NotSent::Directory)?;
         let id = match self.meanings.get(directory) {
             Some(id) => *id,
-            None => self.conversation_of(directory, now).map_err(NotSent::Directory)?,
+            None => self.conversation_of(directory, &taken.directory, now).map_err(NotSent::Directory)?,
         };
         self.meanings.insert(directory.to_owned(), id);
         self.send_message(&id, taken, now);
@@ -117,7 +118,7 @@ impl Engine {
     }
 
     /// The conversation that a directory means; opened if need be.
-    fn conversation_of(&mut self, path: &Path, now: Timestamp) -> Result<ConversationId, DirectoryFault> {
+    fn conversation_of(&mut self, path: &Path, stat: &Stat, now: Timestamp) -> Result<ConversationId, DirectoryFault> {
         let (id, needs_id) = match directory::meaning(&self.root, path, &self.people, &self.conversations)? {
             Meaning::Known { id, needs_id } => (id, needs_id),
             Meaning::New { id, subject, participants } => {
@@ -128,7 +129,7 @@ impl Engine {
         if needs_id {
             let path = path.join(ID_FILE);
             if self.pending.is_free(&self.root, &path) {
-                self.pending.place(path, Zeroizing::new(format!("{id}\n").into_bytes()));
+                self.pending.mark(path, stat, format!("{id}\n").into_bytes());
             }
         }
         Ok(id)
@@ -158,6 +159,7 @@ impl Engine {
             counter: 0,
             last_time: Timestamp::default(),
             introduced: [own].into(),
+            heard: BTreeMap::new(),
         };
         self.conversations.add(record);
         self.conversations.make_directories(&id, &self.people, &mut self.pending);

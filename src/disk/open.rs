@@ -82,20 +82,11 @@ impl RegularFile {
     /// # Errors
     /// [`OpenError`], all but `TooLarge`.
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, OpenError> {
-        let file = disk.open(path).map_err(|error| match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ENOTDIR) => OpenError::Absent,
-            Some(libc::ELOOP) => OpenError::Symlink,
-            Some(libc::ENXIO) => OpenError::NotRegular(OtherKind::Socket),
-            Some(libc::EACCES | libc::EPERM) => OpenError::Unreadable,
-            _ => OpenError::Io(error),
-        })?;
-        match file.stat().map_err(OpenError::Io)?.kind {
-            Kind::File => Ok(Self { file }),
-            Kind::Directory => Err(OpenError::NotRegular(OtherKind::Directory)),
-            Kind::Fifo => Err(OpenError::NotRegular(OtherKind::Fifo)),
-            Kind::Socket => Err(OpenError::NotRegular(OtherKind::Socket)),
-            Kind::Symlink | Kind::Device => Err(OpenError::NotRegular(OtherKind::Device)),
-        }
+        // A look first: opening a FIFO lets go whoever waits to write into it, and opening a device may do anything.
+        regular(disk.stat(path).map_err(refused)?.kind)?;
+        let file = disk.open(path).map_err(refused)?;
+        regular(file.stat().map_err(OpenError::Io)?.kind)?;
+        Ok(Self { file })
     }
 
     /// Takes a read lease, which is given back when this is dropped: nobody has the file open for writing, and whoever
@@ -166,6 +157,27 @@ impl RegularFile {
         reader.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(OpenError::Io)?;
         let read = bytes.len() as u64;
         if read > limit { Err(OpenError::TooLarge { size: read, limit }) } else { Ok(bytes) }
+    }
+}
+
+fn refused(error: io::Error) -> OpenError {
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => OpenError::Absent,
+        Some(libc::ELOOP) => OpenError::Symlink,
+        Some(libc::ENXIO) => OpenError::NotRegular(OtherKind::Socket),
+        Some(libc::EACCES | libc::EPERM) => OpenError::Unreadable,
+        _ => OpenError::Io(error),
+    }
+}
+
+fn regular(kind: Kind) -> Result<(), OpenError> {
+    match kind {
+        Kind::File => Ok(()),
+        Kind::Symlink => Err(OpenError::Symlink),
+        Kind::Directory => Err(OpenError::NotRegular(OtherKind::Directory)),
+        Kind::Fifo => Err(OpenError::NotRegular(OtherKind::Fifo)),
+        Kind::Socket => Err(OpenError::NotRegular(OtherKind::Socket)),
+        Kind::Device => Err(OpenError::NotRegular(OtherKind::Device)),
     }
 }
 

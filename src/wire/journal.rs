@@ -101,6 +101,16 @@ pub enum Step {
         /// The file.
         path: PathBuf,
     },
+    /// A small file of ours in a directory that a person made, wherever that is now. Nothing happens where the directory
+    /// is gone, or the name is taken.
+    Mark {
+        /// Its name.
+        path: PathBuf,
+        /// The directory.
+        directory: DirectoryIdentity,
+        /// All of its content.
+        bytes: Vec<u8>,
+    },
     /// A directory is there afterwards, with its parents.
     MakeDirectory {
         /// The directory.
@@ -153,14 +163,17 @@ impl Step {
                 scratch: path(take.scratch)?,
                 identity: identity(required("journal file identity", take.identity)?),
                 sha256: array("journal file hash", &take.sha256)?,
-                directory: take
-                    .directory
-                    .map(|directory| DirectoryIdentity { inode: directory.inode, born_ns: directory.born_ns }),
+                directory: take.directory.map(directory),
                 only_link: take.only_link,
             },
             Kind::Erase(bytes) => Self::Erase { path: path(bytes)? },
             Kind::Remove(bytes) => Self::Remove { path: path(bytes)? },
             Kind::MakeDirectory(bytes) => Self::MakeDirectory { path: path(bytes)? },
+            Kind::Mark(mark) => Self::Mark {
+                path: path(mark.path)?,
+                directory: directory(required("journal directory", mark.directory)?),
+                bytes: mark.content,
+            },
         })
     }
 
@@ -194,6 +207,11 @@ impl Step {
             Self::Erase { path } => Kind::Erase(raw(path)),
             Self::Remove { path } => Kind::Remove(raw(path)),
             Self::MakeDirectory { path } => Kind::MakeDirectory(raw(path)),
+            Self::Mark { path, directory: DirectoryIdentity { inode, born_ns }, bytes } => Kind::Mark(pb::Mark {
+                path: raw(path),
+                directory: Some(pb::DirectoryIdentity { inode: *inode, born_ns: *born_ns }),
+                content: bytes.clone(),
+            }),
         };
         pb::Step { kind: Some(kind) }
     }
@@ -206,6 +224,7 @@ impl Step {
             | Self::Append { path, .. }
             | Self::Erase { path }
             | Self::Remove { path }
+            | Self::Mark { path, .. }
             | Self::MakeDirectory { path } => (path, None),
         };
         std::iter::once(path.as_path()).chain(scratch.map(PathBuf::as_path))
@@ -222,6 +241,7 @@ impl fmt::Debug for Step {
             Self::Erase { .. } => "Erase(_)",
             Self::Remove { .. } => "Remove(_)",
             Self::MakeDirectory { .. } => "MakeDirectory(_)",
+            Self::Mark { .. } => "Mark(_)",
         })
     }
 }
@@ -239,6 +259,10 @@ fn path(bytes: Vec<u8>) -> Result<PathBuf, Malformed> {
 
 fn raw(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
+}
+
+fn directory(identity: pb::DirectoryIdentity) -> DirectoryIdentity {
+    DirectoryIdentity { inode: identity.inode, born_ns: identity.born_ns }
 }
 
 fn identity(identity: pb::FileIdentity) -> FileIdentity {
@@ -297,6 +321,9 @@ mod tests {
             any_path().prop_map(|path| Step::Erase { path }),
             any_path().prop_map(|path| Step::Remove { path }),
             any_path().prop_map(|path| Step::MakeDirectory { path }),
+            (any_path(), any::<(u64, Option<i64>)>(), any_bytes()).prop_map(|(path, (inode, born_ns), bytes)| {
+                Step::Mark { path, directory: DirectoryIdentity { inode, born_ns }, bytes: bytes.to_vec() }
+            }),
         ]
     }
 

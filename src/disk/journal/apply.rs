@@ -10,8 +10,9 @@ use super::deferred::{self, Change, Deferred};
 use super::take::{Take, Taking};
 use super::{JournalError, SCRATCH, place};
 use crate::disk::atomic::{self, UNFINISHED_PREFIX};
+use crate::disk::open::{self, OpenError};
 use crate::disk::system::{Disk, Kind};
-use crate::wire::journal::Step;
+use crate::wire::journal::{DirectoryIdentity, Step};
 
 /// Names of files that hold old content until the checkpoint overwrites it, or new content that is not in place yet.
 const OWN_PREFIX: &str = "journal-";
@@ -112,6 +113,9 @@ impl Applier {
                     result => result.map_err(JournalError::io("removing", &path)),
                 }
             }
+            Step::Mark { path, directory, bytes } => {
+                self.mark(path, directory, bytes, mode).map_err(JournalError::io("marking", &self.root.join(path)))
+            }
             Step::MakeDirectory { path } => {
                 let path = self.root.join(path);
                 atomic::make_directories(&*self.disk, &self.root, &path)
@@ -139,6 +143,33 @@ impl Applier {
             }
             let path = path.to_owned();
             deferred.forget(&path);
+        }
+        Ok(())
+    }
+
+    fn mark(&mut self, path: &Path, directory: &DirectoryIdentity, bytes: &[u8], mode: Mode) -> io::Result<()> {
+        let Some(directory) = self.taking.find_directory(path, directory, mode)? else { return Ok(()) };
+        let path = directory.join(path.file_name().unwrap_or_default());
+        match open::read_regular(&*self.disk, &path, bytes.len() as u64) {
+            Err(OpenError::Absent) => {}
+            Err(OpenError::Io(error)) => return Err(error),
+            // Lost blocks of it after a power failure.
+            Ok(there) if mode == Mode::OtherBoot && place::is_remains(&there, bytes) => {}
+            _ => return Ok(()),
+        }
+        let new = self.own_name();
+        self.trash.push(new.clone());
+        let disk = self.disk.clone();
+        let written = in_directory(&*disk, &self.root, &new, || atomic::write_new(&*disk, &new, bytes));
+        match written.and_then(|()| disk.rename(&new, &path)) {
+            Ok(()) => drop(self.trash.pop()),
+            Err(error) => {
+                self.abandon(&new);
+                // Renamed or removed in this very moment: the next file that is dropped there marks it.
+                if !atomic::is_absent(&error) {
+                    return Err(error);
+                }
+            }
         }
         Ok(())
     }

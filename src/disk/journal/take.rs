@@ -199,8 +199,20 @@ impl Taking {
 
     /// The directory that the file was read in, where it stands now.
     fn directory(&mut self, take: &Take, mode: Mode) -> io::Result<Option<PathBuf>> {
-        let recorded = self.root.join(atomic::parent(&take.path));
-        let Some(identity) = take.directory else { return Ok(Some(recorded)) };
+        match &take.directory {
+            None => Ok(Some(self.root.join(atomic::parent(&take.path)))),
+            Some(identity) => self.find_directory(&take.path, identity, mode),
+        }
+    }
+
+    /// The directory in which `path` (relative to the root) was, where it stands now.
+    pub(super) fn find_directory(
+        &mut self,
+        path: &Path,
+        identity: &DirectoryIdentity,
+        mode: Mode,
+    ) -> io::Result<Option<PathBuf>> {
+        let recorded = self.root.join(atomic::parent(path));
         let is_it = |found: &Stat| (found.inode, found.born_ns) == (identity.inode, identity.born_ns);
         if self.stat(&recorded)?.as_ref().is_some_and(is_it) {
             return Ok(Some(recorded));
