@@ -367,6 +367,58 @@ fn files_dropped_in_the_instant_after_mkdir_are_sent_once_also_where_the_name_wa
 }
 
 #[test]
+fn a_directory_renamed_while_its_files_are_read_and_taken_sends_each_once() {
+    let mut pair = Pair::new();
+    let names = [pair.alice.at("outbox/here"), pair.alice.at("outbox/there")];
+    fs::create_dir(&names[0]).unwrap();
+    fs::write(names[0].join("metadata.toml"), "participants = [\"bob\"]\n").unwrap();
+    fs::write(names[0].join("first"), "first").unwrap();
+    pair.expect("first");
+    // By this it is known again.
+    pair.alice.wait_for_file("outbox/here/.id");
+    for round in 0..150 {
+        let [from, to] = if round % 2 == 0 { [&names[0], &names[1]] } else { [&names[1], &names[0]] };
+        for number in 0..2 {
+            let bytes = content(&format!("{round} {number}"));
+            fs::write(from.join(format!("{round}-{number}")), &bytes).unwrap();
+            pair.expect(bytes);
+        }
+        fs::rename(from, to).unwrap();
+        if round % 10 == 0 {
+            pair.wait_until_taken(&[]);
+        }
+    }
+    pair.everything_arrives_once();
+    assert_eq!(entries(&pair.bob.at("conversations")).len(), 2, "its own, and that of the last fence");
+}
+
+#[test]
+fn a_directory_renamed_while_its_first_file_is_taken_stays_one_conversation_and_sends_each_once() {
+    let mut pair = Pair::new();
+    for round in 0..100 {
+        let draft = pair.elsewhere().join("draft");
+        fs::create_dir(&draft).unwrap();
+        fs::write(draft.join("metadata.toml"), format!("subject = \"{round}\"\nparticipants = [\"bob\"]\n")).unwrap();
+        let bytes = content(&format!("{round} first"));
+        fs::write(draft.join("first"), &bytes).unwrap();
+        pair.expect(bytes);
+        let (made, renamed) = (pair.alice.at(format!("outbox/made-{round}")), pair.alice.at(format!("outbox/{round}")));
+        fs::rename(&draft, &made).unwrap();
+        // At any instant; and at that when its conversation appears, before the file is taken.
+        let is_there = || made.join("first").exists();
+        let has_appeared = || entries(&pair.alice.at("conversations")).len() > round;
+        let _ = (0..round * 100).all(|_| is_there() && (round % 2 == 0 || !has_appeared()));
+        fs::rename(&made, &renamed).unwrap();
+        let bytes = content(&format!("{round} second"));
+        fs::write(renamed.join("second"), &bytes).unwrap();
+        pair.expect(bytes);
+    }
+    pair.everything_arrives_once();
+    assert_eq!(entries(&pair.bob.at("conversations")).len(), 101);
+    assert!(entries(&pair.alice.at("outbox")).iter().all(|path| !path.to_string_lossy().contains("made-")));
+}
+
+#[test]
 fn a_directory_or_file_removed_while_in_use_sends_what_was_taken_once_and_holds_up_nothing() {
     let mut pair = Pair::new();
     let (mut possible, mut certain) = (Vec::new(), Vec::new());
