@@ -174,6 +174,28 @@ fn a_writer_who_comes_while_his_file_is_taken_loses_no_byte() {
 }
 
 #[test]
+fn a_file_opened_for_writing_and_closed_unchanged_while_it_is_taken_is_sent_once() {
+    let (mut pair, pid, outbox, _) = field();
+    let mut opened = 0;
+    for round in 0..rounds() / 3 {
+        let path = outbox.join(format!("{round}"));
+        let bytes = content(&format!("round {round}"));
+        fs::write(&path, &bytes).unwrap();
+        pair.expect(bytes);
+        // As it is, and where it is put back; whoever comes while the lease is held waits for its end.
+        for _ in 0..100 {
+            let _ = (0..round % 100 * 20).all(|_| path.exists());
+            let Some(file) = open_if_there(&path) else { break };
+            drop(file);
+            opened += 1;
+        }
+    }
+    assert!(opened > 0, "no writer came in time");
+    pair.everything_arrives_once();
+    lives(&mut pair, pid);
+}
+
+#[test]
 fn many_writers_who_break_leases_all_the_time_do_not_end_the_daemon() {
     let (mut pair, pid, outbox, _) = field();
     // Each appends lines to a file of its own, made anew whenever it has gone: every line is in some message.
