@@ -113,6 +113,18 @@ fn directories_of_hostile_names_send_and_their_errors_stand_beside_them() {
     assert!(!status.contains("refused:") && !status.contains("waiting:"), "{status}");
 }
 
+#[test]
+fn an_error_says_a_hostile_name_on_one_line_and_escaped() {
+    let mut pair = Pair::new();
+    for name in ["a\nb", "\x1b[31mred", "tab\there", "\u{202e}gpj.exe"] {
+        pair.alice.drop_file(name, "x", "to nobody");
+        let text = pair.alice.wait_for_file(format!("outbox/{name}.error"));
+        assert!(text.lines().count() == 3 && !text.contains(['\x1b', '\t', '\u{202e}']), "{text:?}");
+        fs::remove_dir_all(pair.alice.at("outbox").join(name)).unwrap();
+    }
+    pair.nothing_else_arrives(&[]);
+}
+
 /// Files in the order in which they are to arrive: by time, those of one time by name with digits as numbers.
 fn ordered() -> Vec<(u64, String)> {
     let mut files = vec![(1, "z".to_owned()), (2, "y".to_owned())];
