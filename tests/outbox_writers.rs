@@ -10,6 +10,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 
 use support::outbox::{Pair, content, contents};
@@ -171,6 +172,39 @@ fn a_writer_who_comes_while_his_file_is_taken_loses_no_byte() {
     assert!(let_in > 0, "no writer came in time");
     pair.each_arrives_at_most_once(&possible, &certain);
     lives(&mut pair, pid);
+}
+
+#[test]
+fn a_file_renamed_within_the_outbox_while_it_is_taken_is_sent_once() {
+    let (mut pair, pid, outbox, _) = field();
+    for round in 0..rounds() {
+        let [first, last] = ["first", "last"].map(|name| outbox.join(format!("{name}-{round}")));
+        let bytes = content(&format!("round {round}"));
+        fs::write(&first, &bytes).unwrap();
+        pair.expect(bytes);
+        until_leased(&first);
+        let _ = fs::rename(&first, &last);
+    }
+    pair.everything_arrives_once();
+    lives(&mut pair, pid);
+}
+
+/// `sed -i` writes a file beside it, under a name that is no draft's, closes that, and renames it.
+#[test]
+fn what_sed_puts_in_place_of_a_refused_file_is_sent_once() {
+    let (mut pair, _, outbox, _) = field();
+    for round in 0..rounds() / 10 {
+        let path = outbox.join(format!("{round}"));
+        fs::write(&path, "a line that is too much\n".repeat(500)).unwrap();
+        pair.alice.wait_for_file(format!("outbox/bob/{round}.error"));
+        // Closed, it may be sent before it is renamed: then sed complains, and what was refused stays.
+        let script = format!("1s/.*/mended {round}/;2,$d");
+        drop(Command::new("sed").args(["-i", &script]).arg(&path).output().unwrap());
+        pair.expect(format!("mended {round}\n"));
+        pair.bob.wait_for_message(&format!("mended {round}\n"));
+        let _ = fs::remove_file(&path);
+    }
+    pair.everything_arrives_once();
 }
 
 #[test]
