@@ -69,8 +69,8 @@ pub const RECEIVING_CHAINS_MAX: usize = 32;
 /// How far one message may jump ahead in its chain. Fixed by the design: 65,536 HMACs are 50 ms of work.
 pub const CHAIN_JUMP_MAX: u64 = 65_536;
 
-/// How many tags ahead of the last message a session announces in each chain: the disorder in which an envelope is
-/// still found without trial decryption.
+/// How many tags ahead of the last message a session announces in each chain, at most; at least it is half as many: the
+/// disorder in which an envelope is still found without trial decryption.
 pub const TAG_WINDOW: u64 = 64;
 
 /// Sessions kept with one peer; the lowest generations go first. Two arise when both start at once; a few more cover
@@ -187,6 +187,10 @@ pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Messages that waited for a session and are sealed in one batch: 1 MiB of envelopes.
 pub const SEAL_BATCH_MAX: usize = 64;
+
+/// Messages of one recipient whose envelopes stay in memory while they wait: twice what a courier is handed. The others
+/// are read again when it is their turn, so that a server that is away for a week costs no memory.
+pub const SPOOL_HELD_MAX: usize = 2 * COURIER_QUEUE_MAX;
 
 /// Sealed envelopes of one recipient handed to its courier ahead of the server's answers.
 pub const COURIER_QUEUE_MAX: usize = 32;

@@ -15,7 +15,7 @@ use crate::crypto::dh::SmallOrder;
 use crate::disk::system::Disk;
 use crate::envelope::{self, BodyError};
 use crate::limits::SESSIONS_PER_PEER_MAX;
-use crate::ratchet::{self, ChainAt, OpeningKeys, Refused, Session};
+use crate::ratchet::{self, Announced, ChainAt, OpeningKeys, Refused, Session};
 use crate::wire::envelope::Envelope;
 use crate::wire::identity::{Fingerprint, Identity};
 use crate::wire::prekey::SignedPrekey;
@@ -29,6 +29,8 @@ pub struct Sessions {
     by_peer: HashMap<Fingerprint, Vec<Session>>,
     by_tag: HashMap<Tag, Fingerprint>,
     tags_of: HashMap<Fingerprint, Vec<Tag>>,
+    /// Where a peer's sessions stood when these tags were made.
+    announced: HashMap<Fingerprint, Vec<Announced>>,
     dirty: BTreeSet<Fingerprint>,
 }
 
@@ -156,7 +158,9 @@ impl Sessions {
         let opened =
             session.receive(ours, at, &header, now_s, rng, |key, auth| authenticate(envelope, key, auth, take))?;
         self.dirty.insert(peer);
-        self.index(peer);
+        if self.has_outrun(&peer) {
+            self.index(peer);
+        }
         Ok(opened)
     }
 
@@ -212,6 +216,15 @@ impl Sessions {
         })
     }
 
+    /// Whether a peer's sessions have moved on too far from the tags that were announced for them. A tag that has served
+    /// and is still known leads to the session, which knows that its key was used.
+    fn has_outrun(&self, peer: &Fingerprint) -> bool {
+        let sessions = self.by_peer.get(peer).map_or(&[][..], Vec::as_slice);
+        let announced = self.announced.get(peer).map_or(&[][..], Vec::as_slice);
+        sessions.len() != announced.len()
+            || sessions.iter().zip(announced).any(|(session, before)| session.has_outrun(before))
+    }
+
     /// Renews the tags under which a peer's sessions are found.
     fn index(&mut self, peer: Fingerprint) {
         for tag in self.tags_of.remove(&peer).unwrap_or_default() {
@@ -221,6 +234,8 @@ impl Sessions {
         let tags: Vec<Tag> = sessions.flat_map(Session::expected_tags).collect();
         self.by_tag.extend(tags.iter().map(|tag| (*tag, peer)));
         self.tags_of.insert(peer, tags);
+        let announced = self.by_peer.get(&peer).into_iter().flatten().map(Session::announced).collect();
+        self.announced.insert(peer, announced);
     }
 }
 

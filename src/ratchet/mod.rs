@@ -23,7 +23,7 @@ mod session;
 
 pub use opening::{OpeningKeys, open};
 pub use receiving::{ChainAt, Refused};
-pub use session::Session;
+pub use session::{Announced, Session};
 
 #[cfg(test)]
 mod tests;

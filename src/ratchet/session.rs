@@ -93,6 +93,28 @@ impl Session {
     }
 }
 
+/// Where a session stood when its tags were announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announced {
+    chain: Option<PublicKey>,
+    counter: u64,
+}
+
+impl Session {
+    /// Where it stands now.
+    pub fn announced(&self) -> Announced {
+        let open = self.state.receiving.iter().rev().find(|chain| chain.chain_key.is_some());
+        Announced { chain: open.map(|chain| chain.peer_ratchet), counter: open.map_or(0, |chain| chain.counter) }
+    }
+
+    /// Whether the tags announced then no longer reach far enough: the peer began another chain, or half of the window
+    /// is behind us. Making them anew for each message would cost more than all the rest of its ratchet.
+    pub fn has_outrun(&self, before: &Announced) -> bool {
+        let now = self.announced();
+        now.chain != before.chain || now.counter >= before.counter.saturating_add(TAG_WINDOW / 2)
+    }
+}
+
 impl fmt::Debug for Session {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
