@@ -351,6 +351,9 @@ impl Worker {
         {
             return Ok(true);
         }
+        if anything && self.journal.log_bytes() == 0 {
+            self.engine.checkpointed();
+        }
         let Consequences { deletions, uploads, orders, reconnect } = self.engine.committed(Timestamp::now());
         // The tasks end only after this thread; a queue that is closed means that all of it is ending.
         if !deletions.is_empty() {
@@ -432,7 +435,10 @@ impl Worker {
 
     /// Empties the log while nothing else is to be done.
     fn checkpoint(&mut self) -> Result<(), DaemonError> {
-        let Err(error) = self.journal.checkpoint() else { return Ok(()) };
+        let Err(error) = self.journal.checkpoint() else {
+            self.engine.checkpointed();
+            return Ok(());
+        };
         tracing::warn!(%error, "the journal could not be emptied; it is tried again");
         if self.journal.is_poisoned() {
             self.pause(&error);

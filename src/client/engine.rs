@@ -401,7 +401,7 @@ impl Engine {
             if profiles_changed {
                 orders.push(Order { recipient: profile.clone(), errand: Errand::NewProfile });
             }
-            for (sequence, item) in self.spool.hand_out(&recipient) {
+            for (sequence, item) in self.spool.hand_out(&self.root, &recipient) {
                 if let Form::Sealed { envelope, opening } = item.form {
                     let errand = Errand::Deliver { sequence, envelope, alone: opening };
                     orders.push(Order { recipient: profile.clone(), errand });
@@ -420,6 +420,11 @@ impl Engine {
             reconnect: std::mem::take(&mut self.reconnect),
             orders,
         }
+    }
+
+    /// All that was committed is in its place on the disk, too.
+    pub fn checkpointed(&mut self) {
+        self.spool.checkpointed();
     }
 
     /// What `status` says. `unsettled` are outbox files that are sent and wait for their writers.

@@ -8,7 +8,7 @@ use crate::limits::{RECONNECT_DELAY_MAX_MS, SEAL_BATCH_MAX};
 use crate::wire::identity::Fingerprint;
 use crate::wire::prekey::SignedPrekey;
 use crate::wire::reply::PrekeyCount;
-use crate::wire::spool::Form;
+use crate::wire::spool::{Form, Spooled};
 
 /// A prekey that we want.
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl Engine {
             let problem = "the server handed out a prekey that is not theirs or is too old";
             return self.ask_again_later(recipient, problem, now);
         }
-        let mut waiting = self.spool.waiting(&recipient, 1).into_iter();
+        let mut waiting = self.spool.waiting(&self.root, &recipient, 1).into_iter();
         if !self.sessions.has(&recipient) {
             let Some((sequence, first)) = waiting.next() else { return };
             let Form::Waiting(payload) = &first.form else { return };
@@ -62,8 +62,8 @@ impl Engine {
                 return self.ask_again_later(recipient, "the server handed out a prekey of small order", now);
             };
             let form = Form::Sealed { envelope, opening: true };
-            self.spool.seal(&recipient, sequence, form, &mut self.pending);
             self.set_state(&first.conversation, &first.file, &recipient, State::Sealed, now);
+            self.spool.seal(&recipient, sequence, Spooled { form, ..first }, &mut self.pending);
         }
         self.asked.remove(&recipient);
         self.trouble.remove(&recipient);
@@ -80,7 +80,7 @@ impl Engine {
 
     /// Seals everything that waited for a session with `recipient`, if there is one now.
     pub(super) fn seal_waiting(&mut self, recipient: &Fingerprint, now: Timestamp) {
-        let waiting = self.spool.waiting(recipient, SEAL_BATCH_MAX);
+        let waiting = self.spool.waiting(&self.root, recipient, SEAL_BATCH_MAX);
         if waiting.len() == SEAL_BATCH_MAX && self.sessions.has(recipient) {
             self.unsealed.insert(*recipient);
         }
@@ -90,8 +90,8 @@ impl Engine {
             let sealed = sealed.expect("payloads are measured when they are made");
             let Some(envelope) = sealed else { return };
             let form = Form::Sealed { envelope, opening: false };
-            self.spool.seal(recipient, sequence, form, &mut self.pending);
             self.set_state(&item.conversation, &item.file, recipient, State::Sealed, now);
+            self.spool.seal(recipient, sequence, Spooled { form, ..item }, &mut self.pending);
         }
     }
 }

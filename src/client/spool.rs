@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::pending::Pending;
-use super::root;
+use super::root::{self, Root};
 use super::state::{self, StateError};
 use crate::clock::Timestamp;
 use crate::disk::system::Disk;
-use crate::limits::COURIER_QUEUE_MAX;
-use crate::wire::identity::Fingerprint;
+use crate::limits::{COURIER_QUEUE_MAX, SPOOL_HELD_MAX};
+use crate::wire::identity::{ConversationId, Fingerprint};
 use crate::wire::spool::{Form, Spooled};
 
 /// All queues.
@@ -21,15 +21,54 @@ pub struct Spool {
 
 #[derive(Default)]
 struct Queue {
-    items: BTreeMap<u64, Spooled>,
+    items: BTreeMap<u64, Item>,
     /// Up to here the courier has them.
     handed_out: u64,
     next: u64,
 }
 
+/// One message, of which the bytes may be on the disk alone.
+struct Item {
+    conversation: ConversationId,
+    file: String,
+    is_waiting: bool,
+    held: Option<Spooled>,
+}
+
+/// What a message was, for its `.delivery` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// Where it belongs.
+    pub conversation: ConversationId,
+    /// Its file's name in the conversation's directory.
+    pub file: String,
+}
+
 impl std::fmt::Debug for Queue {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Queue").field("items", &self.items.len()).finish_non_exhaustive()
+    }
+}
+
+impl Item {
+    fn new(spooled: Spooled) -> Self {
+        Self {
+            conversation: spooled.conversation,
+            file: spooled.file.clone(),
+            is_waiting: matches!(spooled.form, Form::Waiting(_)),
+            held: Some(spooled),
+        }
+    }
+
+    /// All of it, from memory or from the disk. None where the disk does not give it now: it is asked again later.
+    fn whole(&self, root: &Root, recipient: &Fingerprint, sequence: u64) -> Option<Spooled> {
+        if let Some(held) = &self.held {
+            return Some(held.clone());
+        }
+        let path = root.join(root::spool_file(recipient, sequence));
+        let read = state::read(root.disk(), &path).map_err(|error| error.to_string());
+        let whole = read.and_then(|bytes| Spooled::from_bytes(&bytes).map_err(|error| error.to_string()));
+        whole.inspect_err(|error| tracing::warn!(%error, "a message that waits cannot be read now")).ok()
     }
 }
 
@@ -43,10 +82,16 @@ impl Spool {
         for (path, name) in state::files(disk, directory)? {
             let Some(recipient) = Fingerprint::from_hex(&name) else { continue };
             let mut queue = Queue::default();
-            for (path, name) in state::files(disk, &path)? {
+            let mut files: Vec<_> = state::files(disk, &path)?;
+            files.sort();
+            for (path, name) in files {
                 let Ok(sequence) = name.parse() else { continue };
-                let item = Spooled::from_bytes(&state::read(disk, &path)?)
+                let spooled = Spooled::from_bytes(&state::read(disk, &path)?)
                     .map_err(|error| StateError::malformed(&path, error))?;
+                let mut item = Item::new(spooled);
+                if queue.items.len() >= SPOOL_HELD_MAX {
+                    item.held = None;
+                }
                 queue.items.insert(sequence, item);
                 queue.next = queue.next.max(sequence + 1);
             }
@@ -55,63 +100,70 @@ impl Spool {
         Ok(spool)
     }
 
+    /// Everything is on the disk: lets go of the bytes of messages whose turn is not soon.
+    pub fn checkpointed(&mut self) {
+        for queue in self.queues.values_mut() {
+            queue.items.values_mut().skip(SPOOL_HELD_MAX).for_each(|item| item.held = None);
+        }
+    }
+
     /// Adds a message to the end of a recipient's queue. Its place is a time in microseconds, or one above the last, so
     /// that no place is given twice, across restarts too: a courier's late answer never means another message.
-    pub fn push(&mut self, recipient: Fingerprint, item: Spooled, now: Timestamp, pending: &mut Pending) {
+    pub fn push(&mut self, recipient: Fingerprint, spooled: Spooled, now: Timestamp, pending: &mut Pending) {
         let queue = self.queues.entry(recipient).or_default();
         let sequence = queue.next.max(now.micros());
         queue.next = sequence + 1;
         let path = root::spool_file(&recipient, sequence);
-        match item.form {
-            Form::Waiting(_) => pending.put_secret(path, item.to_bytes()),
+        match spooled.form {
+            Form::Waiting(_) => pending.put_secret(path, spooled.to_bytes()),
             // What a server may hold is no secret on our own disk.
-            Form::Sealed { .. } => pending.put(path, item.to_bytes().to_vec()),
+            Form::Sealed { .. } => pending.put(path, spooled.to_bytes().to_vec()),
         }
-        queue.items.insert(sequence, item);
+        queue.items.insert(sequence, Item::new(spooled));
     }
 
     /// Replaces a waiting message by its sealed form.
-    pub fn seal(&mut self, recipient: &Fingerprint, sequence: u64, form: Form, pending: &mut Pending) {
+    pub fn seal(&mut self, recipient: &Fingerprint, sequence: u64, sealed: Spooled, pending: &mut Pending) {
         let item = self.queues.get_mut(recipient).and_then(|queue| queue.items.get_mut(&sequence));
         if let Some(item) = item {
-            item.form = form;
-            pending.put_secret(root::spool_file(recipient, sequence), item.to_bytes());
+            pending.put_secret(root::spool_file(recipient, sequence), sealed.to_bytes());
+            *item = Item::new(sealed);
         }
     }
 
     /// Takes a message out that was accepted or given up.
-    pub fn remove(&mut self, recipient: &Fingerprint, sequence: u64, pending: &mut Pending) -> Option<Spooled> {
+    pub fn remove(&mut self, recipient: &Fingerprint, sequence: u64, pending: &mut Pending) -> Option<Removed> {
         let item = self.queues.get_mut(recipient)?.items.remove(&sequence)?;
         let path = root::spool_file(recipient, sequence);
-        match item.form {
-            Form::Waiting(_) => pending.erase(path),
-            Form::Sealed { .. } => pending.remove(path),
+        match item.is_waiting {
+            true => pending.erase(path),
+            false => pending.remove(path),
         }
-        Some(item)
+        Some(Removed { conversation: item.conversation, file: item.file })
     }
 
     /// The first messages of a recipient that wait for a session, at most `limit`, in order.
-    pub fn waiting(&self, recipient: &Fingerprint, limit: usize) -> Vec<(u64, Spooled)> {
+    pub fn waiting(&self, root: &Root, recipient: &Fingerprint, limit: usize) -> Vec<(u64, Spooled)> {
         let items = self.queues.get(recipient).into_iter().flat_map(|queue| &queue.items);
-        let waiting = items.filter(|(_, item)| matches!(item.form, Form::Waiting(_)));
-        waiting.take(limit).map(|(sequence, item)| (*sequence, item.clone())).collect()
+        let waiting = items.filter(|(_, item)| item.is_waiting).take(limit);
+        waiting.map_while(|(sequence, item)| Some((*sequence, item.whole(root, recipient, *sequence)?))).collect()
     }
 
     /// Whether messages of a recipient wait for a session: later ones then wait behind them.
     pub fn has_waiting(&self, recipient: &Fingerprint) -> bool {
         let last = self.queues.get(recipient).and_then(|queue| queue.items.values().next_back());
-        last.is_some_and(|item| matches!(item.form, Form::Waiting(_)))
+        last.is_some_and(|item| item.is_waiting)
     }
 
     /// The next sealed messages for a recipient's courier, at most [`COURIER_QUEUE_MAX`] ahead of what was accepted.
-    pub fn hand_out(&mut self, recipient: &Fingerprint) -> Vec<(u64, Spooled)> {
+    pub fn hand_out(&mut self, root: &Root, recipient: &Fingerprint) -> Vec<(u64, Spooled)> {
         let Some(queue) = self.queues.get_mut(recipient) else { return Vec::new() };
         let under_way = queue.items.range(..=queue.handed_out).count();
         let ahead = queue.items.range(queue.handed_out + 1..);
-        let sealed = ahead.take_while(|(_, item)| matches!(item.form, Form::Sealed { .. }));
+        let sealed = ahead.take_while(|(_, item)| !item.is_waiting);
         let next: Vec<(u64, Spooled)> = sealed
             .take(COURIER_QUEUE_MAX.saturating_sub(under_way))
-            .map(|(sequence, item)| (*sequence, item.clone()))
+            .map_while(|(sequence, item)| Some((*sequence, item.whole(root, recipient, *sequence)?)))
             .collect();
         queue.handed_out = next.last().map_or(queue.handed_out, |(sequence, _)| *sequence);
         next
@@ -126,5 +178,77 @@ impl Spool {
     /// Messages that wait, counted once for each recipient.
     pub fn len(&self) -> usize {
         self.queues.values().map(|queue| queue.items.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::ENVELOPE_BYTES;
+    use crate::wire::envelope::Envelope;
+    use crate::wire::identity::MessageId;
+    use crate::wire::journal::Step;
+
+    fn spooled(number: u8) -> Spooled {
+        let envelope = Envelope::from_slice(&[number; ENVELOPE_BYTES]).unwrap();
+        Spooled {
+            message: MessageId([number; 16]),
+            conversation: ConversationId([1; 16]),
+            file: format!("file {number}"),
+            form: Form::Sealed { envelope, opening: false },
+        }
+    }
+
+    fn numbers(handed_out: &[(u64, Spooled)]) -> Vec<u8> {
+        handed_out.iter().map(|(_, spooled)| spooled.message.0[0]).collect()
+    }
+
+    #[test]
+    fn what_is_on_disk_leaves_memory_and_comes_back_in_its_turn() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Root::new(scratch.path());
+        let bob = Fingerprint([7; 32]);
+        let (mut spool, mut pending) = (Spool::default(), Pending::default());
+        let count = u8::try_from(SPOOL_HELD_MAX + 40).unwrap();
+        for number in 0..count {
+            spool.push(bob, spooled(number), Timestamp::from_micros(5), &mut pending);
+        }
+        for step in pending.take_steps().steps {
+            let Step::Put { path, bytes, .. } = step else { panic!("{step:?}") };
+            std::fs::create_dir_all(root.join(&path).parent().unwrap()).unwrap();
+            std::fs::write(root.join(path), bytes).unwrap();
+        }
+        spool.checkpointed();
+        let loaded = Spool::load(root.disk(), &root.join("journal/spool")).unwrap();
+        for mut spool in [spool, loaded] {
+            let held = spool.queues[&bob].items.values().filter(|item| item.held.is_some()).count();
+            assert_eq!((held, spool.len()), (SPOOL_HELD_MAX, usize::from(count)));
+            let mut out = Vec::new();
+            loop {
+                let next = spool.hand_out(&root, &bob);
+                if next.is_empty() {
+                    break;
+                }
+                next.iter().for_each(|(sequence, _)| drop(spool.remove(&bob, *sequence, &mut pending)));
+                out.extend(next);
+            }
+            assert_eq!(numbers(&out), (0..count).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_now_waits_and_nothing_overtakes_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Root::new(scratch.path());
+        let bob = Fingerprint([7; 32]);
+        let (mut spool, mut pending) = (Spool::default(), Pending::default());
+        spool.push(bob, spooled(0), Timestamp::from_micros(5), &mut pending);
+        spool.push(bob, spooled(1), Timestamp::from_micros(5), &mut pending);
+        spool.queues.get_mut(&bob).unwrap().items.values_mut().next().unwrap().held = None;
+        assert!(spool.hand_out(&root, &bob).is_empty());
+        let path = root.join(root::spool_file(&bob, 5));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, spooled(0).to_bytes()).unwrap();
+        assert_eq!(numbers(&spool.hand_out(&root, &bob)), [0, 1]);
     }
 }
