@@ -25,7 +25,7 @@ use super::status::Status;
 use super::watching::Watching;
 use crate::clock::Timestamp;
 use crate::disk::atomic::{self, AtomicError};
-use crate::disk::journal::{Journal, JournalError, Outcome, Transaction};
+use crate::disk::journal::{Journal, JournalError, Transaction};
 use crate::disk::lock::{LockError, RootLock};
 use crate::disk::open::OpenError;
 use crate::disk::watch::{Hint, WatchError, Watcher};
@@ -341,20 +341,29 @@ impl Worker {
         Account::load(&self.root).is_ok_and(|found| found.profile.identity() == ours)
     }
 
-    /// Puts what changed on disk and lets what may follow it happen. A disk that does not take it pauses all work until
-    /// it does; nothing has left this machine by then. True if there was something.
+    /// Puts what changed on disk: records it, lets happen what may follow from it, then brings every file to its place. A
+    /// disk that does not take it pauses all work until it does; nothing has left this machine before it is recorded.
+    /// True if there was something.
     fn commit(&mut self) -> Result<bool, DaemonError> {
-        let transaction = self.engine.transaction();
-        let anything = transaction.is_some();
-        if let Some(transaction) = transaction
-            && !self.record(vec![transaction])?
-        {
+        let mut batch: Vec<Transaction> = self.engine.transaction().into_iter().collect();
+        let anything = !batch.is_empty();
+        if anything && !self.insist(|journal| journal.record(&mut batch))? {
+            return Ok(true);
+        }
+        self.reveal();
+        if anything && !self.insist(Journal::apply)? {
             return Ok(true);
         }
         if anything && self.journal.log_bytes() == 0 {
             self.engine.checkpointed();
         }
-        let Consequences { deletions, uploads, orders, reconnect } = self.engine.committed(Timestamp::now());
+        self.engine.applied();
+        Ok(anything)
+    }
+
+    /// What follows from what is recorded.
+    fn reveal(&mut self) {
+        let Consequences { deletions, uploads, orders, reconnect } = self.engine.recorded(Timestamp::now());
         // The tasks end only after this thread; a queue that is closed means that all of it is ending.
         if !deletions.is_empty() {
             let _ = self.home.send(HomeOrder::Delete(deletions));
@@ -368,13 +377,12 @@ impl Worker {
         for order in orders {
             let _ = self.couriers.send(order);
         }
-        Ok(anything)
     }
 
-    /// Commits a transaction, however long the disk takes. False if all state was read anew instead, or we are to stop.
-    fn record(&mut self, mut batch: Vec<Transaction>) -> Result<bool, DaemonError> {
-        let mut failed = self.journal.commit(&mut batch).err();
-        while let Some(error) = failed.take() {
+    /// Does something with the journal, however long the disk takes. False if all state was read anew instead, or we are
+    /// to stop.
+    fn insist(&mut self, mut work: impl FnMut(&mut Journal) -> Result<(), JournalError>) -> Result<bool, DaemonError> {
+        while let Err(error) = work(&mut self.journal) {
             if !error.is_temporary() {
                 return Err(error.into());
             }
@@ -386,16 +394,6 @@ impl Worker {
             if self.journal.is_poisoned() {
                 return self.open_anew().map(|()| false);
             }
-            failed = match error.outcome() {
-                // What could not be applied is, and a log that could not be emptied when it was full.
-                Outcome::Recorded => {
-                    let applied = self.journal.retry();
-                    let emptied =
-                        applied.and_then(|()| if self.journal.is_full() { self.journal.checkpoint() } else { Ok(()) });
-                    emptied.err().map(|cause| JournalError::Unapplied { cause: cause.into() })
-                }
-                Outcome::Nothing | Outcome::Unknown => self.journal.commit(&mut batch).err(),
-            };
         }
         Ok(true)
     }

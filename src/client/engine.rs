@@ -1,7 +1,7 @@
 //! The engine: all of the client's state, changed by one event at a time. It knows no sockets and no threads: events
 //! go in, one transaction and what may follow it come out.
 //!
-//! Its caller commits the transaction first and lets the rest happen then: nothing leaves this machine, and nothing is
+//! Its caller records the transaction first and lets the rest happen then: nothing leaves this machine, and nothing is
 //! deleted at the server, before the state that explains it is on disk (design, section 9, rule 1).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -64,7 +64,7 @@ pub struct Engine {
     pub(super) try_unopened: bool,
     /// `.delivery/` files of requests that this batch has moved.
     pub(super) moved: HashSet<PathBuf>,
-    /// Envelopes to delete at our server once this batch is committed.
+    /// Envelopes to delete at our server once this batch is recorded.
     pub(super) deletions: Vec<u64>,
     pub(super) uploads: Vec<SignedPrekey>,
     /// Prekeys are on their way to our server, or about to be.
@@ -87,7 +87,7 @@ pub struct Engine {
     pub(super) prekeys_at_server: Option<PrekeyCount>,
 }
 
-/// What may happen once the transaction is on disk.
+/// What may happen once the transaction is recorded.
 #[derive(Debug, Default)]
 pub struct Consequences {
     /// Envelopes to delete at our server.
@@ -390,10 +390,8 @@ impl Engine {
         (!transaction.steps.is_empty()).then_some(transaction)
     }
 
-    /// The transaction is on disk: what may follow it.
-    pub fn committed(&mut self, now: Timestamp) -> Consequences {
-        self.pending.committed();
-        self.tidy_requests();
+    /// The transaction is recorded, and will happen whatever crashes: what may follow it.
+    pub fn recorded(&mut self, now: Timestamp) -> Consequences {
         let mut orders = Vec::new();
         let profiles_changed = std::mem::take(&mut self.profiles_changed);
         for recipient in self.spool.recipients() {
@@ -422,7 +420,13 @@ impl Engine {
         }
     }
 
-    /// All that was committed is in its place on the disk, too.
+    /// The transaction's files are in their places: lets go of what was held for them.
+    pub fn applied(&mut self) {
+        self.pending.applied();
+        self.tidy_requests();
+    }
+
+    /// All of it is on the disk there, too.
     pub fn checkpointed(&mut self) {
         self.spool.checkpointed();
     }

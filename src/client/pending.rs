@@ -107,13 +107,13 @@ impl Pending {
         self.reserved.iter().filter(alike).count()
     }
 
-    /// The transaction. The leases stay held until [`Pending::committed`].
+    /// The transaction. The leases stay held until [`Pending::applied`].
     pub fn take_steps(&mut self) -> Transaction {
         Transaction { steps: std::mem::take(&mut self.steps) }
     }
 
     /// Everything is in place: lets go of leases and names.
-    pub fn committed(&mut self) {
+    pub fn applied(&mut self) {
         self.bytes = 0;
         self.taken.clear();
         self.reserved.clear();

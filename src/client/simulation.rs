@@ -24,7 +24,7 @@ use super::event::{Errand, Event, Order};
 use super::root::Root;
 use crate::clock::Timestamp;
 use crate::crypto::dh::SecretKey;
-use crate::disk::journal::Journal;
+use crate::disk::journal::{Journal, JournalError};
 use crate::disk::simulated::{Fault, Loss, SimulatedDisk};
 use crate::disk::system::{Disk as _, Kind};
 use crate::disk::watch::Hint;
@@ -172,24 +172,16 @@ impl Machine {
         }
         while running.engine.work_outbox(now) {}
         running.engine.take_directories();
-        if let Some(transaction) = running.engine.transaction() {
-            busy = true;
-            let failed = running.journal.commit(&mut vec![transaction]).err();
-            if let Some(error) = failed {
-                self.running = None;
-                if !self.disk.has_crashed() {
-                    // As the daemon does after a sync that failed: all state anew from the disk.
-                    assert!(error.is_temporary(), "{error}");
-                    self.start(server, now);
-                }
-                return true;
-            }
+        let mut batch: Vec<_> = running.engine.transaction().into_iter().collect();
+        busy |= !batch.is_empty();
+        if let Err(error) = running.journal.record(&mut batch) {
+            return self.recover(&error, server, now);
         }
         if self.disk.has_crashed() {
             self.running = None;
             return true;
         }
-        let Consequences { deletions, uploads, orders, .. } = running.engine.committed(now);
+        let Consequences { deletions, uploads, orders, .. } = running.engine.recorded(now);
         if let Some(mailbox) = server.mailboxes.get_mut(&account) {
             deletions.iter().for_each(|id| drop(mailbox.remove(id)));
         }
@@ -213,7 +205,21 @@ impl Machine {
             };
             running.events.push_back(event);
         }
+        if let Err(error) = running.journal.apply() {
+            return self.recover(&error, server, now);
+        }
+        running.engine.applied();
         busy || !running.events.is_empty()
+    }
+
+    /// As the daemon does after a sync that failed: all state anew from the disk. With the power off it ends.
+    fn recover(&mut self, error: &JournalError, server: &Server, now: Timestamp) -> bool {
+        self.running = None;
+        if !self.disk.has_crashed() {
+            assert!(error.is_temporary(), "{error}");
+            self.start(server, now);
+        }
+        true
     }
 
     fn checkpoint(&mut self, server: &Server, now: Timestamp) {

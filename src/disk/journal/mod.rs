@@ -134,21 +134,56 @@ impl Journal {
         Ok((journal, Replayed { transactions, other_boot: mode == Mode::OtherBoot }))
     }
 
-    /// Records `batch` with one sync, then applies it: all of it, in order. Each transaction is atomic by itself. What is
-    /// recorded is taken out of `batch`.
+    /// Records `batch` with one sync. From then on it will happen, all of it, in order, whatever crashes; each transaction
+    /// is atomic by itself. What is recorded is taken out of `batch`. [`Self::apply`] is to follow.
     ///
     /// # Errors
-    /// [`JournalError`]; [`JournalError::outcome`] says what became of the batch. After [`Outcome::Unknown`] every
-    /// commit is refused as [`JournalError::Poisoned`] until the journal is opened anew.
-    pub fn commit(&mut self, batch: &mut Vec<Transaction>) -> Result<(), JournalError> {
-        self.record(batch)?;
+    /// [`JournalError`]; [`JournalError::outcome`] says what became of the batch. After [`Outcome::Unknown`] everything is
+    /// refused as [`JournalError::Poisoned`] until the journal is opened anew.
+    pub fn record(&mut self, batch: &mut Vec<Transaction>) -> Result<(), JournalError> {
+        // What an earlier batch began comes first: later steps may build on it.
+        self.retry()?;
+        check(batch)?;
+        let payloads: Vec<_> = batch.iter().map(Transaction::to_bytes).collect();
+        let limit = JOURNAL_RECORD_BYTES_MAX;
+        if let Some(size) = payloads.iter().map(|payload| payload.len() as u64).find(|size| *size > limit) {
+            return Err(JournalError::TooLarge { size, limit });
+        }
+        if payloads.is_empty() {
+            return Ok(());
+        }
+        self.check_root()?;
+        self.prepare(batch)?;
+        if let Err(cause) = self.log.append(&payloads) {
+            // The scratch files stay: if the batch turns out to be recorded, their absence would mean that it was
+            // applied.
+            self.poisoned = true;
+            return Err(JournalError::NotSynced { cause });
+        }
         let steps = batch.drain(..).flat_map(|transaction| transaction.steps);
         self.pending = steps.map(|step| (step, Mode::Live)).collect();
+        Ok(())
+    }
+
+    /// Applies what is recorded, and empties the log where it is full.
+    ///
+    /// # Errors
+    /// [`JournalError::Unapplied`], [`JournalError::NotEmptied`]; it may be called again.
+    pub fn apply(&mut self) -> Result<(), JournalError> {
         self.retry().map_err(|cause| JournalError::Unapplied { cause: Box::new(cause) })?;
         if self.is_full() {
             self.checkpoint().map_err(|cause| JournalError::NotEmptied { cause: Box::new(cause) })?;
         }
         Ok(())
+    }
+
+    /// [`Self::record`], then [`Self::apply`].
+    ///
+    /// # Errors
+    /// As theirs.
+    pub fn commit(&mut self, batch: &mut Vec<Transaction>) -> Result<(), JournalError> {
+        self.record(batch)?;
+        self.apply()
     }
 
     /// Applies what is recorded and was not applied because the disk refused it, and empties the log where that was
@@ -252,30 +287,6 @@ impl Journal {
         let old = [self.log.path().to_owned()];
         let directory = self.root.join(DIRECTORY);
         self.log = LogFile::succeed(&*self.disk, &directory, header, &[carried.to_bytes()], &old)?;
-        Ok(())
-    }
-
-    /// The part of a commit before anything is applied.
-    fn record(&mut self, batch: &[Transaction]) -> Result<(), JournalError> {
-        // What an earlier batch began comes first: later steps may build on it.
-        self.retry()?;
-        check(batch)?;
-        let payloads: Vec<_> = batch.iter().map(Transaction::to_bytes).collect();
-        let limit = JOURNAL_RECORD_BYTES_MAX;
-        if let Some(size) = payloads.iter().map(|payload| payload.len() as u64).find(|size| *size > limit) {
-            return Err(JournalError::TooLarge { size, limit });
-        }
-        if payloads.is_empty() {
-            return Ok(());
-        }
-        self.check_root()?;
-        self.prepare(batch)?;
-        if let Err(cause) = self.log.append(&payloads) {
-            // The scratch files stay: if the batch turns out to be recorded, their absence would mean that it was
-            // applied.
-            self.poisoned = true;
-            return Err(JournalError::NotSynced { cause });
-        }
         Ok(())
     }
 
