@@ -29,6 +29,10 @@
 //! Only whole batches are synced, each after the one before. So where reading stops short, what stands there is either
 //! the end or a batch whose sync did not finish; a record of a *later* batch behind it proves that it had been synced,
 //! and was damaged since. The nonce keeps the content of a message from posing as such a record.
+//!
+//! A header is synced before the first record of its generation is written. So where the first record is of a later
+//! generation than the header that counts, a later header had been synced, and was damaged since. No content of a message
+//! ever begins at that place.
 
 use zeroize::Zeroizing;
 
@@ -90,6 +94,11 @@ impl Header {
     pub(super) fn read(log: &[u8]) -> Option<(Self, usize)> {
         let slots = (0..2).filter_map(|slot| Some((Self::from_slot(log.get(slot * SLOT_BYTES..)?)?, slot)));
         slots.max_by_key(|(header, _)| header.generation)
+    }
+
+    /// Whether a later header than this one was synced, and is lost: `records` begin with one of its generation.
+    pub(super) fn is_outdated_by(self, records: &[u8]) -> bool {
+        Record::matching(records, 0, |generation, _| generation > self.generation).is_some()
     }
 }
 
@@ -167,6 +176,11 @@ struct Record<'a> {
 impl<'a> Record<'a> {
     /// The intact record of this generation at `position`, if there is one.
     fn at(header: Header, records: &'a [u8], position: usize) -> Option<Self> {
+        Self::matching(records, position, |generation, nonce| (generation, nonce) == (header.generation, header.nonce))
+    }
+
+    /// The intact record at `position`, if there is one whose generation and nonce are wanted.
+    fn matching(records: &'a [u8], position: usize, is_wanted: impl FnOnce(u64, u64) -> bool) -> Option<Self> {
         let bytes = records.get(position..)?;
         if !bytes.starts_with(RECORD_MAGIC) {
             return None;
@@ -177,8 +191,8 @@ impl<'a> Record<'a> {
         }
         let length = usize::try_from(length).ok()?;
         let whole = bytes.get(..record_bytes(length))?;
-        let ours = u64_at(whole, 32)? == header.generation && u64_at(whole, 40)? == header.nonce;
-        if !ours || u32_at(whole, 4)? != crc32fast::hash(whole.get(8..)?) {
+        // Before the checksum, which is the dear part.
+        if !is_wanted(u64_at(whole, 32)?, u64_at(whole, 40)?) || u32_at(whole, 4)? != crc32fast::hash(whole.get(8..)?) {
             return None;
         }
         Some(Self {
@@ -275,6 +289,18 @@ mod tests {
         records.extend_from_slice(&batch(other, 2, &payloads(&["old"])));
         records.extend_from_slice(&batch(Header { nonce: 9, ..HEADER }, 5, &payloads(&["posing as a record"])));
         assert_eq!(read(&records).unwrap(), ["new"]);
+    }
+
+    #[test]
+    fn a_header_is_outdated_by_whole_records_of_a_later_generation_at_their_place_only() {
+        let older = Header { generation: 6, nonce: 9, ..HEADER };
+        let mut records = log(&[&["new"]]);
+        assert!(older.is_outdated_by(&records) && !HEADER.is_outdated_by(&records));
+        assert!(!HEADER.is_outdated_by(&batch(older, 1, &payloads(&["old"]))));
+        let posing = batch(older, 1, &[Zeroizing::new(records.clone())]);
+        assert!(!older.is_outdated_by(&posing), "one inside a message may be anybody's");
+        records[50] ^= 1;
+        assert!(!older.is_outdated_by(&records), "one that is not whole may be what its sync left");
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub fn inspect(disk: &dyn Disk, root: &Path) -> Result<Inspection, JournalError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::journal::format::{Header, SLOT_BYTES};
     use crate::disk::journal::{Journal, Step, Transaction};
     use crate::disk::real::RealDisk;
     use std::fs;
@@ -78,6 +79,26 @@ mod tests {
         damaged[super::super::RECORDS_START + 50] ^= 1;
         fs::write(&path, damaged).unwrap();
         assert!(matches!(inspect(&RealDisk, root.path()), Err(JournalError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_damaged_header_does_not_make_its_records_forgotten() {
+        let root = tempfile::tempdir().unwrap();
+        let mut journal = recorded(root.path());
+        // Emptied, so that an older header stands in the other slot.
+        journal.checkpoint().unwrap();
+        let steps = vec![Step::Remove { path: "keys/three".into() }];
+        journal.commit(&mut vec![Transaction { steps }]).unwrap();
+        drop(journal);
+        assert_eq!(inspect(&RealDisk, root.path()).unwrap().transactions, 1);
+        let (path, mut damaged) = (log(root.path()), fs::read(log(root.path())).unwrap());
+        let (_, slot) = Header::read(&damaged).unwrap();
+        damaged[slot * SLOT_BYTES + 20] ^= 1;
+        fs::write(&path, &damaged).unwrap();
+        let error = inspect(&RealDisk, root.path()).unwrap_err();
+        assert!(error.to_string().contains("journal header: damaged"), "{error}");
+        assert!(matches!(Journal::open(Arc::new(RealDisk), root.path()), Err(JournalError::Malformed { .. })));
+        assert_eq!(fs::read(&path).unwrap(), damaged, "nothing is changed");
     }
 
     #[test]

@@ -385,12 +385,15 @@ pub fn read_log(path: &Path, bytes: &[u8]) -> Result<Vec<Transaction>, JournalEr
 
 /// The header of a log, and its records.
 fn split<'a>(path: &Path, bytes: &'a [u8]) -> Result<(Header, &'a [u8]), JournalError> {
-    let malformed = || JournalError::Malformed {
-        path: path.to_owned(),
-        cause: Malformed::new("journal header", "no intact one of a version that this program knows"),
-    };
-    let (header, _) = Header::read(bytes).ok_or_else(malformed)?;
-    Ok((header, bytes.get(RECORDS_START..).unwrap_or_default()))
+    let malformed =
+        |problem| JournalError::Malformed { path: path.to_owned(), cause: Malformed::new("journal header", problem) };
+    let (header, _) =
+        Header::read(bytes).ok_or_else(|| malformed("no intact one of a version that this program knows"))?;
+    let records = bytes.get(RECORDS_START..).unwrap_or_default();
+    if header.is_outdated_by(records) {
+        return Err(malformed("damaged, and intact records of its generation follow"));
+    }
+    Ok((header, records))
 }
 
 type Payloads = Vec<Zeroizing<Vec<u8>>>;
