@@ -383,6 +383,18 @@ pub fn read_log(path: &Path, bytes: &[u8]) -> Result<Vec<Transaction>, JournalEr
     Ok(parse(path, header, records)?.1)
 }
 
+/// A log of `generation` with these batches of payloads behind one another, as the program writes them: what
+/// [`read_log`] reads, for tests and fuzzers. An empty batch is left out, as by [`Journal::commit`].
+pub fn write_log(generation: u64, nonce: u64, batches: &[Vec<Zeroizing<Vec<u8>>>]) -> Zeroizing<Vec<u8>> {
+    let header = Header { generation, nonce, boot: [0; 16] };
+    let mut log = Zeroizing::new(header.to_bytes().to_vec());
+    log.resize(RECORDS_START, 0);
+    for (number, payloads) in (1..).zip(batches.iter().filter(|payloads| !payloads.is_empty())) {
+        log.extend_from_slice(&format::batch(header, number, payloads));
+    }
+    log
+}
+
 /// The header of a log, and its records.
 fn split<'a>(path: &Path, bytes: &'a [u8]) -> Result<(Header, &'a [u8]), JournalError> {
     let malformed =

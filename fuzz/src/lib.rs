@@ -1,0 +1,3 @@
+//! What the fuzz targets check. `tests/fuzz_corpus.rs` checks the same on every input that is kept in `corpus/`.
+
+pub mod journal;
