@@ -64,7 +64,7 @@ fn read(log: &[u8]) -> Result<Vec<Transaction>, JournalError> {
 fn content(step: &Step) -> usize {
     match step {
         Step::Put { bytes, .. } | Step::Place { bytes, .. } => bytes.len(),
-        Step::Append { bytes, .. } => bytes.len(),
+        Step::Append { bytes, .. } | Step::Mark { bytes, .. } => bytes.len(),
         Step::Take { .. } | Step::Erase { .. } | Step::Remove { .. } | Step::MakeDirectory { .. } => 0,
     }
 }

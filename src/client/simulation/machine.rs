@@ -1,0 +1,264 @@
+//! A client on a simulated disk, and the server.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rand_core::OsRng;
+
+use crate::client::account::Account;
+use crate::client::engine::{Consequences, Engine};
+use crate::client::event::{Errand, Event, Order};
+use crate::client::root::Root;
+use crate::clock::Timestamp;
+use crate::crypto::dh::SecretKey;
+use crate::disk::journal::{Journal, JournalError};
+use crate::disk::simulated::SimulatedDisk;
+use crate::disk::system::{Disk as _, Kind};
+use crate::disk::watch::Hint;
+use crate::envelope;
+use crate::name::is_ignored;
+use crate::wire::address::ServerAddress;
+use crate::wire::envelope::Envelope;
+use crate::wire::identity::{AccountId, Fingerprint};
+use crate::wire::prekey::{PrekeyKind, SignedPrekey};
+use crate::wire::profile::SignedProfile;
+use crate::wire::reply::{PrekeyCount, StoredEnvelope};
+use crate::wire::sealing::Tag;
+
+const ROOT: &str = "/home/root";
+
+/// The server of both.
+#[derive(Clone, Default)]
+pub(super) struct Server {
+    pub(super) mailboxes: HashMap<AccountId, BTreeMap<u64, Envelope>>,
+    seen: HashSet<[u8; 32]>,
+    one_time: HashMap<AccountId, VecDeque<SignedPrekey>>,
+    last_resort: HashMap<AccountId, SignedPrekey>,
+    last_id: u64,
+    /// Each place in a chain has a tag of its own: two envelopes with one tag were sealed under one chain key.
+    sealed: HashMap<Tag, [u8; 32]>,
+}
+
+impl Server {
+    pub(super) fn deliver(&mut self, account: AccountId, envelope: &Envelope) {
+        let hash = envelope.sha256();
+        let first = *self.sealed.entry(envelope::tag(envelope)).or_insert(hash);
+        assert_eq!(first, hash, "two envelopes were sealed in one place of a chain");
+        if self.seen.insert(hash) {
+            self.last_id += 1;
+            self.mailboxes.entry(account).or_default().insert(self.last_id, envelope.clone());
+        }
+    }
+
+    pub(super) fn upload(&mut self, account: AccountId, prekeys: Vec<SignedPrekey>) {
+        for prekey in prekeys {
+            match prekey.kind {
+                PrekeyKind::OneTime => self.one_time.entry(account).or_default().push_back(prekey),
+                PrekeyKind::LastResort => drop(self.last_resort.insert(account, prekey)),
+            }
+        }
+    }
+
+    pub(super) fn take_prekey(&mut self, account: AccountId) -> Option<SignedPrekey> {
+        let one_time = self.one_time.get_mut(&account).and_then(VecDeque::pop_front);
+        one_time.or_else(|| self.last_resort.get(&account).cloned())
+    }
+
+    pub(super) fn count(&self, account: AccountId) -> PrekeyCount {
+        let one_time = self.one_time.get(&account).map_or(0, VecDeque::len);
+        let last_resort_expires = self.last_resort.get(&account).map(|prekey| prekey.expires);
+        PrekeyCount { one_time: u32::try_from(one_time).unwrap(), last_resort_expires }
+    }
+}
+
+/// A client that runs.
+pub(super) struct Running {
+    journal: Journal,
+    engine: Engine,
+    events: VecDeque<Event>,
+    pushed: HashSet<u64>,
+}
+
+/// One of the two, running or not.
+pub(super) struct Machine {
+    pub(super) name: &'static str,
+    pub(super) disk: SimulatedDisk,
+    pub(super) root: Root,
+    pub(super) profile: SignedProfile,
+    pub(super) running: Option<Running>,
+}
+
+impl Machine {
+    pub(super) fn new(name: &'static str) -> Self {
+        let disk = SimulatedDisk::with_directory(Path::new(ROOT));
+        let root = Root::on(Arc::new(disk.clone()), ROOT);
+        let server = ServerAddress::new("localhost", 1, SecretKey::random(&mut OsRng).public()).unwrap();
+        let account = Account::create(&root, name, server, "", &mut OsRng).unwrap();
+        Self { name, disk, root, profile: account.profile, running: None }
+    }
+
+    /// Of the same content, not running.
+    pub(super) fn copy(&self) -> Self {
+        let disk = self.disk.copy();
+        let root = Root::on(Arc::new(disk.clone()), ROOT);
+        Self { name: self.name, disk, root, profile: self.profile.clone(), running: None }
+    }
+
+    pub(super) fn account(&self) -> AccountId {
+        self.profile.profile().account
+    }
+
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        self.profile.identity().fingerprint()
+    }
+
+    /// Starts it. False if the power went off meanwhile.
+    pub(super) fn start(&mut self, server: &Server, now: Timestamp) -> bool {
+        let opened = Journal::open(Arc::new(self.disk.clone()), self.root.path());
+        let loaded = opened.map_err(|error| error.to_string()).and_then(|(journal, _)| {
+            let engine = Engine::load(self.root.clone()).map_err(|error| error.to_string())?;
+            Ok((journal, engine))
+        });
+        let (journal, engine) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                assert!(self.disk.has_fault(), "{} does not start: {error}", self.name);
+                return false;
+            }
+        };
+        let count = Event::Prekeys { count: server.count(self.account()), after_upload: false };
+        let events = [Event::Hint(Hint::Rescan), Event::Connected, count].into();
+        let mut running = Running { journal, engine, events, pushed: HashSet::new() };
+        running.engine.handle(running.events.pop_front().unwrap(), now).ok();
+        let found = running.engine.take_directories();
+        running.engine.restore_outbox(&found);
+        self.running = Some(running);
+        true
+    }
+
+    /// Everything that is to be done now. True if there was anything; the machine may not run any more afterwards.
+    pub(super) fn step(
+        &mut self,
+        server: &mut Server,
+        peers: &HashMap<Fingerprint, AccountId>,
+        now: Timestamp,
+    ) -> bool {
+        let account = self.account();
+        let Some(running) = &mut self.running else { return false };
+        for (id, envelope) in server.mailboxes.get(&account).into_iter().flatten() {
+            if running.pushed.insert(*id) {
+                let stored = StoredEnvelope { id: *id, envelope: envelope.clone() };
+                running.events.push_back(Event::Envelope(stored));
+            }
+        }
+        let mut busy = !running.events.is_empty();
+        for event in running.events.drain(..).chain([Event::Hint(Hint::Rescan), Event::Tick]) {
+            // What fails here fails because the power is off.
+            let _ = running.engine.handle(event, now);
+        }
+        while running.engine.work_outbox(now) {}
+        running.engine.take_directories();
+        let mut batch: Vec<_> = running.engine.transaction().into_iter().collect();
+        busy |= !batch.is_empty();
+        if let Err(error) = running.journal.record(&mut batch) {
+            return self.recover(&error, server, now);
+        }
+        if self.disk.has_crashed() {
+            self.running = None;
+            return true;
+        }
+        let Consequences { deletions, uploads, orders, .. } = running.engine.recorded(now);
+        if let Some(mailbox) = server.mailboxes.get_mut(&account) {
+            deletions.iter().for_each(|id| drop(mailbox.remove(id)));
+        }
+        if !uploads.is_empty() {
+            server.upload(account, uploads);
+            let count = server.count(account);
+            running.events.push_back(Event::Prekeys { count, after_upload: true });
+        }
+        for Order { recipient, errand } in orders {
+            let recipient = recipient.identity().fingerprint();
+            let event = match errand {
+                Errand::Deliver { sequence, envelope, .. } => {
+                    server.deliver(peers[&recipient], &envelope);
+                    Event::Accepted { recipient, sequence }
+                }
+                Errand::TakePrekey => match server.take_prekey(peers[&recipient]) {
+                    Some(prekey) => Event::Prekey { recipient, prekey },
+                    None => Event::NoPrekey { recipient, reason: "none left".into() },
+                },
+                Errand::NewProfile => continue,
+            };
+            running.events.push_back(event);
+        }
+        if let Err(error) = running.journal.apply() {
+            return self.recover(&error, server, now);
+        }
+        running.engine.applied();
+        busy || !running.events.is_empty()
+    }
+
+    /// As the daemon does after a sync that failed: all state anew from the disk. With the power off it ends.
+    pub(super) fn recover(&mut self, error: &JournalError, server: &Server, now: Timestamp) -> bool {
+        self.running = None;
+        if !self.disk.has_crashed() {
+            assert!(error.is_temporary(), "{error}");
+            self.start(server, now);
+        }
+        true
+    }
+
+    pub(super) fn checkpoint(&mut self, server: &Server, now: Timestamp) {
+        let Some(running) = &mut self.running else { return };
+        if running.journal.checkpoint().is_err() {
+            self.running = None;
+            if !self.disk.has_crashed() {
+                self.start(server, now);
+            }
+        }
+    }
+
+    pub(super) fn path(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// Files below a directory, hidden ones left out, with their content.
+    pub(super) fn files(&self, directory: &str) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for entry in self.disk.entries(&self.path(directory)).unwrap() {
+            let name = entry.name.to_str().unwrap().to_owned();
+            if name.starts_with('.') {
+                continue;
+            }
+            let path = format!("{directory}/{name}");
+            match entry.kind {
+                Kind::Directory => found.extend(self.files(&path)),
+                _ => {
+                    let content = self.disk.read_file(&self.path(&path));
+                    found.push((path, String::from_utf8_lossy(&content).into_owned()));
+                }
+            }
+        }
+        found
+    }
+
+    pub(super) fn messages(&self) -> Vec<String> {
+        let files = self.files("conversations").into_iter().filter(|(path, _)| !path.ends_with("metadata.toml"));
+        let mut messages: Vec<String> = files.map(|(_, content)| content).collect();
+        messages.sort();
+        messages
+    }
+
+    pub(super) fn outbox(&self) -> Vec<(String, String)> {
+        let is_message = |path: &str| !is_ignored(Path::new(path).file_name().unwrap());
+        self.files("outbox").into_iter().filter(|(path, _)| is_message(path)).collect()
+    }
+}
+
+impl Machine {
+    /// Whether something is under way that needs no event but time.
+    pub(super) fn waits(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.engine.has_queue())
+    }
+}
