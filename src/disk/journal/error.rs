@@ -31,6 +31,15 @@ pub enum JournalError {
         /// Where it was.
         root: PathBuf,
     },
+    /// The root cannot be looked at, so that nobody knows whether it is still there. Nothing was recorded.
+    #[error("opening {}: {cause}", root.display())]
+    RootUnreadable {
+        /// Where it was.
+        root: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
     /// A transaction that no journal can hold.
     #[error("recording a transaction: it has {size} bytes, {limit} are allowed")]
     TooLarge {
@@ -105,7 +114,7 @@ impl JournalError {
         match self {
             Self::Io { cause, .. } | Self::NotSynced { cause } => atomic::is_temporary(cause),
             Self::Unapplied { cause } | Self::NotEmptied { cause } => cause.is_temporary(),
-            Self::Poisoned | Self::RootGone { .. } => true,
+            Self::Poisoned | Self::RootGone { .. } | Self::RootUnreadable { .. } => true,
             Self::TooLarge { .. } | Self::Refused { .. } | Self::Damaged { .. } | Self::Malformed { .. } => false,
         }
     }

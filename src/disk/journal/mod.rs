@@ -251,11 +251,14 @@ impl Journal {
     /// The root is still the directory that was opened.
     ///
     /// # Errors
-    /// [`JournalError::RootGone`].
+    /// [`JournalError::RootGone`], or [`JournalError::RootUnreadable`] where the disk does not tell.
     pub fn check_root(&self) -> Result<(), JournalError> {
         let there = self.disk.open_directory(&self.root).and_then(|directory| directory.stat());
         match there {
             Ok(there) if there.is_same(&self.root_identity) => Ok(()),
+            Err(cause) if !atomic::is_absent(&cause) => {
+                Err(JournalError::RootUnreadable { root: self.root.clone(), cause })
+            }
             _ => Err(JournalError::RootGone { root: self.root.clone() }),
         }
     }
