@@ -214,8 +214,8 @@ pub const NAME_TRIES_MAX: u32 = 10_000;
 /// Tries to get the root's lock while only somebody's look at it stands in the way, which takes microseconds.
 pub const LOCK_TRIES_MAX: u32 = 1_000;
 
-/// Looks for an outbox file that was renamed, or whose directory was, just before it was to go. Nobody renames faster
-/// than this for long.
+/// Looks for an outbox file that was renamed, or whose directory was, just before it was to go or to be marked. Nobody
+/// renames faster than this for long.
 pub const TAKE_TRIES_MAX: u32 = 16;
 
 /// A journal's file at most: a log as it begins and two of the largest records, whose batch made it grow.

@@ -12,6 +12,7 @@ use super::{JournalError, SCRATCH, place};
 use crate::disk::atomic::{self, UNFINISHED_PREFIX};
 use crate::disk::open::{self, OpenError};
 use crate::disk::system::{Disk, Kind};
+use crate::limits::TAKE_TRIES_MAX;
 use crate::wire::journal::{DirectoryIdentity, Step};
 
 /// Names of files that hold old content until the checkpoint overwrites it, or new content that is not in place yet.
@@ -148,9 +149,20 @@ impl Applier {
     }
 
     fn mark(&mut self, path: &Path, directory: &DirectoryIdentity, bytes: &[u8], mode: Mode) -> io::Result<()> {
-        let Some(directory) = self.taking.find_directory(path, directory, mode)? else { return Ok(()) };
-        let path = directory.join(path.file_name().unwrap_or_default());
-        match open::read_regular(&*self.disk, &path, bytes.len() as u64) {
+        for _ in 0..TAKE_TRIES_MAX {
+            let Some(directory) = self.taking.find_directory(path, directory, mode)? else { return Ok(()) };
+            match self.mark_in(&directory.join(path.file_name().unwrap_or_default()), bytes, mode) {
+                // Renamed in this very moment: another look. The next file in it must find the mark.
+                Err(error) if atomic::is_absent(&error) => self.taking.forget_listings(),
+                result => return result,
+            }
+        }
+        Ok(())
+    }
+
+    /// Absent is an error only where the directory is.
+    fn mark_in(&mut self, path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
+        match open::read_regular(&*self.disk, path, bytes.len() as u64) {
             Err(OpenError::Absent) => {}
             Err(OpenError::Io(error)) => return Err(error),
             // Lost blocks of it after a power failure.
@@ -161,14 +173,11 @@ impl Applier {
         self.trash.push(new.clone());
         let disk = self.disk.clone();
         let written = in_directory(&*disk, &self.root, &new, || atomic::write_new(&*disk, &new, bytes));
-        match written.and_then(|()| disk.rename(&new, &path)) {
+        match written.and_then(|()| disk.rename(&new, path)) {
             Ok(()) => drop(self.trash.pop()),
             Err(error) => {
                 self.abandon(&new);
-                // Renamed or removed in this very moment: the next file that is dropped there marks it.
-                if !atomic::is_absent(&error) {
-                    return Err(error);
-                }
+                return Err(error);
             }
         }
         Ok(())

@@ -94,6 +94,11 @@ impl Taking {
         self.listings.clear();
     }
 
+    /// Names were changed since they were read.
+    pub(super) fn forget_listings(&mut self) {
+        self.listings.clear();
+    }
+
     pub(super) fn take(&mut self, take: Take, mode: Mode) -> io::Result<()> {
         self.take_with(take, mode, || {})
     }
