@@ -34,7 +34,7 @@ use crate::disk::open;
 use crate::disk::watch::Hint;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, STATUS_LINES_MAX};
 use crate::wire::identity::{ConversationId, Fingerprint};
-use crate::wire::journal::Transaction;
+use crate::wire::journal::{DirectoryIdentity, Transaction};
 use crate::wire::prekey::SignedPrekey;
 use crate::wire::reply::PrekeyCount;
 use crate::wire::spool::Form;
@@ -54,8 +54,9 @@ pub struct Engine {
     pub(super) outbox: Outbox,
     pub(super) pending: Pending,
     pub(super) rng: OsRng,
-    /// What outbox directories mean, as far as this batch has looked.
-    pub(super) meanings: HashMap<PathBuf, ConversationId>,
+    /// What outbox directories mean, as far as this batch has looked, and where they stood then. Not by their paths: one
+    /// that is renamed within a batch has no `.id` yet that would tie it to the conversation it has opened.
+    pub(super) meanings: HashMap<DirectoryIdentity, (PathBuf, ConversationId)>,
     /// `.delivery/` files that this batch changes.
     pub(super) deliveries: BTreeMap<PathBuf, Delivery>,
     /// The time of the last message that we wrote.
@@ -242,7 +243,6 @@ impl Engine {
             // Hidden directories are nobody's business, and what is in them neither.
             2.. if first == Some("outbox".as_ref()) && parts[1].as_os_str().as_bytes().starts_with(b".") => {}
             2 if first == Some("outbox".as_ref()) && self.root.is_directory(relative) => {
-                self.meanings.remove(relative);
                 self.outbox.clear(&self.root, relative);
                 self.directories.push(relative.to_owned());
                 self.outbox.scan_directory(&self.root, relative);
@@ -255,7 +255,6 @@ impl Engine {
                 let directory = relative.parent().unwrap_or(relative).to_owned();
                 let name = relative.file_name();
                 if name == Some(metadata::FILE.as_ref()) || name == Some(super::directory::ID_FILE.as_ref()) {
-                    self.meanings.remove(&directory);
                     self.outbox.scan_directory(&self.root, &directory);
                 } else {
                     self.outbox.note(relative.to_owned());
@@ -283,7 +282,6 @@ impl Engine {
         self.people.replace_contacts(contacts);
         if changed {
             tracing::info!(before, after = self.people.contacts().iter().count(), "contacts changed");
-            self.meanings.clear();
             self.accept_requests();
             self.try_unopened = true;
             self.reconnect |= std::mem::take(&mut self.left) > 0;

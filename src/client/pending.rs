@@ -12,7 +12,7 @@ use super::root::{self, Root};
 use crate::crypto::secret::Secret;
 use crate::disk::open::RegularFile;
 use crate::disk::system::Stat;
-use crate::wire::journal::{DirectoryIdentity, Step, Transaction};
+use crate::wire::journal::{FileIdentity, Step, Transaction};
 
 /// Steps that wait for the commit, and what must be held until then.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ pub struct Pending {
     /// The outbox files whose bytes are in the steps, open for their leases: a writer waits until the file has left its
     /// name.
     taken: Vec<RegularFile>,
+    /// Which they are.
+    identities: HashSet<FileIdentity>,
     /// What the steps hold, about.
     bytes: usize,
 }
@@ -63,15 +65,21 @@ impl Pending {
     pub fn take(&mut self, path: PathBuf, file: RegularFile, stat: &Stat, directory: &Stat, sha256: [u8; 32]) {
         let scratch = scratch("taken");
         self.taken.push(file);
-        let directory = Some(DirectoryIdentity { inode: directory.inode, born_ns: directory.born_ns });
+        let directory = Some(directory.directory_identity());
         let (identity, only_link) = (stat.identity(), stat.links == 1);
+        self.identities.insert(identity);
         self.steps.push(Step::Take { path, scratch, identity, sha256, directory, only_link });
+    }
+
+    /// Whether this transaction takes a file, under whatever name.
+    pub fn takes(&self, stat: &Stat) -> bool {
+        self.identities.contains(&stat.identity())
     }
 
     /// Puts a small file of ours into a directory that a person made, and reserves its name.
     pub fn mark(&mut self, path: PathBuf, directory: &Stat, bytes: Vec<u8>) {
         self.reserved.insert(path.clone());
-        let directory = DirectoryIdentity { inode: directory.inode, born_ns: directory.born_ns };
+        let directory = directory.directory_identity();
         self.steps.push(Step::Mark { path, directory, bytes });
     }
 
@@ -116,6 +124,7 @@ impl Pending {
     pub fn applied(&mut self) {
         self.bytes = 0;
         self.taken.clear();
+        self.identities.clear();
         self.reserved.clear();
     }
 }

@@ -78,13 +78,25 @@ impl Engine {
         let taken = self.read_file(path, now)?;
         let directory = path.parent().unwrap_or(path);
         check_leaving(directory, &taken, &self.root).map_err(NotSent::Directory)?;
-        let id = match self.meanings.get(directory) {
-            Some(id) => *id,
-            None => self.conversation_of(directory, &taken.directory, now).map_err(NotSent::Directory)?,
+        let identity = taken.directory.directory_identity();
+        // Where the kernel keeps no time of birth, another may have got the number of one that is gone.
+        let is_it = |place: &Path| identity.born_ns.is_some() || place == directory;
+        let known = self.meanings.get(&identity).filter(|(place, _)| is_it(place)).map(|(_, id)| *id);
+        let id = match known {
+            Some(id) if self.is_still(directory, &taken) => id,
+            Some(_) => return Err(renamed()),
+            None => self.conversation_of(directory, &taken, now)?,
         };
-        self.meanings.insert(directory.to_owned(), id);
+        self.meanings.insert(identity, (directory.to_owned(), id));
         self.send_message(&id, taken, now);
         Ok(())
+    }
+
+    /// Whether the directory that stands under this path is the one that was there before the file was opened: what was
+    /// read behind that, the file and what says where it goes, is of one directory.
+    fn is_still(&self, path: &Path, taken: &Taken) -> bool {
+        let identity = taken.directory.directory_identity();
+        self.root.disk().stat(&self.root.join(path)).is_ok_and(|found| found.directory_identity() == identity)
     }
 
     /// Reads a file that nobody is writing.
@@ -105,6 +117,10 @@ impl Engine {
             }
             Err(_) => {}
         }
+        if stat.links == 1 && self.pending.takes(&stat) {
+            // It, or its directory, was renamed since this batch read it.
+            return Err(NotSent::Gone);
+        }
         if stat.size == 0 {
             if self.outbox.quiet_ms(path, stat.identity(), now) < EMPTY_FILE_GRACE_MS {
                 return Err(NotSent::Waits("it is empty".into()));
@@ -118,8 +134,12 @@ impl Engine {
     }
 
     /// The conversation that a directory means; opened if need be.
-    fn conversation_of(&mut self, path: &Path, stat: &Stat, now: Timestamp) -> Result<ConversationId, DirectoryFault> {
-        let (id, needs_id) = match directory::meaning(&self.root, path, &self.people, &self.conversations)? {
+    fn conversation_of(&mut self, path: &Path, taken: &Taken, now: Timestamp) -> Result<ConversationId, NotSent> {
+        let meaning = directory::meaning(&self.root, path, &self.people, &self.conversations);
+        if !self.is_still(path, taken) {
+            return Err(renamed());
+        }
+        let (id, needs_id) = match meaning.map_err(NotSent::Directory)? {
             Meaning::Known { id, needs_id } => (id, needs_id),
             Meaning::New { id, subject, participants } => {
                 let salt = id.is_none().then(|| self.random_16());
@@ -129,7 +149,7 @@ impl Engine {
         if needs_id {
             let path = path.join(ID_FILE);
             if self.pending.is_free(&self.root, &path) {
-                self.pending.mark(path, stat, format!("{id}\n").into_bytes());
+                self.pending.mark(path, &taken.directory, format!("{id}\n").into_bytes());
             }
         }
         Ok(id)
@@ -284,6 +304,11 @@ impl Engine {
     }
 }
 
+/// The next look finds it where it is then.
+fn renamed() -> NotSent {
+    NotSent::Waits("its directory was renamed or replaced a moment ago".into())
+}
+
 /// Whether a file can be moved out of its directory once it is recorded: what is recorded must not fail.
 fn check_leaving(directory: &Path, taken: &Taken, root: &Root) -> Result<(), DirectoryFault> {
     let ours = rustix::process::geteuid().as_raw();
@@ -330,4 +355,65 @@ fn refused(error: OpenError) -> NotSent {
         OpenError::Io(error) => return NotSent::Waits(format!("it cannot be read: {error}").into()),
     };
     NotSent::Refused(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::account::Account;
+    use super::super::contacts;
+    use super::super::event::Event;
+    use super::*;
+    use crate::crypto::dh::SecretKey;
+    use crate::disk::journal::Journal;
+    use crate::disk::watch::Hint;
+    use crate::wire::address::ServerAddress;
+    use rand_core::OsRng;
+    use std::fs;
+    use tempfile::TempDir;
+
+    fn account(directory: &Path, name: &str) -> (Root, Account) {
+        let root = Root::new(directory.join(name));
+        fs::create_dir(root.path()).unwrap();
+        let server = ServerAddress::new("localhost", 1, SecretKey::random(&mut OsRng).public()).unwrap();
+        let account = Account::create(&root, name, server, "", &mut OsRng).unwrap();
+        (root, account)
+    }
+
+    #[test]
+    fn a_directory_renamed_within_a_batch_opens_one_conversation_and_sends_each_file_once() {
+        let scratch = TempDir::new().unwrap();
+        let (root, _) = account(scratch.path(), "alice");
+        let (_, bob) = account(scratch.path(), "bob");
+        let card = root.contacts().join(format!("bob{}", contacts::SUFFIX));
+        fs::write(card, format!("{}\n", bob.profile)).unwrap();
+        let (mut journal, _) = Journal::open(root.shared_disk(), root.path()).unwrap();
+        let mut engine = Engine::load(root.clone()).unwrap();
+        let look = |engine: &mut Engine| {
+            engine.handle(Event::Hint(Hint::Rescan), Timestamp::now()).unwrap();
+            while engine.work_outbox(Timestamp::now()) {}
+        };
+        let [made, renamed] = ["made", "renamed"].map(|name| root.outbox().join(name));
+        fs::create_dir(&made).unwrap();
+        fs::write(made.join("metadata.toml"), "participants = [\"bob\"]\n").unwrap();
+        fs::write(made.join("first"), "first").unwrap();
+        look(&mut engine);
+        fs::rename(&made, &renamed).unwrap();
+        fs::write(renamed.join("second"), "second").unwrap();
+        look(&mut engine);
+        let transaction = engine.transaction().unwrap();
+        journal.commit(&mut vec![transaction]).unwrap();
+        engine.committed(Timestamp::now());
+        assert!(!renamed.join("first").exists() && !renamed.join("second").exists());
+        let place = engine.conversations.iter().next().unwrap().directory.clone();
+        let files = fs::read_dir(root.conversations().join(place)).unwrap().map(|entry| entry.unwrap().path());
+        let messages = files.filter(|path| path.to_string_lossy().ends_with("Z-alice"));
+        let mut sent: Vec<_> = messages.map(|path| fs::read_to_string(path).unwrap()).collect();
+        sent.sort();
+        assert_eq!(sent, ["first", "second"], "the first stood under its new name too until it was taken");
+        fs::write(renamed.join("third"), "third").unwrap();
+        look(&mut engine);
+        let ids: Vec<_> = engine.conversations.iter().map(|record| record.id).collect();
+        assert_eq!(ids.len(), 1, "{ids:?}");
+        assert_eq!(fs::read_to_string(renamed.join(ID_FILE)).unwrap(), format!("{}\n", ids[0]));
+    }
 }

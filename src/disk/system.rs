@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::lease::LeaseRefused;
-use crate::wire::journal::FileIdentity;
+use crate::wire::journal::{DirectoryIdentity, FileIdentity};
 
 /// A filesystem.
 pub trait Disk: fmt::Debug + Send + Sync {
@@ -243,6 +243,11 @@ impl Stat {
             modified_ns: self.modified_ns,
             size: self.size,
         }
+    }
+
+    /// Which directory this is, on its filesystem.
+    pub fn directory_identity(&self) -> DirectoryIdentity {
+        DirectoryIdentity { inode: self.inode, born_ns: self.born_ns }
     }
 
     /// Whether both are the same file or directory, as it may have changed meanwhile.
