@@ -13,15 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use support::outbox::{Pair, content, contents};
-
-/// How often each loop goes round, in the short form.
-const ROUNDS: usize = 300;
-
-/// `CHATTERBOX_ROUNDS` asks for more.
-fn rounds() -> usize {
-    std::env::var("CHATTERBOX_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap())
-}
+use support::outbox::{Pair, content, contents, rounds};
 
 /// The daemon that was started is the one that runs, whatever signals its leases brought it.
 fn lives(pair: &mut Pair, pid: u32) {
@@ -52,7 +44,7 @@ fn until_free(mut make: impl FnMut() -> io::Result<()>) {
 fn the_same_name_dropped_as_soon_as_it_is_free_sends_every_content_once() {
     let (mut pair, pid, outbox, drafts) = field();
     let path = outbox.join("x.txt");
-    for round in 0..rounds() {
+    for round in 0..rounds(200) {
         let bytes = content(&format!("round {round}"));
         let draft = drafts.join("draft");
         match round % 3 {
@@ -88,7 +80,7 @@ fn the_same_name_dropped_as_soon_as_it_is_free_sends_every_content_once() {
 fn overwritten(write: impl Fn(&Path, &Path, &[u8])) {
     let (mut pair, pid, outbox, drafts) = field();
     let path = outbox.join("x.txt");
-    let all: Vec<Vec<u8>> = (0..rounds()).map(|round| content(&format!("round {round}"))).collect();
+    let all: Vec<Vec<u8>> = (0..rounds(200)).map(|round| content(&format!("round {round}"))).collect();
     for (round, bytes) in all.iter().enumerate() {
         write(&path, &drafts.join("draft"), bytes);
         // Now and then the daemon gets as far as reading it.
@@ -148,7 +140,7 @@ fn a_writer_who_comes_while_his_file_is_taken_loses_no_byte() {
     let (mut pair, pid, outbox, _) = field();
     let (mut possible, mut certain) = (Vec::new(), Vec::new());
     let mut let_in = 0;
-    for round in 0..rounds() {
+    for round in 0..rounds(200) {
         let path = outbox.join(format!("{round}"));
         let first = content(&format!("round {round}"));
         let whole = [&first[..], b", and more"].concat();
@@ -177,7 +169,7 @@ fn a_writer_who_comes_while_his_file_is_taken_loses_no_byte() {
 #[test]
 fn a_file_renamed_within_the_outbox_while_it_is_taken_is_sent_once() {
     let (mut pair, pid, outbox, _) = field();
-    for round in 0..rounds() {
+    for round in 0..rounds(200) {
         let [first, last] = ["first", "last"].map(|name| outbox.join(format!("{name}-{round}")));
         let bytes = content(&format!("round {round}"));
         fs::write(&first, &bytes).unwrap();
@@ -193,7 +185,7 @@ fn a_file_renamed_within_the_outbox_while_it_is_taken_is_sent_once() {
 #[test]
 fn what_sed_puts_in_place_of_a_refused_file_is_sent_once() {
     let (mut pair, _, outbox, _) = field();
-    for round in 0..rounds() / 10 {
+    for round in 0..rounds(200) / 10 {
         let path = outbox.join(format!("{round}"));
         fs::write(&path, "a line that is too much\n".repeat(500)).unwrap();
         pair.alice.wait_for_file(format!("outbox/bob/{round}.error"));
@@ -211,7 +203,7 @@ fn what_sed_puts_in_place_of_a_refused_file_is_sent_once() {
 fn a_file_opened_for_writing_and_closed_unchanged_while_it_is_taken_is_sent_once() {
     let (mut pair, pid, outbox, _) = field();
     let mut opened = 0;
-    for round in 0..rounds() / 3 {
+    for round in 0..rounds(200) / 3 {
         let path = outbox.join(format!("{round}"));
         let bytes = content(&format!("round {round}"));
         fs::write(&path, &bytes).unwrap();
@@ -245,7 +237,7 @@ fn many_writers_who_break_leases_all_the_time_do_not_end_the_daemon() {
                     file.write_all(line.as_bytes()).unwrap();
                     line
                 };
-                (0..rounds()).map(append).collect()
+                (0..rounds(200)).map(append).collect()
             })
         };
         let writers: Vec<_> = (0..4).map(writer).collect();

@@ -7,6 +7,11 @@ use std::process::Command;
 
 use super::{User, World, entries};
 
+/// How often a loop goes round that looks for an instant which is hard to hit: `CHATTERBOX_ROUNDS` asks for more.
+pub fn rounds(short: usize) -> usize {
+    std::env::var("CHATTERBOX_ROUNDS").map_or(short, |text| text.parse::<usize>().unwrap().max(short))
+}
+
 /// Alice, whose outbox is under test, Bob, who hears her, and what she means him to hear.
 pub struct Pair {
     // Before the world: the daemons end before their directories go.
