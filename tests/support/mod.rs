@@ -115,6 +115,13 @@ impl Process {
         let texts = described.iter().filter_map(|path| fs::read_to_string(path).ok());
         texts.map(|text| text.lines().filter(|line| line.starts_with("inotify ")).count()).sum()
     }
+
+    /// The most memory it ever held, as the kernel says it.
+    pub fn peak_memory(&self) -> String {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        line.expect("every process with memory has this line").trim().to_owned()
+    }
 }
 
 impl Drop for Process {
