@@ -402,7 +402,8 @@ mod tests {
         look(&mut engine);
         let transaction = engine.transaction().unwrap();
         journal.commit(&mut vec![transaction]).unwrap();
-        engine.committed(Timestamp::now());
+        engine.recorded(Timestamp::now());
+        engine.applied();
         assert!(!renamed.join("first").exists() && !renamed.join("second").exists());
         let place = engine.conversations.iter().next().unwrap().directory.clone();
         let files = fs::read_dir(root.conversations().join(place)).unwrap().map(|entry| entry.unwrap().path());

@@ -46,6 +46,9 @@ impl LogFile {
         old: &[PathBuf],
     ) -> Result<Self, JournalError> {
         let (new, retired) = (directory.join("new"), directory.join("old"));
+        // An earlier process may have died between retiring a log and syncing that: overwritten under its new name, it
+        // would come back under its old one when the power fails.
+        atomic::sync_directory(disk, directory).map_err(JournalError::from_atomic)?;
         for leftover in [&new, &retired] {
             atomic::erase(disk, leftover).map_err(JournalError::from_atomic)?;
         }
