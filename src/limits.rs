@@ -225,6 +225,13 @@ pub const JOURNAL_FILE_BYTES_MAX: u64 = JOURNAL_LOG_BYTES + 2 * JOURNAL_RECORD_B
 /// then, and a start finds nothing to replay.
 pub const IDLE_CHECKPOINT_MS: u64 = 2_000;
 
+/// How long a record may stand in the log though others keep coming: what served is overwritten then. A checkpoint costs
+/// a few syncs, so this many seconds apart it is nothing.
+pub const CHECKPOINT_AGE_MS: u64 = 30_000;
+
+/// Longest wait between two starts on a disk that takes nothing: each try may write a log.
+pub const START_RETRY_MAX_MS: u64 = 30_000;
+
 /// Strangers whose first messages are kept in `requests/`.
 pub const REQUESTS_MAX: usize = 100;
 

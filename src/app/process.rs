@@ -23,7 +23,13 @@ pub fn parse<Cli: Parser>() -> Result<Cli, ExitCode> {
 
 /// Logs without colours or targets: times, levels, and texts that hold no content, key or account.
 pub fn log_to_stderr() {
-    let subscriber = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false).finish();
+    // A log on a full disk, or whose reader is gone, must not end the program: what cannot be written is lost.
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .log_internal_errors(false)
+        .finish();
     // Fails only if there is one already, which then logs.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }

@@ -184,13 +184,16 @@ pub fn id_in(root: &Root, directory: &Path) -> Option<ConversationId> {
     Metadata::id_of(&open::read_text(root.disk(), &path, METADATA_FILE_BYTES_MAX)?)
 }
 
-/// Whether a directory belongs to this conversation, and takes messages: a person may have made it read-only, or put a
-/// file in the place of `.delivery/`. Then the conversation goes on in a directory made anew, and holds up no other.
+/// Whether a directory belongs to this conversation, and takes messages: a person may have made it read-only, put a file
+/// in the place of `.delivery/`, or a link or another filesystem in its own. Then the conversation goes on in a directory made anew, and holds up no other.
 fn is_usable(root: &Root, directory: &Path, id: &ConversationId) -> bool {
     let deliveries = directory.join(delivery::DIRECTORY);
     let takes = |path: &Path| root.disk().is_writable(&root.join(path));
     let takes_deliveries = !root.is_taken(&deliveries) || (root.is_directory(&deliveries) && takes(&deliveries));
-    id_in(root, directory) == Some(*id) && takes(directory) && takes_deliveries
+    // What is moved there comes from tmp/, and is synced with the root.
+    let device = |path: &Path| root.disk().stat(&root.join(path)).ok().map(|found| found.device);
+    let is_here = root.is_directory(directory) && device(directory) == device(Path::new("conversations"));
+    id_in(root, directory) == Some(*id) && is_here && takes(directory) && takes_deliveries
 }
 
 /// The name under `conversations/` of the directory that has this id.

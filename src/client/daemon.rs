@@ -30,7 +30,8 @@ use crate::disk::lock::{LockError, RootLock};
 use crate::disk::open::OpenError;
 use crate::disk::watch::{Hint, WatchError, Watcher};
 use crate::limits::{
-    BATCH_EVENTS_MAX, DISK_RETRY_MS, EVENT_QUEUE_MAX, IDLE_CHECKPOINT_MS, LEASE_RETRY_MS, RESCAN_INTERVAL_MS,
+    BATCH_EVENTS_MAX, CHECKPOINT_AGE_MS, DISK_RETRY_MS, EVENT_QUEUE_MAX, IDLE_CHECKPOINT_MS, LEASE_RETRY_MS,
+    RESCAN_INTERVAL_MS, START_RETRY_MAX_MS,
 };
 use crate::net::dialer::Dialer;
 
@@ -85,6 +86,7 @@ pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> 
         return Err(DaemonError::NoAccount(root.path().to_owned()));
     }
     let mut stop = pin!(stop);
+    let mut wait_ms = DISK_RETRY_MS;
     let (lock, journal, engine) = loop {
         match begin(&root) {
             Err(error) if error.is_disk_trouble() => say_paused(&root, &error),
@@ -92,8 +94,9 @@ pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> 
         }
         tokio::select! {
             () = &mut stop => return Ok(()),
-            () = tokio::time::sleep(Duration::from_millis(DISK_RETRY_MS)) => {}
+            () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
         }
+        wait_ms = (2 * wait_ms).min(START_RETRY_MAX_MS);
     };
     let own = Account::load(&root)?;
     let (events, queue) = mpsc::channel(EVENT_QUEUE_MAX);
@@ -111,7 +114,7 @@ pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> 
     let (done, ended) = oneshot::channel();
     let worker = Worker {
         root,
-        lock,
+        lock: Some(lock),
         journal,
         engine,
         queue,
@@ -170,7 +173,7 @@ fn say_paused(root: &Root, error: &DaemonError) {
         running: true,
         pid: std::process::id(),
         connection: "starting".into(),
-        paused: Some(format!("{error}; tried again every second")),
+        paused: Some(format!("{error}; it is tried again")),
         ..Status::default()
     };
     // On a disk that takes nothing the log has to do.
@@ -196,7 +199,7 @@ async fn tick(events: mpsc::Sender<Event>) {
 /// The engine's thread.
 struct Worker {
     root: Root,
-    lock: RootLock,
+    lock: Option<RootLock>,
     journal: Journal,
     engine: Engine,
     queue: mpsc::Receiver<Event>,
@@ -219,6 +222,7 @@ impl Worker {
         // Not the time of day, which may jump back.
         let mut looked = Instant::now();
         let mut committed = looked;
+        let mut emptied = looked;
         tracing::info!("running");
         while !self.is_stopping() {
             if self.await_root()? {
@@ -228,9 +232,13 @@ impl Worker {
             self.watch_directories();
             if self.commit()? {
                 committed = Instant::now();
-            } else if self.journal.log_bytes() > 0 && committed.elapsed().as_millis() > IDLE_CHECKPOINT_MS.into() {
+            }
+            let is_idle = committed.elapsed().as_millis() > IDLE_CHECKPOINT_MS.into();
+            if self.journal.log_bytes() == 0 {
+                emptied = Instant::now();
+            } else if is_idle || emptied.elapsed().as_millis() > CHECKPOINT_AGE_MS.into() {
                 self.checkpoint()?;
-                committed = Instant::now();
+                (committed, emptied) = (Instant::now(), Instant::now());
             }
             self.write_status(None);
             let wants_scan = found.is_none() || looked.elapsed().as_millis() >= RESCAN_INTERVAL_MS.into();
@@ -317,9 +325,6 @@ impl Worker {
                 return Ok(was_away);
             }
             if self.is_ours_again() {
-                // The same account on what the kernel takes for another filesystem, such as a disk that was plugged in
-                // again.
-                self.lock = RootLock::acquire(&self.root.lock())?;
                 self.open_anew()?;
                 return Ok(true);
             }
@@ -391,18 +396,21 @@ impl Worker {
                 self.abandoned = true;
                 return Ok(false);
             }
-            if self.journal.is_poisoned() {
+            let has_moved = self.journal.check_root().is_err() && self.is_ours_again();
+            if self.journal.is_poisoned() || has_moved {
                 return self.open_anew().map(|()| false);
             }
         }
         Ok(true)
     }
 
-    /// After a failed sync: nobody knows what is on disk but the disk. Envelopes that were pushed meanwhile come again
-    /// on the next connection, and outbox files are found by the next look.
+    /// After a failed sync, or on a disk that was torn out and plugged in again: nobody knows what is on disk but the disk.
+    /// Envelopes that were pushed meanwhile come again on the next connection, and outbox files are found by the next
+    /// look.
     fn open_anew(&mut self) -> Result<(), DaemonError> {
+        let mut wait_ms = DISK_RETRY_MS;
         loop {
-            match open(&self.root) {
+            let error = match self.try_open_anew() {
                 Ok((journal, engine)) => {
                     self.journal = journal;
                     self.engine = engine;
@@ -410,25 +418,46 @@ impl Worker {
                     self.rescan();
                     return Ok(());
                 }
-                Err(error)
-                    if error.is_disk_trouble()
-                        || matches!(&error, DaemonError::Journal(error) if error.is_temporary()) =>
-                {
-                    self.pause(&error);
-                    if self.is_stopping() {
-                        self.abandoned = true;
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(error),
+                Err(error) => error,
+            };
+            let is_temporary = matches!(&error, DaemonError::Journal(error) if error.is_temporary());
+            if !is_temporary && !error.is_disk_trouble() {
+                return Err(error);
             }
+            self.pause_for(&error, wait_ms);
+            if self.is_stopping() {
+                self.abandoned = true;
+                return Ok(());
+            }
+            wait_ms = (2 * wait_ms).min(START_RETRY_MAX_MS);
         }
     }
 
+    fn try_open_anew(&mut self) -> Result<(Journal, Engine), DaemonError> {
+        if let Err(gone) = self.journal.check_root() {
+            if !self.is_ours_again() {
+                // Nothing is made in the place of what is gone.
+                return Err(gone.into());
+            }
+            // The same account on what the kernel takes for another filesystem: our lock is on the old one.
+            self.lock = None;
+            self.lock = Some(RootLock::acquire(&self.root.lock())?);
+        }
+        open(&self.root)
+    }
+
     fn pause(&mut self, error: &dyn std::error::Error) {
+        self.pause_for(error, DISK_RETRY_MS);
+    }
+
+    fn pause_for(&mut self, error: &dyn std::error::Error, wait_ms: u64) {
         tracing::error!(%error, "work pauses until the disk takes it");
-        self.write_status(Some(format!("{error}; tried again every second")));
-        std::thread::park_timeout(Duration::from_millis(DISK_RETRY_MS));
+        self.write_status(Some(format!("{error}; it is tried again")));
+        // In short stretches, so that a stop is heard.
+        let end = Instant::now() + Duration::from_millis(wait_ms);
+        while Instant::now() < end && !self.is_stopping() {
+            std::thread::park_timeout(Duration::from_millis(DISK_RETRY_MS.min(wait_ms)));
+        }
     }
 
     /// Empties the log while nothing else is to be done.

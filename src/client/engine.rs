@@ -160,6 +160,7 @@ impl Engine {
             Event::Hint(Hint::Path(path)) => self.look_at(&path)?,
             Event::Tick => {
                 self.outbox.tick();
+                self.look_for_unsealed();
                 // At most once a second: a stranger can make what is kept expensive to try.
                 if std::mem::take(&mut self.try_unopened) {
                     self.retry_unopened(now);
@@ -323,6 +324,12 @@ impl Engine {
         }
     }
 
+    /// Whether more of somebody's messages waited for a session than one batch seals.
+    #[cfg(test)]
+    pub fn has_sealed_in_part(&self) -> bool {
+        !self.unsealed.is_empty()
+    }
+
     /// Whether messages wait for a prekey or for their server.
     #[cfg(test)]
     pub fn has_queue(&self) -> bool {
@@ -454,7 +461,9 @@ impl Engine {
             waiting: self
                 .outbox
                 .waiting()
-                .chain(unsettled.map(|path| (path, "it is sent, and another program still has it open for writing")))
+                .chain(unsettled.map(|path| {
+                    (path, "it is sent, and another program has it open for writing, or it cannot be put back")
+                }))
                 .take(STATUS_LINES_MAX)
                 .map(|(path, reason)| (escape(path), reason.to_owned()))
                 .collect(),

@@ -48,7 +48,9 @@ impl Engine {
         }
         let mut waiting = self.spool.waiting(&self.root, &recipient, 1).into_iter();
         if !self.sessions.has(&recipient) {
-            let Some((sequence, first)) = waiting.next() else { return };
+            let Some((sequence, first)) = waiting.next() else {
+                return self.ask_again_later(recipient, "what waits for them cannot be read from the disk now", now);
+            };
             let Form::Waiting(payload) = &first.form else { return };
             let opened = self.sessions.open_and_seal(
                 &self.account.keys,
@@ -76,6 +78,14 @@ impl Engine {
         let wait_micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
         asked.again = Some(Timestamp::from_micros(now.micros().saturating_add(wait_micros)));
         self.trouble.insert(recipient, reason.to_owned());
+    }
+
+    /// Finds those for whom something waits although there is a session: the last run ended between two batches of it, or
+    /// the disk did not give some of it.
+    pub(super) fn look_for_unsealed(&mut self) {
+        let ready = |recipient: &Fingerprint| self.spool.has_waiting(recipient) && self.sessions.has(recipient);
+        let found: Vec<Fingerprint> = self.spool.recipients().into_iter().filter(ready).collect();
+        self.unsealed.extend(found);
     }
 
     /// Seals everything that waited for a session with `recipient`, if there is one now.

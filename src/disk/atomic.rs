@@ -46,10 +46,10 @@ impl AtomicError {
     }
 }
 
-/// Whether the same operation may succeed later: all that a full, read-only, failing or vanished disk says. Not what a
-/// name itself is to blame for.
+/// Whether the same operation may succeed later: all that a full, read-only, failing or vanished disk says, or one that
+/// stands where it should not. Not what a name itself is to blame for.
 pub fn is_temporary(error: &io::Error) -> bool {
-    !matches!(error.raw_os_error(), Some(libc::ENAMETOOLONG | libc::EINVAL | libc::ELOOP | libc::EXDEV))
+    !matches!(error.raw_os_error(), Some(libc::ENAMETOOLONG | libc::EINVAL | libc::ELOOP))
 }
 
 /// Whether the disk as a whole is to blame: it is full, read-only, failing or away.

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::lease::{self, LeaseRefused};
 use super::system::{Disk, Entry, Kind, OpenDirectory, OpenFile, Stat};
+use crate::crypto::hash::sha256;
 
 /// The disk of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -99,10 +100,12 @@ impl Disk for RealDisk {
         rustix::fs::accessat(CWD, directory, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
     }
 
-    fn boot_id(&self) -> io::Result<[u8; 16]> {
-        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-        let number = u128::from_str_radix(&text.trim().replace('-', ""), 16);
-        Ok(number.map_err(|_| io::Error::other("the boot id is not hexadecimal"))?.to_be_bytes())
+    fn boot_id(&self, root: &Path) -> io::Result<[u8; 16]> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let found = rustix::fs::statx(CWD, root, AtFlags::empty(), StatxFlags::from_bits_retain(MNT_ID_UNIQUE))?;
+        let mut id = [0; 16];
+        id.copy_from_slice(&sha256(&[boot.trim().as_bytes(), &found.stx_mnt_id.to_le_bytes()])[..16]);
+        Ok(id)
     }
 }
 
@@ -158,6 +161,10 @@ impl OpenDirectory for RealDirectory {
         Ok(rustix::fs::syncfs(&self.0)?)
     }
 }
+
+/// `STATX_MNT_ID_UNIQUE` (statx(2), Linux 6.8): numbers of mounts that are not given twice in a boot. Older kernels pass it
+/// over, and all mounts look alike there.
+const MNT_ID_UNIQUE: u32 = 0x4000;
 
 /// What [`Disk::rename_new`] does where the filesystem lacks it.
 fn link_new(from: &Path, to: &Path) -> io::Result<()> {

@@ -102,11 +102,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Whether we may add and remove names in a directory.
     fn is_writable(&self, directory: &Path) -> bool;
 
-    /// The id of this boot of the machine, which tells a crash of the daemon from one of the machine.
+    /// The id of this boot of the machine and of this mount of the filesystem at `root`. While it is the same, what was
+    /// written is there, synced or not: a program died, not the machine, and nobody tore the disk out.
     ///
     /// # Errors
     /// That it cannot be read.
-    fn boot_id(&self) -> io::Result<[u8; 16]>;
+    fn boot_id(&self, root: &Path) -> io::Result<[u8; 16]>;
 }
 
 /// An open file. Closed, and its lease given back, when dropped.

@@ -74,8 +74,8 @@ impl Server {
 
 /// A client that runs.
 pub(super) struct Running {
-    journal: Journal,
-    engine: Engine,
+    pub(super) journal: Journal,
+    pub(super) engine: Engine,
     events: VecDeque<Event>,
     pushed: HashSet<u64>,
 }
@@ -157,7 +157,8 @@ impl Machine {
             // What fails here fails because the power is off.
             let _ = running.engine.handle(event, now);
         }
-        while running.engine.work_outbox(now) {}
+        // A batch at a time, each with a commit of its own, as the daemon does.
+        busy |= running.engine.work_outbox(now);
         running.engine.take_directories();
         let mut batch: Vec<_> = running.engine.transaction().into_iter().collect();
         busy |= !batch.is_empty();

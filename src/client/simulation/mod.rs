@@ -18,6 +18,7 @@ use std::io::Write as _;
 use self::world::Act::{Checkpoint, Drop, Kill, Run, Start};
 use self::world::{Act, World, drop_by};
 use crate::disk::simulated::{Fault, Loss};
+use crate::limits::SEAL_BATCH_MAX;
 
 /// Points of each scenario if nothing else is asked for.
 const POINTS: usize = 8;
@@ -234,4 +235,17 @@ fn a_sync_that_fails_and_then_seems_to_succeed_loses_and_doubles_nothing() {
     let base = standing();
     fail_every_sync("standing session", &base, 0, STANDING);
     fail_every_sync("checkpoint", &base, 1, CHECKPOINTS);
+}
+
+#[test]
+fn a_stop_between_two_batches_of_a_backlog_strands_nobody() {
+    let mut world = met();
+    world.act(Start(0));
+    world.act(Start(1));
+    for number in 0..SEAL_BATCH_MAX * 3 {
+        let content: &'static str = Box::leak(format!("number {number}").into_boxed_str());
+        world.act(Drop { from: 0, name: content, content, synced: true });
+    }
+    world.stop_between_batches(0);
+    world.finish("a stop between two batches");
 }

@@ -102,6 +102,23 @@ impl World {
         panic!("never quiet: {:?}", self.machines.each_ref().map(|machine| machine.outbox()));
     }
 
+    /// Until somebody's messages are sealed in part: more waited for a session than one batch seals. They are stopped then.
+    pub(super) fn stop_between_batches(&mut self, who: usize) {
+        let peers = self.machines.iter().map(|machine| (machine.fingerprint(), machine.account())).collect();
+        for _ in 0..ROUNDS_MAX {
+            let now = self.time();
+            for place in [0, 1] {
+                self.machines[place].step(&mut self.server, &peers, now);
+                let running = self.machines[who].running.as_ref();
+                if running.is_some_and(|running| running.engine.has_sealed_in_part()) {
+                    self.machines[who].running = None;
+                    return;
+                }
+            }
+        }
+        panic!("nothing was sealed in part");
+    }
+
     /// A base for scenarios: everybody stopped, everything on disk.
     pub(super) fn rest(mut self, acts: &[Act]) -> Self {
         acts.iter().for_each(|act| self.act(*act));

@@ -53,7 +53,14 @@ impl LogFile {
             atomic::erase(disk, leftover).map_err(JournalError::from_atomic)?;
         }
         let path = directory.join(format!("{LOG_PREFIX}{:016x}", header.generation));
-        let mut log = Self::create(disk, &new, header, payloads).map_err(JournalError::io("writing", &new))?;
+        let mut log = match Self::create(disk, &new, header, payloads) {
+            Ok(log) => log,
+            Err(cause) => {
+                // Tried again each second on a full disk: what was written must not keep others from what is left.
+                let _ = disk.unlink(&new);
+                return Err(JournalError::io("writing", &new)(cause));
+            }
+        };
         disk.rename_new(&new, &path).map_err(JournalError::io("creating", &path))?;
         log.path = path;
         atomic::sync_directory(disk, directory).map_err(JournalError::from_atomic)?;

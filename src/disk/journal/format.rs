@@ -9,7 +9,7 @@
 //! 0   8   "CBXLOG\0\1", the last byte is the version
 //! 8   8   generation, counts up with every checkpoint and every new file
 //! 16  8   nonce of the generation, random
-//! 24  16  boot id under which the records were applied (/proc/sys/kernel/random/boot_id)
+//! 24  16  id of the boot and the mount under which the records were applied (`Disk::boot_id`)
 //! 40  4   CRC-32 of bytes 0..40
 //! 44  4   zeros
 //!

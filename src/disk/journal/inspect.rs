@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use super::{DIRECTORY, Found, JournalError};
+use super::{DIRECTORY, Found, JournalError, Step};
 use crate::disk::system::Disk;
 
 /// What stands in a journal that nobody has open.
@@ -12,9 +12,10 @@ use crate::disk::system::Disk;
 pub struct Inspection {
     /// Recorded transactions, which the next [`super::Journal::open`] applies.
     pub transactions: usize,
-    /// All files and directories that they make, change or remove, relative to the root. What stands there now may be
-    /// half done, and is of no consequence.
+    /// All files and directories that they name, relative to the root.
     pub paths: HashSet<PathBuf>,
+    /// Those of them that they write as a whole: what stands there now is of no consequence.
+    pub written: HashSet<PathBuf>,
 }
 
 /// Reads the journal of `root` as [`super::Journal::open`] does. A torn end is no error, as there.
@@ -24,8 +25,14 @@ pub struct Inspection {
 pub fn inspect(disk: &dyn Disk, root: &Path) -> Result<Inspection, JournalError> {
     let found = Found::read(disk, &root.join(DIRECTORY))?;
     let steps = found.transactions.iter().flat_map(|transaction| &transaction.steps);
-    let paths = steps.flat_map(|step| step.paths()).map(Path::to_owned).collect();
-    Ok(Inspection { transactions: found.transactions.len(), paths })
+    let mut inspection = Inspection { transactions: found.transactions.len(), ..Inspection::default() };
+    for step in steps {
+        inspection.paths.extend(step.paths().map(Path::to_owned));
+        if matches!(step, Step::Put { .. } | Step::Place { .. } | Step::Mark { .. } | Step::MakeDirectory { .. }) {
+            inspection.written.extend(step.paths().map(Path::to_owned));
+        }
+    }
+    Ok(inspection)
 }
 
 #[cfg(test)]
@@ -58,7 +65,8 @@ mod tests {
         let before = fs::read(log(root.path())).unwrap();
         let found = inspect(&RealDisk, root.path()).unwrap();
         let paths = ["keys", "keys/one", "keys/two"].map(PathBuf::from).into_iter().collect();
-        assert_eq!(found, Inspection { transactions: 2, paths });
+        let written = [PathBuf::from("keys")].into();
+        assert_eq!(found, Inspection { transactions: 2, paths, written });
         assert_eq!(fs::read(log(root.path())).unwrap(), before);
         let (_journal, replayed) = Journal::open(Arc::new(RealDisk), root.path()).unwrap();
         assert_eq!(replayed.transactions, 2);

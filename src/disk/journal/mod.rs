@@ -96,7 +96,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]. Nothing is lost; if it is temporary, opening again later goes on.
     pub fn open(disk: Arc<dyn Disk>, root: &Path) -> Result<(Self, Replayed), JournalError> {
-        let boot = disk.boot_id().map_err(JournalError::io("reading the boot id for", root))?;
+        let boot = disk.boot_id(root).map_err(JournalError::io("reading the boot id for", root))?;
         Self::open_at_boot(disk, root, boot)
     }
 

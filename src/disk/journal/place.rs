@@ -38,13 +38,13 @@ pub(super) fn place(
     match mode {
         Mode::OtherBoot => repair(disk, root, path, scratch, bytes, prepared),
         Mode::SameBoot if !prepared => dirty_again(disk, path, bytes),
-        Mode::SameBoot => move_or_copy_new(disk, root, path, scratch, bytes),
+        Mode::SameBoot => move_new(disk, root, path, scratch),
         Mode::Live => {
             if !prepared {
                 // Somebody cleaned up in tmp/.
                 prepare(disk, root, scratch, bytes)?;
             }
-            move_or_copy_new(disk, root, path, scratch, bytes)
+            move_new(disk, root, path, scratch)
         }
     }
 }
@@ -55,20 +55,6 @@ pub(super) fn prepare(disk: &dyn Disk, root: &Path, scratch: &Path, bytes: &[u8]
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             atomic::remove(disk, scratch)?;
             atomic::write_new(disk, scratch, bytes)
-        }
-        result => result,
-    }
-}
-
-/// [`move_new`]; where a person has put the directory on another filesystem, from a copy beside the final name.
-fn move_or_copy_new(disk: &dyn Disk, root: &Path, path: &Path, scratch: &Path, bytes: &[u8]) -> io::Result<()> {
-    match move_new(disk, root, path, scratch) {
-        Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
-            let name = [b".".as_slice(), scratch.file_name().unwrap_or_default().as_bytes()].concat();
-            let near = path.with_file_name(OsString::from_vec(name));
-            prepare(disk, root, &near, bytes)?;
-            move_new(disk, root, path, &near)?;
-            atomic::remove(disk, scratch)
         }
         result => result,
     }
@@ -156,8 +142,15 @@ fn dirty_again(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
             file.write_at(0, bytes)?;
             file.set_modified(modified)
         }
-        // Somebody reads it under a lease, or made it read-only, or took it away: it was seen.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES | libc::ENOENT)) => Ok(()),
+        // Somebody reads it under a lease, runs it, made it read-only, or took it away: it was seen.
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EAGAIN | libc::EACCES | libc::EPERM | libc::ETXTBSY | libc::ENOENT)
+            ) =>
+        {
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }

@@ -17,7 +17,7 @@
 //! boot. After a power failure a file can come back with blocks missing that nobody had synced; such remains hold
 //! nothing that the journal does not, and go too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -90,7 +90,9 @@ impl Taking {
 
     /// The replay is over.
     pub(super) fn replayed(&mut self) {
-        self.contents.clear();
+        // What is not settled is compared later.
+        let needed: HashSet<[u8; 32]> = self.unsettled.iter().map(|unsettled| unsettled.take.sha256).collect();
+        self.contents.retain(|sha256, _| needed.contains(sha256));
         self.listings.clear();
     }
 
@@ -270,7 +272,7 @@ impl Taking {
             Err(OpenError::Absent) => return Ok(Settled::Absent),
             Err(OpenError::Io(error)) => return Err(error),
             // A link or a directory took its place before it was moved.
-            Err(_) => return self.put_back(take, mode).map(|()| Settled::Done),
+            Err(_) => return self.give_back(take, mode),
         };
         // Where there are no leases, comparing is all that can be done.
         let leased = match file.take_lease() {
@@ -279,7 +281,7 @@ impl Taking {
             Err(_) => false,
         };
         if !self.has_nothing_new(take, &file, mode)? {
-            return self.put_back(take, mode).map(|()| Settled::Done);
+            return self.give_back(take, mode);
         }
         if leased && !file.is_leased() {
             return Ok(Settled::Busy);
@@ -311,6 +313,19 @@ impl Taking {
         let is_old = found.born_ns.is_some() && found.modified_ns <= take.identity.modified_ns;
         let recorded = self.contents.get(&take.sha256).filter(|_| is_old);
         Ok(recorded.is_some_and(|recorded| place::is_remains(&content, recorded)))
+    }
+
+    /// Gives a file back its name. Where that cannot be done, because its directory is a file by now or takes nothing, it
+    /// stays as it is and is not settled: nothing else is held up by it.
+    fn give_back(&self, take: &Take, mode: Mode) -> io::Result<Settled> {
+        match self.put_back(take, mode) {
+            Ok(()) => Ok(Settled::Done),
+            Err(error) if atomic::is_disk_trouble(&error) => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "an outbox file that was written to cannot be put back now");
+                Ok(Settled::Busy)
+            }
+        }
     }
 
     fn put_back(&self, take: &Take, mode: Mode) -> io::Result<()> {

@@ -139,7 +139,7 @@ impl Disk for SimulatedDisk {
         true
     }
 
-    fn boot_id(&self) -> io::Result<[u8; 16]> {
+    fn boot_id(&self, _root: &Path) -> io::Result<[u8; 16]> {
         let state = self.state();
         state.look()?;
         Ok([state.boot; 16])

@@ -22,7 +22,7 @@ pub(super) fn inspect(checkup: &mut Checkup<'_>) -> Option<Result<Inspection, Jo
     }
     let found = journal::inspect(checkup.root.disk(), checkup.root.path());
     if let Ok(inspection) = &found {
-        checkup.rewritten.clone_from(&inspection.paths);
+        checkup.rewritten.clone_from(&inspection.written);
     }
     Some(found)
 }

@@ -255,3 +255,25 @@ fn names_that_are_not_text_and_steps_on_what_is_absent_are_fine() {
     root.open_after_power_failure();
     assert_eq!(fs::read(root.0.path().join(odd)).unwrap(), b"hi");
 }
+
+#[test]
+fn a_written_file_that_cannot_go_back_holds_up_neither_the_checkpoint_nor_the_next_start() {
+    let root = Root::new();
+    fs::create_dir_all(root.at("outbox/bob")).unwrap();
+    fs::write(root.at("outbox/bob/x"), "hi").unwrap();
+    let mut journal = root.journal();
+    let step = take(&root, "outbox/bob/x");
+    let writer = OpenOptions::new().append(true).open(root.at("outbox/bob/x")).unwrap();
+    journal.commit(&mut one(vec![put("keys/session", "new"), step])).unwrap();
+    fs::remove_dir_all(root.at("outbox/bob")).unwrap();
+    fs::write(root.at("outbox/bob"), "a file in its place").unwrap();
+    std::io::Write::write_all(&mut &writer, b" and more").unwrap();
+    drop(writer);
+    journal.checkpoint().unwrap();
+    drop(journal);
+    let (mut journal, _) = root.open();
+    assert_eq!((root.read("keys/session").as_str(), journal.unsettled().count()), ("new", 1));
+    fs::remove_file(root.at("outbox/bob")).unwrap();
+    journal.settle().unwrap();
+    assert_eq!((root.read("outbox/bob/x").as_str(), journal.unsettled().count()), ("hi and more", 0));
+}
