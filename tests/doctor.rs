@@ -119,7 +119,7 @@ fn a_fresh_root_has_nothing_wrong_with_it() {
     let before = snapshot(&alice.root);
     let said = alice.cli(&["doctor"]);
     assert_eq!(said.status.code(), Some(HEALTHY));
-    assert_eq!(String::from_utf8(said.stdout).unwrap(), format!("{}: nothing found\n", alice.root.display()));
+    assert_eq!(String::from_utf8(said.stdout).unwrap(), format!("{}: no faults found\n", alice.root.display()));
     assert_eq!(snapshot(&alice.root), before);
 }
 

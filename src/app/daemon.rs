@@ -83,9 +83,10 @@ fn failure(root: &Path, error: &DaemonError) -> Failure {
         return causes::state(doing, error);
     }
     let (exit, remedy) = match error {
-        DaemonError::NoAccount(_) => {
-            (Exit::NoInput, "`chatterbox init NAME --server ADDRESS` makes one; or name another --root.")
-        }
+        DaemonError::NoAccount(_) => (
+            Exit::NoInput,
+            "`chatterbox init NAME --server ADDRESS --dialer direct` makes one; or name another --root.",
+        ),
         DaemonError::Lock(LockError::Held { .. }) => {
             (Exit::TemporaryFailure, "One daemon serves a root: `chatterbox status` tells how it is doing.")
         }

@@ -11,11 +11,12 @@ use super::root::{self, Root};
 use super::state::{self, StateError};
 use crate::clock::Timestamp;
 use crate::disk::open;
-use crate::disk::system::Disk;
+use crate::disk::system::{Disk, Kind, Stat};
 use crate::limits::METADATA_FILE_BYTES_MAX;
 use crate::name;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::{ConversationId, Fingerprint};
+use crate::wire::journal::DirectoryIdentity;
 
 /// All conversations.
 #[derive(Debug, Default)]
@@ -26,6 +27,9 @@ pub struct Conversations {
     places: HashMap<ConversationId, String>,
     /// Those whose place was checked since the last commit.
     checked: HashSet<ConversationId>,
+    /// The directories themselves, as they were when their `metadata.toml` was last read: the same one is not asked again
+    /// to whom it belongs.
+    known: HashMap<ConversationId, DirectoryIdentity>,
 }
 
 impl Conversations {
@@ -127,10 +131,23 @@ impl Conversations {
         }
     }
 
+    /// Whether a directory is a conversation's, and takes messages.
+    fn is_still(&mut self, root: &Root, directory: &Path, id: &ConversationId) -> bool {
+        let Some(found) = root.disk().stat(&root.join(directory)).ok() else { return false };
+        let identity = found.directory_identity();
+        if self.known.get(id) != Some(&identity) || identity.born_ns.is_none() {
+            if id_in(root, directory) != Some(*id) {
+                return false;
+            }
+            self.known.insert(*id, identity);
+        }
+        takes_messages(root, directory, &found)
+    }
+
     /// Where a conversation's directory stands now, if it does.
     pub fn current_place(&mut self, root: &Root, id: &ConversationId) -> Option<PathBuf> {
         let place = self.places.get(id).map(|name| Path::new("conversations").join(name))?;
-        if self.checked.contains(id) || is_usable(root, &place, id) {
+        if self.checked.contains(id) || self.is_still(root, &place, id) {
             self.checked.insert(*id);
             return Some(place);
         }
@@ -149,16 +166,17 @@ impl Conversations {
         people: &People,
         pending: &mut Pending,
     ) -> Option<PathBuf> {
-        let record = self.records.get(id)?;
-        let place = self.places.get(id).cloned().unwrap_or_else(|| record.directory.clone());
+        let named = self.records.get(id)?.directory.clone();
+        let place = self.places.get(id).cloned().unwrap_or(named);
         let path = Path::new("conversations").join(&place);
         if self.checked.contains(id) || pending.is_reserved(&path) {
             return Some(path);
         }
         self.checked.insert(*id);
-        if is_usable(root, &path, id) {
+        if self.is_still(root, &path, id) {
             return Some(path);
         }
+        let record = self.records.get(id)?;
         if let Some(moved) = find(root, id) {
             let path = Path::new("conversations").join(&moved);
             self.places.insert(*id, moved);
@@ -184,21 +202,27 @@ pub fn id_in(root: &Root, directory: &Path) -> Option<ConversationId> {
     Metadata::id_of(&open::read_text(root.disk(), &path, METADATA_FILE_BYTES_MAX)?)
 }
 
-/// Whether a directory belongs to this conversation, and takes messages: a person may have made it read-only, put a file
-/// in the place of `.delivery/`, or a link or another filesystem in its own. Then the conversation goes on in a directory made anew, and holds up no other.
-fn is_usable(root: &Root, directory: &Path, id: &ConversationId) -> bool {
-    let deliveries = directory.join(delivery::DIRECTORY);
-    let takes = |path: &Path| root.disk().is_writable(&root.join(path));
-    let takes_deliveries = !root.is_taken(&deliveries) || (root.is_directory(&deliveries) && takes(&deliveries));
+/// Whether a directory takes messages: a person may have made it read-only, put a file in the place of `.delivery/`, or a
+/// link or another filesystem in its own. Then the conversation goes on in one made anew, and holds up no other.
+fn takes_messages(root: &Root, directory: &Path, found: &Stat) -> bool {
+    let disk = root.disk();
+    let deliveries = root.join(directory).join(delivery::DIRECTORY);
+    let takes_deliveries = match disk.stat(&deliveries) {
+        Ok(there) => there.kind == Kind::Directory && disk.is_writable(&deliveries),
+        Err(_) => true,
+    };
     // What is moved there comes from tmp/, and is synced with the root.
-    let device = |path: &Path| root.disk().stat(&root.join(path)).ok().map(|found| found.device);
-    let is_here = root.is_directory(directory) && device(directory) == device(Path::new("conversations"));
-    id_in(root, directory) == Some(*id) && is_here && takes(directory) && takes_deliveries
+    let is_here = disk.stat(&root.conversations()).is_ok_and(|all| all.device == found.device);
+    found.kind == Kind::Directory && is_here && takes_deliveries && disk.is_writable(&root.join(directory))
 }
 
 /// The name under `conversations/` of the directory that has this id.
 fn find(root: &Root, id: &ConversationId) -> Option<String> {
     let conversations = Path::new("conversations");
     let mut names = root.names(conversations).into_iter();
-    names.find(|name| is_usable(root, &conversations.join(name), id))?.into_string().ok()
+    let is_it = |directory: &Path| {
+        let found = root.disk().stat(&root.join(directory));
+        id_in(root, directory) == Some(*id) && found.is_ok_and(|found| takes_messages(root, directory, &found))
+    };
+    names.find(|name| is_it(&conversations.join(name)))?.into_string().ok()
 }

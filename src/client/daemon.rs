@@ -124,6 +124,8 @@ pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> 
         stopping: stopping.clone(),
         abandoned: false,
         status: String::new(),
+        status_but_queue: String::new(),
+        queue_is_due: true,
     };
     let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
         // Nobody listens only if the runtime is gone, and then nothing is to be told.
@@ -210,7 +212,11 @@ struct Worker {
     /// A transaction was given up because we were told to stop while the disk did not take it: memory is ahead of the
     /// disk, and nothing may follow from it.
     abandoned: bool,
+    /// What `status` says now.
     status: String,
+    /// The same without the length of the queue, and whether a growing queue is to be told.
+    status_but_queue: String,
+    queue_is_due: bool,
 }
 
 impl Worker {
@@ -276,6 +282,7 @@ impl Worker {
     fn handle(&mut self, event: Event) {
         if matches!(event, Event::Tick) {
             self.look_again();
+            self.queue_is_due = true;
         }
         if let Err(error) = self.engine.handle(event, Timestamp::now()) {
             // Only looks at the directory fail; the next look finds what this one missed.
@@ -476,7 +483,16 @@ impl Worker {
 
     fn write_status(&mut self, paused: Option<String>) {
         let paused = paused.or_else(|| self.watching.reason().map(str::to_owned));
-        let text = self.engine.status(paused, self.journal.unsettled()).to_string();
+        let status = self.engine.status(paused, self.journal.unsettled());
+        let text = status.to_string();
+        let but_queue = Status { queue: 0, ..status.clone() }.to_string();
+        // A message is queued and accepted within milliseconds: what the queue holds is told when it is empty, and each
+        // second. Two files for each message would be half of what it costs.
+        if status.queue > 0 && but_queue == self.status_but_queue && !self.queue_is_due {
+            return;
+        }
+        self.queue_is_due = false;
+        self.status_but_queue = but_queue;
         self.replace_status(text);
     }
 

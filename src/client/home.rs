@@ -59,7 +59,7 @@ pub async fn run(home: Home, events: mpsc::Sender<Event>, mut orders: mpsc::Unbo
         // was not deleted is pushed again, known by its hash and deleted then.
         while orders.try_recv().is_ok() {}
         let wait = backoff.failed(&mut OsRng);
-        tracing::info!(%error, wait_ms = wait.as_millis(), "home connection lost");
+        tracing::info!(%error, wait_ms = wait.as_millis(), "no home connection; it is tried again");
         let impostor = if error.is_impostor() { " (check the server's address in your profile)" } else { "" };
         let reason = format!("not connected to {}: {error}{impostor}", home.server.host_port());
         if events.send(Event::Disconnected(reason)).await.is_err() {

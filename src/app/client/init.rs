@@ -48,7 +48,7 @@ impl Init {
             return Err(Failure::new(Exit::Usage, doing, cause, remedy));
         }
         let server = ServerAddress::from_str(&self.server).map_err(|error| {
-            let remedy = "Copy the whole address that `chatterbox-server address DIR` prints: \
+            let remedy = "Ask whoever runs the server for the whole line that `chatterbox-server address DIR` prints there: \
                           chatterbox-server://HOST:PORT/KEY.";
             Failure::new(Exit::Data, &*doing, error, remedy)
         })?;

@@ -56,7 +56,7 @@ fn summary(checkup: &Checkup<'_>) -> String {
         counts.push(format!("{} mended", findings.repaired()));
     }
     if counts.is_empty() {
-        counts.push("nothing found".to_owned());
+        counts.push("no faults found".to_owned());
     }
     let mut line = format!("{}: {}", output::shown(checkup.root.path()), counts.join(", "));
     let left_out = LEFT_OUT.join("/ and ");
