@@ -244,6 +244,14 @@ mod tests {
     }
 
     #[test]
+    fn each_mount_has_a_boot_id_of_its_own() {
+        let root = tempfile::tempdir().unwrap();
+        let id = |path: &Path| RealDisk.boot_id(path).unwrap();
+        assert_eq!(id(root.path()), id(root.path()));
+        assert_ne!(id(root.path()), id(Path::new("/proc")));
+    }
+
+    #[test]
     fn a_file_is_known_again_and_its_successor_is_another() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
