@@ -22,6 +22,7 @@ use super::home::{self, Home};
 use super::root::Root;
 use super::state::StateError;
 use super::status::Status;
+use super::status_file::StatusFile;
 use super::watching::Watching;
 use crate::clock::Timestamp;
 use crate::disk::atomic::{self, AtomicError};
@@ -112,6 +113,7 @@ pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> 
     ];
     let stopping = Arc::new(AtomicBool::new(false));
     let (done, ended) = oneshot::channel();
+    let status = StatusFile::new(root.clone());
     let worker = Worker {
         root,
         lock: Some(lock),
@@ -123,9 +125,7 @@ pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> 
         watching,
         stopping: stopping.clone(),
         abandoned: false,
-        status: String::new(),
-        status_but_queue: String::new(),
-        queue_is_due: true,
+        status,
     };
     let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
         // Nobody listens only if the runtime is gone, and then nothing is to be told.
@@ -179,8 +179,7 @@ fn say_paused(root: &Root, error: &DaemonError) {
         ..Status::default()
     };
     // On a disk that takes nothing the log has to do.
-    let _ =
-        atomic::replace_unsynced(root.disk(), &root.tmp("chatterboxd"), &root.status(), status.to_string().as_bytes());
+    StatusFile::new(root.clone()).write(&status);
 }
 
 fn watcher(events: mpsc::Sender<Event>) -> Result<Watcher, WatchError> {
@@ -212,11 +211,7 @@ struct Worker {
     /// A transaction was given up because we were told to stop while the disk did not take it: memory is ahead of the
     /// disk, and nothing may follow from it.
     abandoned: bool,
-    /// What `status` says now.
-    status: String,
-    /// The same without the length of the queue, and whether a growing queue is to be told.
-    status_but_queue: String,
-    queue_is_due: bool,
+    status: StatusFile,
 }
 
 impl Worker {
@@ -282,7 +277,7 @@ impl Worker {
     fn handle(&mut self, event: Event) {
         if matches!(event, Event::Tick) {
             self.look_again();
-            self.queue_is_due = true;
+            self.status.tick();
         }
         if let Err(error) = self.engine.handle(event, Timestamp::now()) {
             // Only looks at the directory fail; the next look finds what this one missed.
@@ -483,35 +478,13 @@ impl Worker {
 
     fn write_status(&mut self, paused: Option<String>) {
         let paused = paused.or_else(|| self.watching.reason().map(str::to_owned));
-        let status = self.engine.status(paused, self.journal.unsettled());
-        let text = status.to_string();
-        let but_queue = Status { queue: 0, ..status.clone() }.to_string();
-        // A message is queued and accepted within milliseconds: what the queue holds is told when it is empty, and each
-        // second. Two files for each message would be half of what it costs.
-        if status.queue > 0 && but_queue == self.status_but_queue && !self.queue_is_due {
-            return;
+        if self.journal.check_root().is_ok() {
+            self.status.write(&self.engine.status(paused, self.journal.unsettled()));
         }
-        self.queue_is_due = false;
-        self.status_but_queue = but_queue;
-        self.replace_status(text);
     }
 
     fn write_stopped(&mut self) {
-        let mut status = self.engine.status(None, self.journal.unsettled());
-        status.running = false;
-        status.connected = false;
-        status.connection = "stopped".into();
-        self.replace_status(status.to_string());
-    }
-
-    fn replace_status(&mut self, text: String) {
-        if text == self.status || self.journal.check_root().is_err() {
-            return;
-        }
-        let scratch = self.root.tmp("chatterboxd");
-        match atomic::replace_unsynced(self.root.disk(), &scratch, &self.root.status(), text.as_bytes()) {
-            Ok(()) => self.status = text,
-            Err(error) => tracing::debug!(%error, "status could not be written"),
-        }
+        let status = self.engine.status(None, self.journal.unsettled());
+        self.status.write(&Status { running: false, connected: false, connection: "stopped".into(), ..status });
     }
 }

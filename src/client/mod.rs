@@ -18,6 +18,8 @@ pub mod people;
 pub mod root;
 pub mod state;
 pub mod status;
+#[cfg(feature = "daemon")]
+mod status_file;
 
 #[cfg(feature = "daemon")]
 mod alerts;

@@ -28,6 +28,8 @@ pub(super) struct Checkup<'a> {
     pub(super) daemon: Daemon,
     /// What the next start writes anew, whatever stands there now.
     pub(super) rewritten: HashSet<PathBuf>,
+    /// All that it names.
+    pub(super) named: HashSet<PathBuf>,
     pub(super) findings: Findings,
 }
 
@@ -75,8 +77,9 @@ impl Entry {
 
 impl<'a> Checkup<'a> {
     pub(super) fn begin(root: &'a Root, repair: bool) -> Self {
-        let (daemon, rewritten, findings) = (Daemon::Unknown, HashSet::new(), Findings::default());
-        let mut checkup = Self { root, repair, daemon, rewritten, findings };
+        let (rewritten, named) = (HashSet::new(), HashSet::new());
+        let (daemon, findings) = (Daemon::Unknown, Findings::default());
+        let mut checkup = Self { root, repair, daemon, rewritten, named, findings };
         if let Err(problem) = checkup.look_for_daemon() {
             let remedy = "Make journal/ and the file in it yours and readable: chmod u+rwX. If it is no regular file, \
                           remove it while no chatterboxd runs.";

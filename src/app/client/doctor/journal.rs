@@ -23,6 +23,7 @@ pub(super) fn inspect(checkup: &mut Checkup<'_>) -> Option<Result<Inspection, Jo
     let found = journal::inspect(checkup.root.disk(), checkup.root.path());
     if let Ok(inspection) = &found {
         checkup.rewritten.clone_from(&inspection.written);
+        checkup.named.clone_from(&inspection.paths);
     }
     Some(found)
 }
@@ -112,7 +113,7 @@ fn check_scratch(checkup: &mut Checkup<'_>) {
         let name = entry.name.to_string_lossy();
         if name.starts_with("new-") || name.starts_with("journal-") {
             checkup.note("leftover", path, "a crash left it", "The next start of chatterboxd places or erases it.");
-        } else if checkup.rewritten.contains(path) {
+        } else if checkup.named.contains(path) {
             let problem = "a crash left it: a file on its way out of the outbox";
             checkup.note("leftover", path, problem, "The next start of chatterboxd finishes that.");
         } else if name.starts_with("taken-") {

@@ -1,0 +1,73 @@
+//! Writing `status`: when what it says has changed, and no oftener than it must be.
+
+use super::root::Root;
+use super::status::Status;
+use crate::disk::atomic;
+
+/// The file, as it was last written.
+#[derive(Debug)]
+pub struct StatusFile {
+    root: Root,
+    written: String,
+    /// The same without the length of the queue.
+    but_queue: String,
+    /// Whether a queue that is not empty is to be told.
+    queue_is_due: bool,
+}
+
+impl StatusFile {
+    /// Nothing is written yet.
+    pub fn new(root: Root) -> Self {
+        Self { root, written: String::new(), but_queue: String::new(), queue_is_due: true }
+    }
+
+    /// A second has passed.
+    pub fn tick(&mut self) {
+        self.queue_is_due = true;
+    }
+
+    /// Writes what is to be said, if it is news. A disk that does not take it is asked again with the next news.
+    ///
+    /// A message is queued and accepted within milliseconds, so what the queue holds is told when it is empty, and each
+    /// second: two files for each message would be half of what it costs.
+    pub fn write(&mut self, status: &Status) {
+        let text = status.to_string();
+        let but_queue = Status { queue: 0, ..status.clone() }.to_string();
+        let waits = status.queue > 0 && but_queue == self.but_queue && !self.queue_is_due;
+        if text == self.written || waits {
+            return;
+        }
+        self.queue_is_due = false;
+        let scratch = self.root.tmp("chatterboxd");
+        match atomic::replace_unsynced(self.root.disk(), &scratch, &self.root.status(), text.as_bytes()) {
+            Ok(()) => (self.written, self.but_queue) = (text, but_queue),
+            Err(error) => tracing::debug!(%error, "status could not be written"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_told_when_it_is_empty_and_each_second_and_all_else_at_once() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Root::new(scratch.path());
+        std::fs::create_dir_all(root.tmp("chatterboxd")).unwrap();
+        let mut file = StatusFile::new(root.clone());
+        let says = |file: &mut StatusFile, queue: usize, paused: Option<&str>| {
+            let status = Status { queue, paused: paused.map(str::to_owned), ..Status::default() };
+            file.write(&status);
+            let there = Status::parse(&std::fs::read_to_string(root.status()).unwrap());
+            (there.queue, there.paused.is_some())
+        };
+        assert_eq!(says(&mut file, 0, None), (0, false));
+        assert_eq!(says(&mut file, 3, None), (0, false));
+        file.tick();
+        assert_eq!(says(&mut file, 2, None), (2, false));
+        assert_eq!(says(&mut file, 1, None), (2, false));
+        assert_eq!(says(&mut file, 1, Some("full")), (1, true));
+        assert_eq!(says(&mut file, 0, Some("full")), (0, true));
+    }
+}
