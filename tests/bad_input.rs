@@ -352,6 +352,39 @@ fn damaged_state_stops_the_daemon_with_the_files_name() {
 }
 
 #[test]
+fn an_emptied_or_cut_state_file_stops_the_daemon_and_is_found_by_doctor() {
+    let world = World::new();
+    let [mut alice, bob] = world.friends(["alice", "bob"]);
+    alice.drop_file("bob", "x", "question");
+    bob.wait_for_message("question");
+    bob.drop_file("alice", "x", "answer");
+    alice.wait_for_message("answer");
+    alice.wait_for_status("prekeys: ");
+    alice.stop();
+    let keys = entries(&alice.at("keys")).into_iter();
+    let files: Vec<_> = keys.flat_map(|path| if path.is_dir() { entries(&path) } else { vec![path] }).collect();
+    assert_eq!(files.len(), 4, "prekeys, a session, a conversation, hashes: {files:?}");
+    for file in files {
+        let good = fs::read(&file).unwrap();
+        let is_hashes = file.to_str().unwrap().contains("/received-");
+        for kept in [0, 20].into_iter().filter(|kept| *kept == 0 || is_hashes) {
+            fs::write(&file, &good[..kept]).unwrap();
+            let output = alice.daemon_output();
+            let says = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(65), "{says}");
+            assert!(says.contains(file.to_str().unwrap()), "{says}");
+            let doctor = alice.cli(&["doctor"]);
+            let finds = String::from_utf8(doctor.stdout).unwrap();
+            assert_eq!(doctor.status.code(), Some(65), "{finds}");
+            assert!(finds.contains(file.file_name().unwrap().to_str().unwrap()), "{finds}");
+        }
+        fs::write(&file, good).unwrap();
+    }
+    alice.start();
+    alice.wait_for_status("connection: connected");
+}
+
+#[test]
 fn an_unreachable_server_is_said_in_status_and_the_message_waits() {
     let world = World::new();
     let (mut alice, bob) = (world.user_at("alice", &nobody_listens(&world)), world.user("bob"));

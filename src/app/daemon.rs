@@ -11,6 +11,7 @@ use super::process::{self, StopSignals};
 use super::settings::{Settings, SettingsError};
 use crate::client::daemon::{self, DaemonError};
 use crate::client::root::Root;
+use crate::client::state::StateError;
 use crate::disk::lock::LockError;
 
 const PROGRAM: &str = "chatterboxd";
@@ -73,6 +74,10 @@ fn run(root: Option<PathBuf>) -> Result<(), Failure> {
 /// Frames are sealed and opened on these; one keeps up with any home connection.
 const NETWORK_THREADS: usize = 1;
 
+/// One old file beside newer ones is worse than none: a session would go on with keys that have served.
+const RESTORE_WHOLE: &str = "Do not put back this file alone: keep a copy of the directory, run `chatterbox doctor`, and \
+                             restore the whole directory from a backup, or ask for help with this.";
+
 fn settings_failure(error: &SettingsError) -> Failure {
     Failure::new(Exit::Config, "reading the settings", error, "A good file is one line: dialer = \"direct\"")
 }
@@ -80,7 +85,11 @@ fn settings_failure(error: &SettingsError) -> Failure {
 fn failure(root: &Path, error: &DaemonError) -> Failure {
     let doing = format!("running on {}", root.display());
     if let DaemonError::State(error) = error {
-        return causes::state(doing, error);
+        let is_own = |path: &Path| ["keys", "journal"].iter().any(|own| path.starts_with(root.join(own)));
+        return match error {
+            StateError::Malformed { path, .. } if is_own(path) => Failure::new(Exit::Data, doing, error, RESTORE_WHOLE),
+            _ => causes::state(doing, error),
+        };
     }
     let (exit, remedy) = match error {
         DaemonError::NoAccount(_) => (
@@ -96,10 +105,7 @@ fn failure(root: &Path, error: &DaemonError) -> Failure {
         DaemonError::Journal(error) if error.is_temporary() => {
             (Exit::Io, "Nothing is lost. See to the disk (space, permissions, the path above), and start it again.")
         }
-        DaemonError::Journal(_) | DaemonError::State(_) => (
-            Exit::Data,
-            "Nothing is lost that was on the disk. Restore the file from a backup, or ask for help with this.",
-        ),
+        DaemonError::Journal(_) | DaemonError::State(_) => (Exit::Data, RESTORE_WHOLE),
         DaemonError::Fault => (Exit::Software, "Start it again, and report this with the log."),
     };
     Failure::new(exit, doing, error, remedy)

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::account::{self, Account};
 use super::courier;
+pub use super::daemon_error::DaemonError;
 use super::engine::{Consequences, Engine};
 use super::event::{Event, HomeOrder, Order};
 use super::home::{self, Home};
@@ -25,58 +25,14 @@ use super::status::Status;
 use super::status_file::StatusFile;
 use super::watching::Watching;
 use crate::clock::Timestamp;
-use crate::disk::atomic::{self, AtomicError};
 use crate::disk::journal::{Journal, JournalError, Transaction};
-use crate::disk::lock::{LockError, RootLock};
-use crate::disk::open::OpenError;
+use crate::disk::lock::RootLock;
 use crate::disk::watch::{Hint, WatchError, Watcher};
 use crate::limits::{
     BATCH_EVENTS_MAX, CHECKPOINT_AGE_MS, DISK_RETRY_MS, EVENT_QUEUE_MAX, IDLE_CHECKPOINT_MS, LEASE_RETRY_MS,
     RESCAN_INTERVAL_MS, START_RETRY_MAX_MS,
 };
 use crate::net::dialer::Dialer;
-
-/// Why the daemon does not run (any more).
-#[derive(Debug, Error)]
-pub enum DaemonError {
-    /// No account.
-    #[error("there is no account in {}", .0.display())]
-    NoAccount(PathBuf),
-    /// Another daemon runs.
-    #[error("{0}")]
-    Lock(#[from] LockError),
-    /// The journal cannot be opened.
-    #[error("{0}")]
-    Journal(#[from] JournalError),
-    /// A state file cannot be read.
-    #[error("{0}")]
-    State(#[from] StateError),
-    /// The directory cannot be watched at all.
-    #[error("{0}")]
-    Watch(#[from] WatchError),
-    /// A directory cannot be made.
-    #[error("{0}")]
-    Disk(#[from] AtomicError),
-    /// The engine's thread ended with a fault of ours.
-    #[error("the engine ended by a fault of the program")]
-    Fault,
-}
-
-impl DaemonError {
-    /// Whether the disk is to blame, so that waiting for it may help.
-    fn is_disk_trouble(&self) -> bool {
-        let cause = match self {
-            Self::Lock(LockError::Io { cause, .. }) => cause,
-            Self::Disk(AtomicError::Io { cause, .. }) => cause,
-            Self::State(
-                StateError::Io { source: cause, .. } | StateError::Open { source: OpenError::Io(cause), .. },
-            ) => cause,
-            Self::Journal(error) => return error.is_disk_trouble(),
-            _ => return false,
-        };
-        atomic::is_disk_trouble(cause)
-    }
-}
 
 /// Runs the daemon of `root` until `stop` is ready. A disk that is full, read-only or failing is waited for.
 ///
@@ -126,6 +82,7 @@ pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> 
         stopping: stopping.clone(),
         abandoned: false,
         status,
+        not_emptied: None,
     };
     let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
         // Nobody listens only if the runtime is gone, and then nothing is to be told.
@@ -212,6 +169,8 @@ struct Worker {
     /// disk, and nothing may follow from it.
     abandoned: bool,
     status: StatusFile,
+    /// Why old secrets are still in the journal.
+    not_emptied: Option<String>,
 }
 
 impl Worker {
@@ -389,11 +348,13 @@ impl Worker {
     /// Does something with the journal, however long the disk takes. False if all state was read anew instead, or we are
     /// to stop.
     fn insist(&mut self, mut work: impl FnMut(&mut Journal) -> Result<(), JournalError>) -> Result<bool, DaemonError> {
+        let mut has_paused = false;
         while let Err(error) = work(&mut self.journal) {
             if !error.is_temporary() {
                 return Err(error.into());
             }
             self.pause(&error);
+            has_paused = true;
             if self.is_stopping() {
                 self.abandoned = true;
                 return Ok(false);
@@ -402,6 +363,9 @@ impl Worker {
             if self.journal.is_poisoned() || has_moved {
                 return self.open_anew().map(|()| false);
             }
+        }
+        if has_paused {
+            tracing::info!("the disk takes it again");
         }
         Ok(true)
     }
@@ -466,9 +430,11 @@ impl Worker {
     fn checkpoint(&mut self) -> Result<(), DaemonError> {
         let Err(error) = self.journal.checkpoint() else {
             self.engine.checkpointed();
+            self.not_emptied = None;
             return Ok(());
         };
         tracing::warn!(%error, "the journal could not be emptied; it is tried again");
+        self.not_emptied = Some(format!("the journal could not be emptied: {error}; it is tried again"));
         if self.journal.is_poisoned() {
             self.pause(&error);
             self.open_anew()?;
@@ -477,6 +443,7 @@ impl Worker {
     }
 
     fn write_status(&mut self, paused: Option<String>) {
+        let paused = paused.or_else(|| self.not_emptied.clone());
         let paused = paused.or_else(|| self.watching.reason().map(str::to_owned));
         if self.journal.check_root().is_ok() {
             self.status.write(&self.engine.status(paused, self.journal.unsettled()));

@@ -376,8 +376,11 @@ impl Engine {
         for (peer, bytes) in self.sessions.take_dirty() {
             self.pending.put_secret(root::sessions_file(&peer), bytes);
         }
-        if let Some(bytes) = self.prekeys.take_dirty() {
-            self.pending.put_secret(root::prekeys_file(), bytes);
+        match self.prekeys.take_dirty() {
+            // A state file is never empty.
+            Some(bytes) if bytes.is_empty() => self.pending.erase(root::prekeys_file()),
+            Some(bytes) => self.pending.put_secret(root::prekeys_file(), bytes),
+            None => {}
         }
         for (path, bytes) in self.conversations.take_dirty() {
             self.pending.put(path, bytes);

@@ -32,6 +32,8 @@ mod courier;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 #[cfg(feature = "daemon")]
+mod daemon_error;
+#[cfg(feature = "daemon")]
 mod directory;
 #[cfg(feature = "daemon")]
 mod engine;

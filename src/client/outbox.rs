@@ -123,6 +123,11 @@ impl Outbox {
         self.waiting.insert(path, reason.to_owned());
     }
 
+    /// A file waits for nothing by itself any more: its directory is refused.
+    pub fn stop_waiting(&mut self, path: &Path) {
+        self.waiting.remove(path);
+    }
+
     /// For how long a file has not changed, in milliseconds: by its own time, or, where that lies in the future of a
     /// clock that jumped, by how long we have looked at it.
     pub fn quiet_ms(&mut self, path: &Path, identity: FileIdentity, now: Timestamp) -> u64 {

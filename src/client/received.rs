@@ -11,6 +11,7 @@ use super::pending::Pending;
 use super::state::{self, StateError};
 use crate::disk::system::Disk;
 use crate::limits::RECEIVED_HASH_LIFETIME_S;
+use crate::wire::Malformed;
 
 const PERIOD_S: u64 = 7 * 86_400;
 const ENTRY_BYTES: usize = 40;
@@ -33,7 +34,11 @@ impl Received {
         for (path, name) in state::files(disk, keys)? {
             let Some(period) = name.strip_prefix(PREFIX).and_then(|text| text.parse().ok()) else { continue };
             let bytes = state::read(disk, &path)?;
-            let (entries, _torn) = bytes.as_chunks::<ENTRY_BYTES>();
+            let (entries, rest) = bytes.as_chunks::<ENTRY_BYTES>();
+            if !rest.is_empty() {
+                let problem = Malformed::new("hashes of envelopes", "its size is no multiple of 40");
+                return Err(StateError::malformed(&path, problem));
+            }
             let hashes = entries.iter().filter_map(|entry| entry[..32].try_into().ok());
             received.periods.insert(period, hashes.collect());
             let whole = entries.len() * ENTRY_BYTES;

@@ -63,7 +63,10 @@ impl Engine {
             Err(NotSent::Directory(fault)) if fault.is_temporary() => {
                 self.outbox.wait(path.to_owned(), "metadata.toml is open for writing");
             }
-            Err(NotSent::Directory(fault)) => self.outbox.refuse(&self.root, &directory, &fault.to_string()),
+            Err(NotSent::Directory(fault)) => {
+                self.outbox.stop_waiting(path);
+                self.outbox.refuse(&self.root, &directory, &fault.to_string());
+            }
         }
     }
 

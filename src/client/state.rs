@@ -51,12 +51,16 @@ pub(crate) fn files(disk: &dyn Disk, directory: &Path) -> Result<Vec<(PathBuf, S
     Ok(named.map(|name| (directory.join(&name), name)).collect())
 }
 
-/// The content of a state file.
+/// The content of a state file. None is ever empty: one that is has lost its content, and would pass for nothing at all.
 ///
 /// # Errors
-/// [`StateError::Open`].
+/// [`StateError::Open`], [`StateError::Malformed`].
 pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Zeroizing<Vec<u8>>, StateError> {
-    open::read_regular(disk, path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(path, error))
+    let read = open::read_regular(disk, path, STATE_FILE_BYTES_MAX).map_err(|error| StateError::open(path, error))?;
+    if read.is_empty() {
+        return Err(StateError::malformed(path, Malformed::new("state file", "it is empty")));
+    }
+    Ok(read)
 }
 
 impl StateError {

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use super::checkup::{Checkup, Entry};
 use crate::client::contacts::Contacts;
 use crate::limits::STATE_FILE_BYTES_MAX;
@@ -13,6 +15,9 @@ use crate::wire::state::prekeys_from_bytes;
 
 const RESTORE: &str =
     "chatterboxd does not start with it. Restore the whole directory from a backup, or ask for help with this.";
+
+/// What is kept of each envelope that was received.
+const HASH_BYTES: usize = 40;
 
 const ORPHAN: &str = "Nobody reads it. Move it away if you know it; only chatterboxd's own files belong here.";
 
@@ -76,19 +81,31 @@ fn is_received(name: &str) -> bool {
 }
 
 fn check_prekeys(checkup: &mut Checkup<'_>, path: &Path) {
-    let Some(bytes) = checkup.read("damaged", path, STATE_FILE_BYTES_MAX, RESTORE) else { return };
+    let Some(bytes) = state(checkup, path) else { return };
     if let Err(error) = prekeys_from_bytes(&bytes) {
         checkup.damaged("damaged", path, error.to_string(), RESTORE);
     }
 }
 
-/// Any bytes are hashes, and a torn end is written over. What counts is that the file can be read.
+/// Any bytes are hashes, if they are whole ones.
 fn check_received(checkup: &mut Checkup<'_>, entry: &Entry) {
-    checkup.read("damaged", &entry.path, STATE_FILE_BYTES_MAX, RESTORE);
+    if state(checkup, &entry.path).is_some_and(|bytes| bytes.len() % HASH_BYTES != 0) {
+        checkup.damaged("damaged", &entry.path, "its size is no multiple of 40", RESTORE);
+    }
+}
+
+/// The content of a state file, none of which is ever empty.
+fn state(checkup: &mut Checkup<'_>, path: &Path) -> Option<Zeroizing<Vec<u8>>> {
+    let bytes = checkup.read("damaged", path, STATE_FILE_BYTES_MAX, RESTORE)?;
+    if bytes.is_empty() {
+        checkup.damaged("damaged", path, "it is empty", RESTORE);
+        return None;
+    }
+    Some(bytes)
 }
 
 fn check_sessions(checkup: &mut Checkup<'_>, path: &Path, peer: &Fingerprint) {
-    let Some(bytes) = checkup.read("damaged", path, STATE_FILE_BYTES_MAX, RESTORE) else { return };
+    let Some(bytes) = state(checkup, path) else { return };
     match sessions_from_bytes(&bytes) {
         Ok(sessions) if sessions.iter().all(|session| session.peer.fingerprint() == *peer) => {}
         Ok(_) => checkup.damaged("damaged", path, "it holds sessions with somebody else", RESTORE),
@@ -97,7 +114,7 @@ fn check_sessions(checkup: &mut Checkup<'_>, path: &Path, peer: &Fingerprint) {
 }
 
 fn conversation(checkup: &mut Checkup<'_>, path: &Path, id: &ConversationId) -> Option<ConversationRecord> {
-    let bytes = checkup.read("damaged", path, STATE_FILE_BYTES_MAX, RESTORE)?;
+    let bytes = state(checkup, path)?;
     match ConversationRecord::from_bytes(&bytes) {
         Ok(record) if record.id == *id => return Some(record),
         Ok(_) => checkup.damaged("damaged", path, "it is the record of another conversation", RESTORE),
