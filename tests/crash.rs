@@ -186,13 +186,24 @@ impl Field {
         killed
     }
 
+    /// Whether `status` is this process's own, and not what one before it left: until then a signal may end it as it ends
+    /// any program.
+    fn has_started(&self, victim: Victim, pid: u32) -> bool {
+        let user = match victim {
+            Victim::Sender => &self.people[0],
+            Victim::Recipient => &self.people[1],
+            Victim::Server => return true,
+        };
+        fs::read_to_string(user.at("status")).unwrap_or_default().contains(&format!("\npid: {pid}\n"))
+    }
+
     /// Until the victim has ended, or everything is quiet without. True if it runs.
     fn wait_for_end(&mut self, victim: Victim) -> bool {
         let mut process = self.process(victim).take().unwrap();
         let scratch = self.world.scratch.path().to_owned();
         let alive = wait_for(&scratch, "the victim's end, or quiet", || {
             let runs = process.is_running();
-            (!runs || self.is_quiet()).then_some(runs)
+            (!runs || (self.has_started(victim, process.pid()) && self.is_quiet())).then_some(runs)
         });
         *self.process(victim) = Some(process);
         alive
