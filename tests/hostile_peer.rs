@@ -102,6 +102,8 @@ impl Peer {
                 profiles: vec![self.profile.clone(), self.victim.clone()],
                 salt: None,
             }),
+            profile: None,
+            resent: 0,
             content: Some(Content { file_name: Vec::new(), bytes: Zeroizing::new(text.as_bytes().to_vec()) }),
         }
     }

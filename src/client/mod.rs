@@ -11,6 +11,8 @@
 
 pub mod account;
 pub mod contacts;
+#[cfg(feature = "daemon")]
+mod control;
 pub mod delivery;
 pub mod error_file;
 pub mod metadata;

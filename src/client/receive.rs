@@ -19,10 +19,11 @@ use crate::envelope;
 use crate::limits::REQUESTS_LEFT_MAX;
 use crate::name;
 use crate::ratchet::Refused;
+use crate::wire::control::Control;
 use crate::wire::conversation::{ConversationRecord, Heard};
 use crate::wire::envelope::Envelope;
 use crate::wire::identity::{ConversationId, Fingerprint, Identity, participants_hash};
-use crate::wire::payload::{Introduction, Payload};
+use crate::wire::payload::{Introduction, Payload, Plaintext};
 use crate::wire::profile::SignedProfile;
 use crate::wire::reply::StoredEnvelope;
 
@@ -37,6 +38,8 @@ enum Verdict {
     Message(Payload),
     /// One that opens a conversation.
     Opens { payload: Payload, introduction: Introduction, accepted: bool },
+    /// A note from the author's program to ours.
+    Control(Control),
     /// Not to be believed: its key is used up, and a person hears of it.
     Discarded(&'static str),
     /// The same from a stranger: nobody hears of it.
@@ -147,6 +150,7 @@ impl Engine {
                 self.place_message(author, payload, now);
                 self.try_unopened = true;
             }
+            Verdict::Control(control) => self.heed(author, control, now),
             Verdict::Ignored => {}
             Verdict::Discarded(problem) => {
                 let name = self.people.name(&author);
@@ -282,8 +286,13 @@ fn judge(
         Verdict::Discarded(_) if !known() => Ok(Judged { author, verdict: Verdict::Ignored }),
         verdict => Ok(Judged { author, verdict }),
     };
-    let Ok(mut payload) = Payload::from_bytes(payload) else {
-        return judged(Verdict::Discarded("it cannot be understood"));
+    let mut payload = match Plaintext::from_bytes(payload) {
+        Ok(Plaintext::Message(payload)) => payload,
+        // Nothing automatic is done for somebody who is neither contact nor member of a conversation of ours.
+        Ok(Plaintext::Control(_)) if !known() && opens => return Err(NotOpened::NotNow("it is a stranger's note")),
+        Ok(Plaintext::Control(_)) if !known() => return judged(Verdict::Ignored),
+        Ok(Plaintext::Control(control)) => return judged(Verdict::Control(control)),
+        Err(_) => return judged(Verdict::Discarded("it cannot be understood")),
     };
     if let Some(record) = conversations.get(&payload.conversation) {
         if !record.has(&author) {

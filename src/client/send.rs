@@ -221,6 +221,8 @@ impl Engine {
             incarnation: record.incarnation,
             counter: record.counter,
             introduction: None,
+            profile: None,
+            resent: 0,
             content: Some(Content { file_name, bytes: taken.bytes.clone() }),
         };
 

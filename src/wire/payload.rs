@@ -3,12 +3,36 @@
 use prost::Message as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::control::Control;
 use super::generated::payload as pb;
 use super::identity::{ConversationId, MessageId};
 use super::profile::SignedProfile;
 use super::{Malformed, array, decode, salt};
 use crate::clock::Timestamp;
 use crate::limits::{CONTENT_BYTES_MAX, FILE_NAME_BYTES_MAX, PARTICIPANTS_MAX, SUBJECT_BYTES_MAX};
+
+/// What an envelope held.
+#[derive(Clone, PartialEq)]
+pub enum Plaintext {
+    /// A message, for people.
+    Message(Payload),
+    /// A note between the two programs.
+    Control(Control),
+}
+
+impl Plaintext {
+    /// Parses what an envelope held.
+    ///
+    /// # Errors
+    /// [`Malformed`], naming the field.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut payload: pb::Payload = decode("payload", bytes)?;
+        match payload.control.take() {
+            Some(control) => Control::parse(control, &payload.profile).map(Self::Control),
+            None => Payload::parse(payload).map(Self::Message),
+        }
+    }
+}
 
 /// A message as its author wrote it. No `Debug`: it is private text.
 #[derive(Clone, PartialEq)]
@@ -27,6 +51,10 @@ pub struct Payload {
     pub counter: u64,
     /// With the first message of a conversation to somebody.
     pub introduction: Option<Introduction>,
+    /// The author's own, where it is newer than what the recipient may have.
+    pub profile: Option<SignedProfile>,
+    /// How often it was sealed anew because it was asked for again.
+    pub resent: u32,
     /// The file; none in a message that only introduces.
     pub content: Option<Content>,
 }
@@ -54,12 +82,7 @@ pub struct Content {
 }
 
 impl Payload {
-    /// Parses what an envelope held.
-    ///
-    /// # Errors
-    /// [`Malformed`], naming the field.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
-        let payload: pb::Payload = decode("payload", bytes)?;
+    fn parse(payload: pb::Payload) -> Result<Self, Malformed> {
         if payload.counter == 0 {
             return Err(Malformed::new("payload counter", "zero"));
         }
@@ -71,6 +94,8 @@ impl Payload {
             incarnation: array("payload incarnation", &payload.incarnation)?,
             counter: payload.counter,
             introduction: payload.introduction.map(Introduction::parse).transpose()?,
+            profile: update(&payload.profile)?,
+            resent: payload.resent,
             content: payload.content.map(Content::parse).transpose()?,
         })
     }
@@ -85,6 +110,9 @@ impl Payload {
             incarnation: self.incarnation.to_vec(),
             counter: self.counter,
             introduction: self.introduction.as_ref().map(Introduction::to_generated),
+            profile: self.profile.as_ref().map_or_else(Vec::new, |profile| profile.as_bytes().to_vec()),
+            resent: self.resent,
+            control: None,
             content: self
                 .content
                 .as_ref()
@@ -96,6 +124,11 @@ impl Payload {
         }
         bytes
     }
+}
+
+/// A profile that travels with what its owner writes; none where the field is empty.
+pub(super) fn update(bytes: &[u8]) -> Result<Option<SignedProfile>, Malformed> {
+    if bytes.is_empty() { Ok(None) } else { SignedProfile::from_bytes(bytes).map(Some) }
 }
 
 impl Introduction {
