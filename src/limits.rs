@@ -101,17 +101,17 @@ pub const LAST_RESORT_LIFETIME_S: u64 = 14 * 86_400;
 /// When a last-resort prekey is replaced by a fresh one: halfway, so that one in a sender's hand is still good.
 pub const LAST_RESORT_ROTATE_S: u64 = 7 * 86_400;
 
-/// One serialized signed prekey. Today about 200 bytes; ML-KEM-768 will add 1,184.
+/// One serialized signed prekey. Today some 1,400 bytes, most of them its ML-KEM-768 key.
 pub const PREKEY_BYTES_MAX: usize = 2_048;
 
 // ---- Messages (design, section 4) ----
 
-/// Content of one message until parts arrive: an envelope less its header (with room for ML-KEM in it) and the
-/// message's own fields.
+/// Content of one message until parts arrive: an envelope less its header and the message's own fields, and a
+/// profile beside it.
 pub const CONTENT_BYTES_MAX: usize = 10_240;
 
 /// Participants of a conversation: their profiles, at their largest, fill an introduction envelope.
-pub const PARTICIPANTS_MAX: usize = 24;
+pub const PARTICIPANTS_MAX: usize = 20;
 
 /// A subject, in bytes of UTF-8. It becomes part of a directory's name.
 pub const SUBJECT_BYTES_MAX: usize = 200;
@@ -130,7 +130,7 @@ pub const PROFILE_BYTES_MAX: usize = 640;
 /// A file in `contacts/`: a card is some 500 characters; more is not a card.
 pub const CARD_FILE_BYTES_MAX: u64 = 4_096;
 
-/// `metadata.toml` made by a person: 24 names of 255 bytes and a subject.
+/// `metadata.toml` made by a person: 20 names of 255 bytes and a subject.
 pub const METADATA_FILE_BYTES_MAX: u64 = 32_768;
 
 /// Any state file of the daemon, as a guard against a damaged disk.

@@ -19,7 +19,7 @@ use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
 /// The directory's name.
 pub const DIRECTORY: &str = ".delivery";
 
-/// More than any such file has: a line for each of 24 recipients, of names that are files' names, and reasons.
+/// More than any such file has: a line for each of 20 participants, of names that are files' names, and reasons.
 pub const BYTES_MAX: u64 = 64 * 1024;
 
 /// How far a message is on its way to one recipient.

@@ -61,7 +61,7 @@ impl Engine {
                 &mut self.rng,
             );
             let Ok(envelope) = opened else {
-                return self.ask_again_later(recipient, "the server handed out a prekey of small order", now);
+                return self.ask_again_later(recipient, "the server handed out a prekey with a bad key in it", now);
             };
             let form = Form::Sealed { envelope, opening: true };
             self.set_state(&first.conversation, &first.file, &recipient, State::Sealed, now);

@@ -7,7 +7,6 @@ use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
 use super::state::{self, StateError};
-use crate::crypto::dh::SecretKey;
 use crate::disk::open::OpenError;
 use crate::disk::system::Disk;
 use crate::limits::{
@@ -100,13 +99,9 @@ impl Prekeys {
         expires: u64,
         rng: &mut impl CryptoRngCore,
     ) -> SignedPrekey {
-        let (ratchet, auth) = (SecretKey::random(rng), SecretKey::random(rng));
-        let mut id = [0; 16];
-        rng.fill_bytes(&mut id);
-        let (ratchet_public, auth_public) = (ratchet.public(), auth.public());
-        let prekey =
-            SignedPrekey::sign(id, kind, expires, ratchet_public, auth_public, &ours.identity(), &ours.signing);
-        self.secrets.insert(prekey.tag(), PrekeySecret { prekey: prekey.clone(), ratchet, auth });
+        let secret = PrekeySecret::random(kind, expires, ours, rng);
+        let prekey = secret.prekey.clone();
+        self.secrets.insert(prekey.tag(), secret);
         self.dirty = true;
         prekey
     }
@@ -121,6 +116,7 @@ impl Prekeys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::dh::SecretKey;
     use crate::crypto::sign::SigningKey;
     use rand_core::OsRng;
 

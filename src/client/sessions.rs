@@ -11,15 +11,14 @@ use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
 use super::state::{self, StateError};
-use crate::crypto::dh::SmallOrder;
 use crate::disk::system::Disk;
 use crate::envelope::{self, BodyError};
 use crate::limits::SESSIONS_PER_PEER_MAX;
-use crate::ratchet::{self, Announced, ChainAt, OpeningKeys, Refused, Session};
+use crate::ratchet::{self, Announced, BadPeerKey, ChainAt, OpeningKeys, Refused, Session};
 use crate::wire::envelope::Envelope;
 use crate::wire::identity::{Fingerprint, Identity};
 use crate::wire::prekey::SignedPrekey;
-use crate::wire::sealing::{AuthKey, Tag};
+use crate::wire::sealing::Tag;
 use crate::wire::session::{sessions_from_bytes, sessions_to_bytes};
 use crate::wire::state::{AccountKeys, PrekeySecret};
 
@@ -120,7 +119,7 @@ impl Sessions {
     /// Opens a session through a prekey that was checked, and seals its first message.
     ///
     /// # Errors
-    /// [`SmallOrder`] if the prekey is a trap. A payload too long is a fault of the caller's, who has measured it.
+    /// [`BadPeerKey`] if the prekey is a trap. A payload too long is a fault of the caller's, who has measured it.
     pub fn open_and_seal(
         &mut self,
         ours: &AccountKeys,
@@ -129,7 +128,7 @@ impl Sessions {
         payload: &[u8],
         now_micros: u64,
         rng: &mut impl CryptoRngCore,
-    ) -> Result<Envelope, SmallOrder> {
+    ) -> Result<Envelope, BadPeerKey> {
         let fingerprint = peer.fingerprint();
         let known = self.by_peer.get(&fingerprint).into_iter().flatten().map(Session::generation).max();
         let generation = now_micros.max(known.map_or(0, |highest| highest.saturating_add(1)));
@@ -155,8 +154,10 @@ impl Sessions {
         let (peer, place, at, header) = self.find(envelope).ok_or(NotOpened::NoSession)?;
         let session = self.by_peer.get_mut(&peer).and_then(|sessions| sessions.get_mut(place));
         let session = session.ok_or(NotOpened::NoSession)?;
-        let opened =
-            session.receive(ours, at, &header, now_s, rng, |key, auth| authenticate(envelope, key, auth, take))?;
+        let opened = session.receive(ours, at, &header, now_s, rng, |key, auth| {
+            let body = envelope::open_body(envelope, key)?;
+            take(&auth.sender, body.payload(envelope, auth, false)?)
+        })?;
         self.dirty.insert(peer);
         if self.has_outrun(&peer) {
             self.index(peer);
@@ -177,15 +178,20 @@ impl Sessions {
         rng: &mut impl CryptoRngCore,
         take: impl FnOnce(&Identity, &[u8]) -> Result<T, NotOpened>,
     ) -> Result<T, NotOpened> {
-        let keys = OpeningKeys::derive(ours, prekey, envelope::ephemeral(envelope)).map_err(|_| Refused::SmallOrder)?;
+        let keys = OpeningKeys::derive(ours, prekey, envelope::ephemeral(envelope))?;
         let header = envelope::open_header(envelope, keys.header_key()).ok_or(NotOpened::NoSession)?;
         let hash = keys.opening_hash();
-        let known = header.opening.map(|opening| opening.identity.fingerprint());
-        let replayed = known.and_then(|peer| self.by_peer.get(&peer)).into_iter().flatten();
-        if replayed.into_iter().any(|session| *session.opening_hash() == hash) {
+        let (key, body) = keys.body(&header)?;
+        let opened = envelope::open_body(envelope, key)?;
+        let author = body.author(opened.opening())?;
+        let peer = author.auth_key().sender.fingerprint();
+        let mut known = self.by_peer.get(&peer).into_iter().flatten();
+        if known.any(|session| *session.opening_hash() == hash) {
             return Err(Refused::AlreadyUsed.into());
         }
-        let (session, taken) = keys.accept(&header, now_s, rng, |key, auth| authenticate(envelope, key, auth, take))?;
+        let payload = opened.payload(envelope, author.auth_key(), true)?;
+        let taken = take(&author.auth_key().sender, payload)?;
+        let session = author.accept(now_s, rng)?;
         self.add(session.peer().fingerprint(), session);
         Ok(taken)
     }
@@ -237,14 +243,4 @@ impl Sessions {
         let announced = self.by_peer.get(&peer).into_iter().flatten().map(Session::announced).collect();
         self.announced.insert(peer, announced);
     }
-}
-
-fn authenticate<T>(
-    envelope: &Envelope,
-    key: crate::crypto::secretbox::BoxKey,
-    auth: &AuthKey,
-    take: impl FnOnce(&Identity, &[u8]) -> Result<T, NotOpened>,
-) -> Result<T, NotOpened> {
-    let payload = envelope::open_body(envelope, key, auth)?;
-    take(&auth.sender, &payload)
 }

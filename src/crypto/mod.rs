@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`secret`] | bytes that wipe themselves | |
 //! | [`dh`] | X25519 | RFC 7748 |
+//! | [`kem`] | ML-KEM-768 | FIPS 203 |
 //! | [`sign`] | Ed25519, strict verification | RFC 8032 |
 //! | [`secretbox`] | XSalsa20-Poly1305 and the NaCl box | "Cryptography in NaCl", Bernstein 2009 |
 //! | [`kdf`] | HMAC-SHA-256, HKDF | RFC 2104, RFC 5869 |
@@ -15,6 +16,7 @@
 pub mod dh;
 pub mod hash;
 pub mod kdf;
+pub mod kem;
 pub mod secret;
 pub mod secretbox;
 pub mod sign;

@@ -4,16 +4,18 @@
 //! 0      16      tag: finds the session, tells an observer nothing
 //! 16     32      the opening's ephemeral key; 32 random bytes in a standing session
 //! 48     24      random nonce of the header
-//! 72     202     secretbox(header key, nonce, header)
-//! 274    16,110  secretbox(message key, 0, MAC || length (2, LE) || payload || zeros)
+//! 72     2,402   secretbox(header key, nonce, header)
+//! 2,474  13,910  secretbox(message key, 0, MAC (32) || opening (72) || length (2, LE) || payload || zeros)
 //! 16,384
 //!
 //! MAC = HMAC-SHA-256(auth key, "chatterbox 1 message auth" || 0 || sender's signing and auth key
-//!         || recipient's signing and auth key || recipient's ratchet auth key || bytes 0 to 273 || padded payload)
+//!         || recipient's signing and auth key || recipient's ratchet auth key || bytes 0 to 2,473 || all behind the MAC)
 //! ```
 //!
 //! The message key serves once, so its nonce is zero. The MAC stands inside the box: only the recipient sees it, and
 //! it convinces nobody else, who could have made it too.
+
+use std::fmt;
 
 use rand_core::CryptoRngCore;
 use thiserror::Error;
@@ -25,7 +27,7 @@ use crate::crypto::secret::Secret;
 use crate::crypto::secretbox::{BoxKey, NonceBytes, ZERO_NONCE};
 use crate::limits::{BOX_OVERHEAD_BYTES, ENVELOPE_BYTES};
 use crate::wire::envelope::Envelope;
-use crate::wire::header::{HEADER_BYTES, Header};
+use crate::wire::header::{HEADER_BYTES, Header, OPENING_BYTES, Opening};
 use crate::wire::sealing::{AuthKey, Sealing, Tag};
 
 const OPENING_AT: usize = 16;
@@ -33,11 +35,14 @@ const NONCE_AT: usize = 48;
 const HEADER_AT: usize = 72;
 const BODY_AT: usize = HEADER_AT + HEADER_BYTES + BOX_OVERHEAD_BYTES;
 const MAC_BYTES: usize = 32;
-const PADDED_BYTES: usize = ENVELOPE_BYTES - BODY_AT - BOX_OVERHEAD_BYTES - MAC_BYTES;
+/// Inside the body's box: where the length of the payload stands.
+const LENGTH_AT: usize = MAC_BYTES + OPENING_BYTES;
+const PAYLOAD_AT: usize = LENGTH_AT + 2;
+const OPENED_BYTES: usize = ENVELOPE_BYTES - BODY_AT - BOX_OVERHEAD_BYTES;
 const MAC_LABEL: &[u8] = b"chatterbox 1 message auth\0";
 
-/// The longest payload that fits: 16,060 bytes.
-pub const PAYLOAD_BYTES_MAX: usize = PADDED_BYTES - 2;
+/// The longest payload that fits: 13,788 bytes.
+pub const PAYLOAD_BYTES_MAX: usize = OPENED_BYTES - PAYLOAD_AT;
 
 /// The payload is longer than [`PAYLOAD_BYTES_MAX`].
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
@@ -64,7 +69,7 @@ pub enum BodyError {
 /// [`TooLong`].
 pub fn seal(sealing: Sealing, payload: &[u8], rng: &mut impl CryptoRngCore) -> Result<Envelope, TooLong> {
     let mut bytes = Vec::with_capacity(ENVELOPE_BYTES);
-    let padded = pad(payload)?;
+    let mut body = body(sealing.opening.as_ref(), payload)?;
     bytes.extend_from_slice(&sealing.tag);
     match sealing.ephemeral {
         Some(ephemeral) => bytes.extend_from_slice(&ephemeral.0),
@@ -74,10 +79,25 @@ pub fn seal(sealing: Sealing, payload: &[u8], rng: &mut impl CryptoRngCore) -> R
     rng.fill_bytes(&mut nonce);
     bytes.extend_from_slice(&nonce);
     bytes.extend_from_slice(&sealing.header_key.seal(&nonce, &sealing.header.to_bytes()));
-    let mac = author_mac(&sealing.auth, &bytes, &padded);
-    let body = Zeroizing::new([&mac.expose()[..], &padded].concat());
+    let mac = author_mac(&sealing.auth, &bytes, &body[MAC_BYTES..]);
+    body[..MAC_BYTES].copy_from_slice(mac.expose());
     bytes.extend_from_slice(&sealing.message_key.seal(&ZERO_NONCE, &body));
     Ok(Envelope::from_vec(bytes).expect("the parts of the layout add up to an envelope"))
+}
+
+/// What goes into the body's box, with zeros where the MAC goes.
+fn body(opening: Option<&Opening>, payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
+    let length = u16::try_from(payload.len()).map_err(|_| TooLong(payload.len()))?;
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(TooLong(payload.len()));
+    }
+    let mut body = Zeroizing::new(vec![0; OPENED_BYTES]);
+    if let Some(opening) = opening {
+        body[MAC_BYTES..LENGTH_AT].copy_from_slice(&opening.to_bytes());
+    }
+    body[LENGTH_AT..PAYLOAD_AT].copy_from_slice(&length.to_le_bytes());
+    body[PAYLOAD_AT..PAYLOAD_AT + payload.len()].copy_from_slice(payload);
+    Ok(body)
 }
 
 /// The tag of an envelope.
@@ -99,37 +119,57 @@ pub fn open_header(envelope: &Envelope, key: &BoxKey) -> Option<Header> {
     Header::from_bytes(&key.open(nonce, &bytes[HEADER_AT..BODY_AT]).ok()?).ok()
 }
 
-/// The payload, after box, author and padding were checked, in this order.
+/// A body whose box opened, and whose author is not proved yet.
+pub struct Opened {
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Opened(_)")
+    }
+}
+
+/// Opens the body's box.
 ///
 /// # Errors
-/// [`BodyError`].
-pub fn open_body(envelope: &Envelope, message_key: BoxKey, auth: &AuthKey) -> Result<Zeroizing<Vec<u8>>, BodyError> {
-    let (front, body) = envelope.as_bytes().split_at(BODY_AT);
-    let body = message_key.open(&ZERO_NONCE, body).map_err(|_| BodyError::Forged)?;
-    let (mac, padded) = body.split_at(MAC_BYTES);
-    if Secret::from_slice(mac).as_ref() != Some(&author_mac(auth, front, padded)) {
-        return Err(BodyError::NotTheAuthor);
-    }
-    unpad(padded).map(|payload| Zeroizing::new(payload.to_vec())).ok_or(BodyError::Padding)
+/// [`BodyError::Forged`].
+pub fn open_body(envelope: &Envelope, message_key: BoxKey) -> Result<Opened, BodyError> {
+    let body = &envelope.as_bytes()[BODY_AT..];
+    let bytes = message_key.open(&ZERO_NONCE, body).map_err(|_| BodyError::Forged)?;
+    Ok(Opened { bytes })
 }
 
-fn author_mac(auth: &AuthKey, front: &[u8], padded: &[u8]) -> Secret<32> {
+impl Opened {
+    /// What an opening says; means something only in one, and is proved by [`Opened::payload`].
+    pub fn opening(&self) -> Opening {
+        let bytes = self.bytes[MAC_BYTES..LENGTH_AT].try_into();
+        Opening::from_bytes(bytes.expect("the layout gives it 72 bytes"))
+    }
+
+    /// The payload, after author and padding were checked, in this order.
+    ///
+    /// # Errors
+    /// [`BodyError`].
+    pub fn payload(&self, envelope: &Envelope, auth: &AuthKey, opens: bool) -> Result<&[u8], BodyError> {
+        let (mac, rest) = self.bytes.split_at(MAC_BYTES);
+        let front = &envelope.as_bytes()[..BODY_AT];
+        if Secret::from_slice(mac).as_ref() != Some(&author_mac(auth, front, rest)) {
+            return Err(BodyError::NotTheAuthor);
+        }
+        let (opening, padded) = rest.split_at(OPENING_BYTES);
+        if !opens && opening.iter().any(|byte| *byte != 0) {
+            return Err(BodyError::Padding);
+        }
+        unpad(padded).ok_or(BodyError::Padding)
+    }
+}
+
+fn author_mac(auth: &AuthKey, front: &[u8], rest: &[u8]) -> Secret<32> {
     hmac(
         auth.key.expose(),
-        &[MAC_LABEL, &auth.sender.to_bytes(), &auth.recipient.to_bytes(), &auth.recipient_auth.0, front, padded],
+        &[MAC_LABEL, &auth.sender.to_bytes(), &auth.recipient.to_bytes(), &auth.recipient_auth.0, front, rest],
     )
-}
-
-fn pad(payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
-    let length = u16::try_from(payload.len()).map_err(|_| TooLong(payload.len()))?;
-    if payload.len() > PAYLOAD_BYTES_MAX {
-        return Err(TooLong(payload.len()));
-    }
-    let mut padded = Zeroizing::new(Vec::with_capacity(PADDED_BYTES));
-    padded.extend_from_slice(&length.to_le_bytes());
-    padded.extend_from_slice(payload);
-    padded.resize(PADDED_BYTES, 0);
-    Ok(padded)
 }
 
 fn unpad(padded: &[u8]) -> Option<&[u8]> {
@@ -141,6 +181,7 @@ fn unpad(padded: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::kem::{CIPHERTEXT_BYTES, Ciphertext, ENCAPSULATION_KEY_BYTES, EncapsulationKey};
     use crate::crypto::sign::VerifyingKey;
     use crate::wire::identity::Identity;
     use rand_core::OsRng;
@@ -162,70 +203,93 @@ mod tests {
         BoxKey::new(Secret::new([6; 32]))
     }
 
-    fn sealing() -> Sealing {
+    fn sealing(opening: Option<Opening>) -> Sealing {
         Sealing {
             tag: [9; 16],
             ephemeral: None,
             header_key: BoxKey::new(Secret::new([5; 32])),
             header: Header {
-                opening: None,
+                opens: opening.is_some(),
                 counter: 0,
                 previous: 0,
                 random: [7; 32],
                 ratchet: PublicKey([8; 32]),
                 auth: PublicKey([8; 32]),
+                kem: EncapsulationKey::from_slice(&[8; ENCAPSULATION_KEY_BYTES]).unwrap(),
+                ciphertext: Ciphertext::from_slice(&[8; CIPHERTEXT_BYTES]).unwrap(),
             },
+            opening,
             message_key: message_key(),
             auth: auth(),
         }
     }
 
+    fn opened(envelope: &Envelope, auth: &AuthKey, opens: bool) -> Result<Vec<u8>, BodyError> {
+        open_body(envelope, message_key())?.payload(envelope, auth, opens).map(<[u8]>::to_vec)
+    }
+
     #[test]
     fn every_payload_that_fits_comes_back() {
-        for length in [0, 1, 1_000, PAYLOAD_BYTES_MAX] {
-            let envelope = seal(sealing(), &vec![0xa5; length], &mut OsRng).unwrap();
+        let opening = Opening { generation: 5, identity: identity(2) };
+        for (length, opening) in [(0, None), (1, Some(opening)), (1_000, None), (PAYLOAD_BYTES_MAX, Some(opening))] {
+            let envelope = seal(sealing(opening), &vec![0xa5; length], &mut OsRng).unwrap();
             assert_eq!(tag(&envelope), [9; 16]);
-            assert_eq!(open_header(&envelope, &sealing().header_key), Some(sealing().header));
+            let header = open_header(&envelope, &sealing(opening).header_key);
+            assert_eq!(header, Some(sealing(opening).header));
             assert_eq!(open_header(&envelope, &message_key()), None);
-            assert_eq!(*open_body(&envelope, message_key(), &auth()).unwrap(), vec![0xa5; length]);
+            assert_eq!(opened(&envelope, &auth(), opening.is_some()).unwrap(), vec![0xa5; length]);
+            if let Some(opening) = opening {
+                assert_eq!(open_body(&envelope, message_key()).unwrap().opening(), opening);
+            }
         }
-        assert_eq!(PAYLOAD_BYTES_MAX, 16_060);
-        assert_eq!(seal(sealing(), &vec![0; 16_061], &mut OsRng).unwrap_err(), TooLong(16_061));
-        assert_eq!(seal(sealing(), &vec![0; 70_000], &mut OsRng).unwrap_err(), TooLong(70_000));
+        assert_eq!(PAYLOAD_BYTES_MAX, 13_788);
+        assert_eq!(seal(sealing(None), &vec![0; 13_789], &mut OsRng).unwrap_err(), TooLong(13_789));
+        assert_eq!(seal(sealing(None), &vec![0; 70_000], &mut OsRng).unwrap_err(), TooLong(70_000));
     }
 
     #[test]
     fn the_author_must_fit_in_every_part() {
-        let envelope = seal(sealing(), b"payload", &mut OsRng).unwrap();
+        let envelope = seal(sealing(None), b"payload", &mut OsRng).unwrap();
         for wrong in [
             AuthKey { key: Secret::new([9; 32]), ..auth() },
             AuthKey { sender: identity(9), ..auth() },
             AuthKey { recipient: identity(9), ..auth() },
             AuthKey { recipient_auth: PublicKey([9; 32]), ..auth() },
         ] {
-            assert_eq!(open_body(&envelope, message_key(), &wrong).unwrap_err(), BodyError::NotTheAuthor);
+            assert_eq!(opened(&envelope, &wrong, false).unwrap_err(), BodyError::NotTheAuthor);
         }
     }
 
     #[test]
     fn a_changed_byte_anywhere_is_noticed() {
-        let envelope = seal(sealing(), b"payload", &mut OsRng).unwrap();
-        for position in (0..400).chain([ENVELOPE_BYTES - 1]) {
+        let envelope = seal(sealing(None), b"payload", &mut OsRng).unwrap();
+        for position in (0..2_600).chain([ENVELOPE_BYTES - 1]) {
             let mut bytes = envelope.as_bytes().to_vec();
             bytes[position] ^= 1;
             let changed = Envelope::from_vec(bytes).unwrap();
             let expected = if position < BODY_AT { BodyError::NotTheAuthor } else { BodyError::Forged };
-            assert_eq!(open_body(&changed, message_key(), &auth()).unwrap_err(), expected);
+            assert_eq!(opened(&changed, &auth(), false).unwrap_err(), expected);
         }
     }
 
+    /// An author who holds all keys and fills the body differently.
+    fn sealed_body(change: impl FnOnce(&mut [u8])) -> Result<Vec<u8>, BodyError> {
+        let envelope = seal(sealing(None), b"payload", &mut OsRng).unwrap();
+        let front = &envelope.as_bytes()[..BODY_AT];
+        let mut body = body(None, b"payload").unwrap();
+        change(&mut body);
+        let mac = author_mac(&auth(), front, &body[MAC_BYTES..]);
+        body[..MAC_BYTES].copy_from_slice(mac.expose());
+        let bytes = [front, &message_key().seal(&ZERO_NONCE, &body)].concat();
+        opened(&Envelope::from_vec(bytes).unwrap(), &auth(), false)
+    }
+
     #[test]
-    fn dirty_padding_and_a_length_beyond_the_end_are_refused() {
-        let mut padded = pad(b"payload").unwrap().to_vec();
-        assert_eq!(unpad(&padded), Some(&b"payload"[..]));
-        padded[PADDED_BYTES - 1] = 1;
-        assert_eq!(unpad(&padded), None);
-        padded[..2].copy_from_slice(&[0xff, 0xff]);
-        assert_eq!(unpad(&padded), None);
+    fn dirty_padding_a_stray_opening_and_a_length_beyond_the_end_are_refused() {
+        assert_eq!(sealed_body(|_| {}), Ok(b"payload".to_vec()));
+        assert_eq!(sealed_body(|body| body[OPENED_BYTES - 1] = 1), Err(BodyError::Padding));
+        assert_eq!(sealed_body(|body| body[PAYLOAD_AT + 7] = 1), Err(BodyError::Padding));
+        assert_eq!(sealed_body(|body| body[MAC_BYTES] = 1), Err(BodyError::Padding));
+        assert_eq!(sealed_body(|body| body[LENGTH_AT..PAYLOAD_AT].fill(0xff)), Err(BodyError::Padding));
     }
 }

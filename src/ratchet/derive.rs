@@ -1,7 +1,11 @@
 //! Every derivation of the ratchet, each under its label.
 
+use zeroize::Zeroizing;
+
 use crate::crypto::dh::{PublicKey, SecretKey, SharedSecret, SmallOrder};
+use crate::crypto::hash::sha256;
 use crate::crypto::kdf::{hkdf, hmac};
+use crate::crypto::kem::{Ciphertext, EncapsulationKey, KemSecret};
 use crate::crypto::secret::Secret;
 use crate::crypto::secretbox::BoxKey;
 use crate::wire::sealing::Tag;
@@ -25,7 +29,8 @@ pub(super) struct Roots {
 }
 
 /// `HKDF(0, X25519(ephemeral, prekey), label || prekey hash || ephemeral)`, 160 bytes: root, then header and tag key of
-/// the opener's chain, then of the responder's. The prekey's hash covers all its keys, its owner and its expiry.
+/// the opener's chain, then of the responder's. The prekey's hash covers all its keys, its owner and its expiry. No KEM secret
+/// enters here: its ciphertext is in the header that these keys open. The step that follows has it.
 pub(super) fn opening(shared: &SharedSecret, prekey_hash: &[u8; 32], ephemeral: &PublicKey) -> Roots {
     let keys: Secret<160> = hkdf(&[0; 32], shared.expose(), &[OPENING, prekey_hash, &ephemeral.0]);
     let [root, opener_header, opener_tag, responder_header, responder_tag] = split(&keys);
@@ -44,10 +49,29 @@ pub(super) struct Stepped {
     pub(super) next: NextChain,
 }
 
-/// `HKDF(root, X25519(sender, recipient), label || sender's ratchet key || recipient's ratchet key)`, 128 bytes: root,
-/// chain key, header and tag key of the sender's chain after this one.
-pub(super) fn step(root: &Secret<32>, shared: &SharedSecret, sender: &PublicKey, recipient: &PublicKey) -> Stepped {
-    let keys: Secret<128> = hkdf(root.expose(), shared.expose(), &[STEP, &sender.0, &recipient.0]);
+/// What a step is made from: an agreement and an encapsulated secret, and the public values that both sides saw.
+pub(super) struct Mixed<'a> {
+    pub(super) shared: SharedSecret,
+    pub(super) encapsulated: KemSecret,
+    /// The sender's new ratchet key.
+    pub(super) sender: &'a PublicKey,
+    /// The recipient's newest ratchet key.
+    pub(super) recipient: &'a PublicKey,
+    /// The recipient's newest encapsulation key.
+    pub(super) kem: &'a EncapsulationKey,
+    pub(super) ciphertext: &'a Ciphertext,
+}
+
+/// `HKDF(root, X25519(sender, recipient) || KEM secret, label || sender's ratchet key || recipient's ratchet key ||
+/// SHA-256(encapsulation key || ciphertext))`, 128 bytes: root, chain key, header and tag key of the sender's chain after
+/// this one. Whoever lacks either secret, or the root, has nothing (design, section 5; the combiner of
+/// draft-ietf-tls-hybrid-design, section 3.3, with all public values in it).
+pub(super) fn step(root: &Secret<32>, mixed: &Mixed<'_>) -> Stepped {
+    let mut secrets = Zeroizing::new([0; 64]);
+    secrets[..32].copy_from_slice(mixed.shared.expose());
+    secrets[32..].copy_from_slice(mixed.encapsulated.expose());
+    let kem = sha256(&[mixed.kem.as_bytes(), mixed.ciphertext.as_bytes()]);
+    let keys: Secret<128> = hkdf(root.expose(), &*secrets, &[STEP, &mixed.sender.0, &mixed.recipient.0, &kem]);
     let [root, chain_key, header, tag_key] = split(&keys);
     Stepped { root, chain_key, next: NextChain { header_key: BoxKey::new(header), tag_key } }
 }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! opening   root, header and tag keys of both first chains = HKDF(0, X25519(ephemeral, prekey))
-//! step      root', chain key, header and tag key of the next chain = HKDF(root, X25519(ours, theirs))
+//! step      root', chain key, header and tag key of the next chain = HKDF(root, X25519(ours, theirs) || KEM secret)
 //! message   seed, chain key' = HMAC(chain key, …);   message key = HMAC(seed, … || 32 random bytes of the header)
 //! author    auth key = HKDF(0, X25519(sender's long-term auth key, recipient's ratchet auth key))
 //! ```
@@ -13,16 +13,18 @@
 //! business of the module `envelope`. The two meet in a closure: [`Session::receive`] derives on a copy, lets its
 //! caller authenticate, and only then commits.
 //!
-//! The seam for ML-KEM-768 is [`derive::step`] and [`derive::opening`], which take all that enters a root key, the
-//! suite number in headers and prekeys, and the room that `limits` leaves in the header.
+//! It is hybrid: every root key behind an opening rests on X25519 and on ML-KEM-768, so that who breaks one of them has
+//! nothing. The header of an opening alone is sealed under X25519 only; so it says nothing of who opens.
 
 mod derive;
 mod opening;
 mod receiving;
+mod refused;
 mod session;
 
-pub use opening::{OpeningKeys, open};
-pub use receiving::{ChainAt, Refused};
+pub use opening::{OpeningAuthor, OpeningBody, OpeningKeys, open};
+pub use receiving::ChainAt;
+pub use refused::{BadPeerKey, Refused};
 pub use session::{Announced, Session};
 
 #[cfg(test)]

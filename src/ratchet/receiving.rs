@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use rand_core::CryptoRngCore;
-use thiserror::Error;
 
-use super::derive;
+use super::derive::{self, Mixed};
+use super::refused::Refused;
 use super::session::{SendingStart, SendingStep, Session};
 use crate::crypto::secret::Secret;
 use crate::crypto::secretbox::BoxKey;
@@ -14,23 +14,6 @@ use crate::wire::header::Header;
 use crate::wire::sealing::AuthKey;
 use crate::wire::session::{NextChain, ReceivingChain, SkippedKey};
 use crate::wire::state::AccountKeys;
-
-/// Why a header that opened leads to no message.
-#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// The key of this message was used, or given up.
-    #[error("the message was received before, or its key was given up")]
-    AlreadyUsed,
-    /// It jumps further than [`CHAIN_JUMP_MAX`].
-    #[error("the message jumps too far ahead")]
-    TooFarAhead,
-    /// The header contradicts its chain or its session.
-    #[error("the header contradicts its session")]
-    Inconsistent,
-    /// A key of small order.
-    #[error("the sender used a key of small order")]
-    SmallOrder,
-}
 
 /// Which of the peer's chains a header key belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +87,7 @@ impl Session {
         now_s: u64,
         rng: &mut impl CryptoRngCore,
     ) -> Result<(Secret<32>, AuthKey, Change), Refused> {
-        if header.opening.is_some() {
+        if header.opens {
             return Err(Refused::Inconsistent);
         }
         match at {
@@ -154,20 +137,27 @@ impl Session {
             _ => BTreeMap::new(),
         };
         let our_ratchet = &state.ratchet.0;
-        let shared = our_ratchet.agree(&header.ratchet).map_err(|_| Refused::SmallOrder)?;
-        let stepped = derive::step(&state.root, &shared, &header.ratchet, &our_ratchet.public());
+        let mixed = Mixed {
+            shared: our_ratchet.agree(&header.ratchet)?,
+            encapsulated: state.kem.decapsulate(&header.ciphertext),
+            sender: &header.ratchet,
+            recipient: &our_ratchet.public(),
+            kem: state.kem.public(),
+            ciphertext: &header.ciphertext,
+        };
+        let stepped = derive::step(&state.root, &mixed);
         let (seed, walked) = walk(stepped.chain_key, 0, header.counter, now_s)?;
         let our_auth = state.auth.0.public();
-        let auth_key = derive::auth_key(&state.auth.0, &state.peer.auth, &state.peer.auth, &our_auth)
-            .map_err(|_| Refused::SmallOrder)?;
+        let auth_key = derive::auth_key(&state.auth.0, &state.peer.auth, &state.peer.auth, &our_auth)?;
         let start = SendingStart {
             root: stepped.root,
             chain: state.next_sending.clone(),
             peer_ratchet: header.ratchet,
             peer_auth: header.auth,
+            peer_kem: &header.kem,
             previous: state.sending.counter,
         };
-        let sending = start.step(ours, rng).map_err(|_| Refused::SmallOrder)?;
+        let sending = start.step(ours, rng)?;
         let auth =
             AuthKey { key: auth_key.clone(), sender: state.peer, recipient: ours.identity(), recipient_auth: our_auth };
         let begun = ReceivingChain {
@@ -208,6 +198,7 @@ impl Session {
                 state.root = sending.root;
                 state.ratchet = sending.ratchet;
                 state.auth = sending.auth;
+                state.kem = sending.kem;
                 state.sending = sending.sending;
                 state.next_sending = sending.next_sending;
             }

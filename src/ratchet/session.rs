@@ -4,8 +4,10 @@ use std::fmt;
 
 use rand_core::CryptoRngCore;
 
-use super::derive;
-use crate::crypto::dh::{PublicKey, SecretKey, SmallOrder};
+use super::derive::{self, Mixed};
+use super::refused::BadPeerKey;
+use crate::crypto::dh::{PublicKey, SecretKey};
+use crate::crypto::kem::{DecapsulationKey, EncapsulationKey};
 use crate::crypto::secret::Secret;
 use crate::limits::TAG_WINDOW;
 use crate::wire::header::Header;
@@ -60,13 +62,16 @@ impl Session {
             ephemeral: None,
             header_key: sending.header_key.clone(),
             header: Header {
-                opening: None,
+                opens: false,
                 counter,
                 previous: sending.previous,
                 random,
                 ratchet: self.state.ratchet.0.public(),
                 auth: self.state.auth.0.public(),
+                kem: self.state.kem.public().clone(),
+                ciphertext: sending.ciphertext.clone(),
             },
+            opening: None,
             message_key: derive::message_key(seed, &random),
             auth: AuthKey {
                 key: sending.auth_key.clone(),
@@ -127,11 +132,12 @@ impl fmt::Debug for Session {
 }
 
 /// What a sending chain begins with.
-pub(super) struct SendingStart {
+pub(super) struct SendingStart<'a> {
     pub(super) root: Secret<32>,
     pub(super) chain: NextChain,
     pub(super) peer_ratchet: PublicKey,
     pub(super) peer_auth: PublicKey,
+    pub(super) peer_kem: &'a EncapsulationKey,
     pub(super) previous: u64,
 }
 
@@ -140,21 +146,31 @@ pub(super) struct SendingStep {
     pub(super) root: Secret<32>,
     pub(super) ratchet: KeyPair,
     pub(super) auth: KeyPair,
+    pub(super) kem: DecapsulationKey,
     pub(super) sending: SendingChain,
     pub(super) next_sending: NextChain,
 }
 
-impl SendingStart {
-    /// Makes fresh ratchet and auth pairs and begins a chain with them.
-    pub(super) fn step(self, ours: &AccountKeys, rng: &mut impl CryptoRngCore) -> Result<SendingStep, SmallOrder> {
+impl SendingStart<'_> {
+    /// Makes fresh ratchet, auth and KEM pairs, encapsulates to the peer, and begins a chain with all that.
+    pub(super) fn step(self, ours: &AccountKeys, rng: &mut impl CryptoRngCore) -> Result<SendingStep, BadPeerKey> {
         let ratchet = SecretKey::random(rng);
-        let shared = ratchet.agree(&self.peer_ratchet)?;
-        let stepped = derive::step(&self.root, &shared, &ratchet.public(), &self.peer_ratchet);
+        let (ciphertext, encapsulated) = self.peer_kem.encapsulate(rng)?;
+        let mixed = Mixed {
+            shared: ratchet.agree(&self.peer_ratchet)?,
+            encapsulated,
+            sender: &ratchet.public(),
+            recipient: &self.peer_ratchet,
+            kem: self.peer_kem,
+            ciphertext: &ciphertext,
+        };
+        let stepped = derive::step(&self.root, &mixed);
         let auth_key = derive::auth_key(&ours.auth, &self.peer_auth, &ours.auth.public(), &self.peer_auth)?;
         Ok(SendingStep {
             root: stepped.root,
             ratchet: KeyPair(ratchet),
             auth: KeyPair(SecretKey::random(rng)),
+            kem: DecapsulationKey::random(rng),
             sending: SendingChain {
                 header_key: self.chain.header_key,
                 tag_key: self.chain.tag_key,
@@ -163,6 +179,7 @@ impl SendingStart {
                 previous: self.previous,
                 auth_key,
                 peer_auth: self.peer_auth,
+                ciphertext,
             },
             next_sending: stepped.next,
         })

@@ -1,11 +1,13 @@
 use rand_core::OsRng;
 
 use super::*;
-use crate::crypto::dh::SecretKey;
+use crate::crypto::dh::{SecretKey, SmallOrder};
+use crate::crypto::kem::{BadKey, EncapsulationKey};
 use crate::crypto::secretbox::{BoxKey, ZERO_NONCE};
 use crate::crypto::sign::SigningKey;
 use crate::limits::{CHAIN_JUMP_MAX, SKIPPED_KEYS_MAX};
-use crate::wire::prekey::{PrekeyKind, SignedPrekey};
+use crate::wire::header::Opening;
+use crate::wire::prekey::PrekeyKind;
 use crate::wire::sealing::Sealing;
 use crate::wire::session::{sessions_from_bytes, sessions_to_bytes};
 use crate::wire::state::{AccountKeys, PrekeySecret};
@@ -31,17 +33,7 @@ fn account() -> AccountKeys {
 }
 
 fn prekey(owner: &AccountKeys) -> PrekeySecret {
-    let (ratchet, auth) = (SecretKey::random(&mut OsRng), SecretKey::random(&mut OsRng));
-    let prekey = SignedPrekey::sign(
-        [7; 16],
-        PrekeyKind::OneTime,
-        u64::MAX,
-        ratchet.public(),
-        auth.public(),
-        &owner.identity(),
-        &owner.signing,
-    );
-    PrekeySecret { prekey, ratchet, auth }
+    PrekeySecret::random(PrekeyKind::OneTime, u64::MAX, owner, &mut OsRng)
 }
 
 /// One side, with what it takes to speak.
@@ -57,6 +49,7 @@ struct Message {
     header_key: BoxKey,
     body: Vec<u8>,
     auth_key: crate::crypto::secret::Secret<32>,
+    opening: Option<Opening>,
 }
 
 fn message(sealing: Sealing, text: &[u8]) -> Message {
@@ -67,6 +60,7 @@ fn message(sealing: Sealing, text: &[u8]) -> Message {
         header_key: sealing.header_key,
         body,
         auth_key: sealing.auth.key,
+        opening: sealing.opening,
     }
 }
 
@@ -105,14 +99,12 @@ fn opened() -> (Side, Side) {
     let first = message(sealing, b"first");
     let keys = OpeningKeys::derive(&bob, &prekey, ephemeral).unwrap();
     assert_eq!(*keys.header_key(), first.header_key);
-    let (accepted, text) = keys
-        .accept(&first.header, 1, &mut OsRng, |key, auth| {
-            assert_eq!(auth.key, first.auth_key);
-            assert_eq!(auth.sender, alice.identity());
-            key.open(&ZERO_NONCE, &first.body).map_err(|_| Fault::Unauthentic)
-        })
-        .unwrap();
-    assert_eq!(**text, *b"first");
+    let (key, body) = keys.body(&first.header).unwrap();
+    assert_eq!(**key.open(&ZERO_NONCE, &first.body).unwrap(), *b"first");
+    let author = body.author(first.opening.unwrap()).unwrap();
+    assert_eq!(author.auth_key().key, first.auth_key);
+    assert_eq!(author.auth_key().sender, alice.identity());
+    let accepted = author.accept(1, &mut OsRng).unwrap();
     assert_eq!(accepted.generation(), 5);
     assert_eq!(accepted.opening_hash(), session.opening_hash());
     (Side { keys: alice, session }, Side { keys: bob, session: accepted })
@@ -196,6 +188,7 @@ fn forged_envelope_leaves_the_session_unchanged() {
             header_key: genuine.header_key.clone(),
             body: vec![0; 64],
             auth_key: genuine.auth_key.clone(),
+            opening: None,
         };
         assert_eq!(victim.receive(&forged).unwrap_err(), Fault::Unauthentic);
         assert!(before == sessions_to_bytes([victim.session.state()]));
@@ -225,11 +218,14 @@ fn a_header_that_contradicts_its_session_is_refused() {
     other_key.header.ratchet = SecretKey::random(&mut OsRng).public();
     assert_eq!(bob.receive(&other_key).unwrap_err(), Fault::Refused(Refused::Inconsistent));
     let mut opening = alice.send(b"x");
-    opening.header.opening = Some(crate::wire::header::Opening { generation: 1, identity: alice.keys.identity() });
+    opening.header.opens = true;
     assert_eq!(bob.receive(&opening).unwrap_err(), Fault::Refused(Refused::Inconsistent));
     let mut small = bob.send(b"x");
     small.header.ratchet = crate::crypto::dh::PublicKey([0; 32]);
-    assert_eq!(alice.receive(&small).unwrap_err(), Fault::Refused(Refused::SmallOrder));
+    assert_eq!(alice.receive(&small).unwrap_err(), Fault::Refused(SmallOrder.into()));
+    let mut bad_kem = bob.send(b"x");
+    bad_kem.header.kem = EncapsulationKey::from_slice(&[0xff; 1_184]).unwrap();
+    assert_eq!(alice.receive(&bad_kem).unwrap_err(), Fault::Refused(BadPeerKey::from(BadKey).into()));
 }
 
 #[test]
@@ -247,17 +243,13 @@ fn no_message_key_repeats_when_an_old_state_is_restored() {
 fn an_opening_by_somebody_else_in_the_openers_name_does_not_authenticate() {
     let (alice, mallory, bob) = (account(), account(), account());
     let prekey = prekey(&bob);
-    let (_, mut sealing) = open(&mallory, bob.identity(), &prekey.prekey, 5, 1, &mut OsRng).unwrap();
+    let (_, sealing) = open(&mallory, bob.identity(), &prekey.prekey, 5, 1, &mut OsRng).unwrap();
     let ephemeral = sealing.ephemeral.unwrap();
-    if let Some(opening) = &mut sealing.header.opening {
-        opening.identity = alice.identity();
-    }
     let forged = message(sealing, b"in Alice's name");
     let keys = OpeningKeys::derive(&bob, &prekey, ephemeral).unwrap();
-    let accepted = keys.accept(&forged.header, 1, &mut OsRng, |_, auth| {
-        if auth.key == forged.auth_key { Ok(()) } else { Err(Fault::Unauthentic) }
-    });
-    assert_eq!(accepted.map(|_| ()).unwrap_err(), Fault::Unauthentic);
+    let (_, body) = keys.body(&forged.header).unwrap();
+    let author = body.author(Opening { generation: 5, identity: alice.identity() }).unwrap();
+    assert_ne!(author.auth_key().key, forged.auth_key);
 }
 
 mod disorder {

@@ -137,7 +137,7 @@ impl Introduction {
             return Err(Malformed::new("introduction subject", "longer than 200 bytes"));
         }
         if introduction.profiles.len() < 2 || introduction.profiles.len() > PARTICIPANTS_MAX {
-            return Err(Malformed::new("introduction profiles", "fewer than 2 or more than 24"));
+            return Err(Malformed::new("introduction profiles", "fewer than 2 or more than 20"));
         }
         let profiles = introduction
             .profiles

@@ -7,11 +7,12 @@ use super::identity::Identity;
 use super::{Malformed, array, decode};
 use crate::crypto::dh::PublicKey;
 use crate::crypto::hash::{sha256, sha256_128};
+use crate::crypto::kem::EncapsulationKey;
 use crate::crypto::sign::SigningKey;
 use crate::limits::PREKEY_BYTES_MAX;
 
-/// The suite of this version: X25519, XSalsa20-Poly1305, HMAC-SHA-256. A suite with ML-KEM-768 gets the next number.
-pub const SUITE: u8 = 1;
+/// The suite of this version: X25519 with ML-KEM-768, XSalsa20-Poly1305, HMAC-SHA-256. Suite 1 had no ML-KEM-768.
+pub const SUITE: u8 = 2;
 
 const SIGNATURE_LABEL: &[u8] = b"chatterbox 1 prekey\0";
 const TAG_LABEL: &[u8] = b"chatterbox 1 prekey tag\0";
@@ -41,6 +42,8 @@ pub struct SignedPrekey {
     pub ratchet: PublicKey,
     /// X25519: the agreement that its authorship rests on.
     pub auth: PublicKey,
+    /// ML-KEM-768: what its secrecy rests on as well.
+    pub kem: EncapsulationKey,
     signature: [u8; 64],
 }
 
@@ -50,12 +53,11 @@ impl SignedPrekey {
         id: PrekeyId,
         kind: PrekeyKind,
         expires: u64,
-        ratchet: PublicKey,
-        auth: PublicKey,
+        (ratchet, auth, kem): (PublicKey, PublicKey, EncapsulationKey),
         identity: &Identity,
         key: &SigningKey,
     ) -> Self {
-        let mut prekey = Self { id, kind, expires, ratchet, auth, signature: [0; 64] };
+        let mut prekey = Self { id, kind, expires, ratchet, auth, kem, signature: [0; 64] };
         prekey.signature = key.sign(&prekey.signed_bytes(identity));
         prekey
     }
@@ -105,6 +107,8 @@ impl SignedPrekey {
             expires: prekey.expires,
             ratchet: PublicKey(array("prekey ratchet key", &prekey.ratchet_key)?),
             auth: PublicKey(array("prekey auth key", &prekey.auth_key)?),
+            kem: EncapsulationKey::from_slice(&prekey.kem_key)
+                .ok_or(Malformed::new("prekey KEM key", "wrong length"))?,
             signature: array("prekey signature", &prekey.signature)?,
         })
     }
@@ -122,12 +126,14 @@ impl SignedPrekey {
             expires: self.expires,
             ratchet_key: self.ratchet.0.to_vec(),
             auth_key: self.auth.0.to_vec(),
+            kem_key: self.kem.as_bytes().to_vec(),
             signature: self.signature.to_vec(),
         }
         .encode_to_vec()
     }
 
-    /// `label || suite (1) || fingerprint (32) || id (16) || kind (1) || expires (8, LE) || ratchet (32) || auth (32)`.
+    /// `label || suite (1) || fingerprint (32) || id (16) || kind (1) || expires (8, LE) || ratchet (32) || auth (32)
+    /// || encapsulation key (1,184)`.
     fn signed_bytes(&self, identity: &Identity) -> Vec<u8> {
         let kind: u8 = match self.kind {
             PrekeyKind::OneTime => 1,
@@ -142,6 +148,7 @@ impl SignedPrekey {
             &self.expires.to_le_bytes(),
             &self.ratchet.0,
             &self.auth.0,
+            self.kem.as_bytes(),
         ]
         .concat()
     }
@@ -157,7 +164,8 @@ mod tests {
         let key = SigningKey::from_secret(&Secret::new([1; 32]));
         let identity = Identity { signing: key.verifying_key(), auth: PublicKey([4; 32]) };
         let (ratchet, auth) = (PublicKey([2; 32]), PublicKey([3; 32]));
-        let good = SignedPrekey::sign([5; 16], PrekeyKind::OneTime, 99, ratchet, auth, &identity, &key);
+        let kem = |byte| EncapsulationKey::from_slice(&[byte; 1_184]).unwrap();
+        let good = SignedPrekey::sign([5; 16], PrekeyKind::OneTime, 99, (ratchet, auth, kem(7)), &identity, &key);
         assert_eq!(SignedPrekey::from_bytes(&good.to_bytes()).unwrap(), good);
         assert_eq!(good.verify(&identity), Ok(()));
         let other = Identity { auth: PublicKey([6; 32]), ..identity };
@@ -168,6 +176,7 @@ mod tests {
             SignedPrekey { expires: 100, ..good.clone() },
             SignedPrekey { ratchet: auth, ..good.clone() },
             SignedPrekey { auth: ratchet, ..good.clone() },
+            SignedPrekey { kem: kem(8), ..good.clone() },
         ] {
             assert!(changed.verify(&identity).is_err());
         }

@@ -1,7 +1,7 @@
 //! The keys of one message, as the ratchet hands them out and the envelope takes them. Neither ever leaves this
 //! process: they stand here because both of those modules stand on this floor.
 
-use super::header::Header;
+use super::header::{Header, Opening};
 use super::identity::Identity;
 use crate::crypto::dh::PublicKey;
 use crate::crypto::secret::Secret;
@@ -21,6 +21,8 @@ pub struct Sealing {
     pub header_key: BoxKey,
     /// What the recipient must know first.
     pub header: Header,
+    /// What stands in the body of an opening.
+    pub opening: Option<Opening>,
     /// Of this message alone; seals the body.
     pub message_key: BoxKey,
     /// The chain's; proves the author.

@@ -9,6 +9,7 @@ use super::generated::state as pb;
 use super::identity::Identity;
 use super::{Malformed, array, decode, required, secret};
 use crate::crypto::dh::{PublicKey, SecretKey};
+use crate::crypto::kem::{Ciphertext, DecapsulationKey};
 use crate::crypto::secret::Secret;
 use crate::crypto::secretbox::BoxKey;
 use crate::crypto::sign::VerifyingKey;
@@ -30,6 +31,8 @@ pub struct SessionState {
     pub ratchet: KeyPair,
     /// Our newest ratchet auth pair, alike.
     pub auth: KeyPair,
+    /// Our newest ML-KEM-768 pair, alike.
+    pub kem: DecapsulationKey,
     /// What we send on.
     pub sending: SendingChain,
     /// Keys of our next chain.
@@ -76,6 +79,8 @@ pub struct SendingChain {
     pub auth_key: Secret<32>,
     /// That ratchet auth key.
     pub peer_auth: PublicKey,
+    /// What the chain began with; in every header of it.
+    pub ciphertext: Ciphertext,
 }
 
 /// What the peer sends on, or sent on.
@@ -139,6 +144,7 @@ impl SessionState {
             root: secret("session root", session.root)?,
             ratchet: KeyPair(SecretKey::from_secret(&secret("session ratchet key", session.ratchet)?)),
             auth: KeyPair(SecretKey::from_secret(&secret("session auth key", session.auth)?)),
+            kem: DecapsulationKey::from_seed(secret("session KEM seed", session.kem)?),
             sending: SendingChain {
                 header_key: BoxKey::new(secret("sending header key", sending.header_key)?),
                 tag_key: secret("sending tag key", sending.tag_key)?,
@@ -147,6 +153,8 @@ impl SessionState {
                 previous: sending.previous,
                 auth_key: secret("sending auth key", sending.auth_key)?,
                 peer_auth: PublicKey(array("sending peer auth", &sending.peer_auth_public)?),
+                ciphertext: Ciphertext::from_slice(&sending.ciphertext)
+                    .ok_or(Malformed::new("sending ciphertext", "wrong length"))?,
             },
             next_sending: NextChain::parse(session.next_sending)?,
             next_receiving: NextChain::parse(session.next_receiving)?,
@@ -164,6 +172,7 @@ impl SessionState {
             root: self.root.expose().to_vec(),
             ratchet: self.ratchet.0.to_secret().expose().to_vec(),
             auth: self.auth.0.to_secret().expose().to_vec(),
+            kem: self.kem.seed().expose().to_vec(),
             sending: Some(pb::SendingChain {
                 header_key: self.sending.header_key.expose().to_vec(),
                 tag_key: self.sending.tag_key.expose().to_vec(),
@@ -172,6 +181,7 @@ impl SessionState {
                 previous: self.sending.previous,
                 auth_key: self.sending.auth_key.expose().to_vec(),
                 peer_auth_public: self.sending.peer_auth.0.to_vec(),
+                ciphertext: self.sending.ciphertext.as_bytes().to_vec(),
             }),
             next_sending: Some(self.next_sending.to_generated()),
             next_receiving: Some(self.next_receiving.to_generated()),
@@ -248,6 +258,7 @@ fn wipe(session: &mut pb::Session) {
     session.root.zeroize();
     session.ratchet.zeroize();
     session.auth.zeroize();
+    session.kem.zeroize();
     if let Some(sending) = &mut session.sending {
         sending.header_key.zeroize();
         sending.tag_key.zeroize();

@@ -1,13 +1,15 @@
 //! The client's own files with keys in them: `config.pb` and `keys/prekeys`.
 
 use prost::Message as _;
+use rand_core::CryptoRngCore;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::generated::state as pb;
 use super::identity::{AccountId, Identity};
-use super::prekey::SignedPrekey;
+use super::prekey::{PrekeyKind, SignedPrekey};
 use super::{Malformed, decode, secret};
 use crate::crypto::dh::SecretKey;
+use crate::crypto::kem::DecapsulationKey;
 use crate::crypto::sign::SigningKey;
 
 /// An account's three long-term key pairs (design, section 3).
@@ -73,6 +75,21 @@ pub struct PrekeySecret {
     pub ratchet: SecretKey,
     /// Behind `prekey.auth`.
     pub auth: SecretKey,
+    /// Behind `prekey.kem`.
+    pub kem: DecapsulationKey,
+}
+
+impl PrekeySecret {
+    /// Makes a prekey of three fresh pairs, and signs it.
+    pub fn random(kind: PrekeyKind, expires: u64, ours: &AccountKeys, rng: &mut impl CryptoRngCore) -> Self {
+        let (ratchet, auth) = (SecretKey::random(rng), SecretKey::random(rng));
+        let kem = DecapsulationKey::random(rng);
+        let mut id = [0; 16];
+        rng.fill_bytes(&mut id);
+        let publics = (ratchet.public(), auth.public(), kem.public().clone());
+        let prekey = SignedPrekey::sign(id, kind, expires, publics, &ours.identity(), &ours.signing);
+        Self { prekey, ratchet, auth, kem }
+    }
 }
 
 /// Parses `keys/prekeys`.
@@ -89,6 +106,7 @@ pub fn prekeys_from_bytes(bytes: &[u8]) -> Result<Vec<PrekeySecret>, Malformed> 
                 prekey: SignedPrekey::from_bytes(&entry.prekey)?,
                 ratchet: SecretKey::from_secret(&secret("prekey ratchet secret", entry.ratchet)?),
                 auth: SecretKey::from_secret(&secret("prekey auth secret", entry.auth)?),
+                kem: DecapsulationKey::from_seed(secret("prekey KEM seed", entry.kem)?),
             })
         })
         .collect()
@@ -103,6 +121,7 @@ pub fn prekeys_to_bytes<'a>(secrets: impl IntoIterator<Item = &'a PrekeySecret>)
                 prekey: entry.prekey.to_bytes(),
                 ratchet: entry.ratchet.to_secret().expose().to_vec(),
                 auth: entry.auth.to_secret().expose().to_vec(),
+                kem: entry.kem.seed().expose().to_vec(),
             })
             .collect(),
     };
@@ -110,6 +129,7 @@ pub fn prekeys_to_bytes<'a>(secrets: impl IntoIterator<Item = &'a PrekeySecret>)
     for entry in &mut prekeys.secrets {
         entry.ratchet.zeroize();
         entry.auth.zeroize();
+        entry.kem.zeroize();
     }
     bytes
 }

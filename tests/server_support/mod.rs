@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use chatterbox::crypto::dh::{PublicKey, SecretKey};
+use chatterbox::crypto::kem::{ENCAPSULATION_KEY_BYTES, EncapsulationKey};
 use chatterbox::crypto::secret::Secret;
 use chatterbox::crypto::sign::SigningKey;
 use chatterbox::limits::{ENVELOPE_BYTES, PROTOCOL_VERSION};
@@ -260,7 +261,7 @@ impl Client {
     }
 
     pub(crate) async fn upload(&mut self, prekeys: Vec<SignedPrekey>) {
-        for chunk in prekeys.chunks(50) {
+        for chunk in prekeys.chunks(10) {
             let command = Command::UploadPrekeys { prekeys: chunk.to_vec(), replace: false };
             assert_eq!(self.ask(command).await, Ok(Reply::Done));
         }
@@ -301,7 +302,9 @@ pub(crate) fn prekey(number: u8, kind: PrekeyKind) -> SignedPrekey {
     let key = SigningKey::from_secret(&Secret::new([1; 32]));
     let identity = Identity { signing: key.verifying_key(), auth: PublicKey([4; 32]) };
     let expires = 4_000_000_000;
-    SignedPrekey::sign([number; 16], kind, expires, PublicKey([number; 32]), PublicKey([3; 32]), &identity, &key)
+    let kem = EncapsulationKey::from_slice(&[5; ENCAPSULATION_KEY_BYTES]).unwrap();
+    let keys = (PublicKey([number; 32]), PublicKey([3; 32]), kem);
+    SignedPrekey::sign([number; 16], kind, expires, keys, &identity, &key)
 }
 
 pub(crate) fn one_time(numbers: std::ops::Range<u8>) -> Vec<SignedPrekey> {

@@ -12,6 +12,7 @@ use super::watch::Hint;
 use super::{Store, Stored};
 use crate::clock::Timestamp;
 use crate::crypto::dh::PublicKey;
+use crate::crypto::kem::{ENCAPSULATION_KEY_BYTES, EncapsulationKey};
 use crate::crypto::secret::Secret;
 use crate::crypto::sign::SigningKey;
 use crate::limits::{ENVELOPE_BYTES, MAILBOX_ENVELOPES_MAX, PREKEYS_PER_ACCOUNT_MAX, PREKEYS_REFILL_BELOW};
@@ -37,7 +38,9 @@ fn envelope(number: u64) -> Envelope {
 fn prekey(number: u8, kind: PrekeyKind, expires: u64) -> SignedPrekey {
     let key = SigningKey::from_secret(&Secret::new([1; 32]));
     let identity = Identity { signing: key.verifying_key(), auth: PublicKey([4; 32]) };
-    SignedPrekey::sign([number; 16], kind, expires, PublicKey([number; 32]), PublicKey([3; 32]), &identity, &key)
+    let kem = EncapsulationKey::from_slice(&[5; ENCAPSULATION_KEY_BYTES]).unwrap();
+    let keys = (PublicKey([number; 32]), PublicKey([3; 32]), kem);
+    SignedPrekey::sign([number; 16], kind, expires, keys, &identity, &key)
 }
 
 fn one_time(numbers: std::ops::Range<u8>) -> Vec<SignedPrekey> {
