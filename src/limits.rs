@@ -69,9 +69,20 @@ pub const RECEIVING_CHAINS_MAX: usize = 32;
 /// How far one message may jump ahead in its chain. Fixed by the design: 65,536 HMACs are 50 ms of work.
 pub const CHAIN_JUMP_MAX: u64 = 65_536;
 
-/// How many tags ahead of the last message a session announces in each chain, at most; at least it is half as many: the
-/// disorder in which an envelope is still found without trial decryption.
+/// How many tags ahead of the last message a session announces in the peer's open chain, at most; at least it is half as
+/// many: the disorder in which an envelope is still found without trial decryption.
 pub const TAG_WINDOW: u64 = 64;
+
+/// How many tags of the peer's next chain a session announces. A chain seldom begins with more lost than this, and the
+/// tags of 10,000 sessions are held in memory.
+pub const NEXT_TAG_WINDOW: u64 = 16;
+
+/// Headers that are tried in a second for envelopes whose tag no session expects: 3 us each, a twentieth of a core.
+pub const TRIALS_PER_SECOND_MAX: usize = 16_384;
+
+/// How long the seed of a message that was jumped over is kept: what a server still holds after this is late beyond any
+/// retry, and a thief of this disk should not read it.
+pub const SKIPPED_KEY_LIFETIME_S: u64 = 30 * 86_400;
 
 /// Sessions kept with one peer; the lowest generations go first. Two arise when both start at once; a few more cover
 /// restarts.

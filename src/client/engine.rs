@@ -162,7 +162,7 @@ impl Engine {
                 self.outbox.tick();
                 self.look_for_unsealed();
                 // At most once a second: a stranger can make what is kept expensive to try.
-                if std::mem::take(&mut self.try_unopened) {
+                if std::mem::take(&mut self.try_unopened) | self.unopened.is_trying() {
                     self.retry_unopened(now);
                 }
             }
@@ -227,6 +227,7 @@ impl Engine {
         self.directories.extend(self.outbox.scan(&self.root)?);
         self.outbox.forget_gone(&self.root);
         self.received.forget_old(now.seconds(), &mut self.pending);
+        self.sessions.expire(now.seconds());
         let given_up = self.unopened.give_up_old(now.seconds(), &mut self.pending);
         self.alert_given_up(given_up, now);
         Ok(())

@@ -42,6 +42,8 @@ mod engine;
 #[cfg(feature = "daemon")]
 mod event;
 #[cfg(feature = "daemon")]
+mod finding;
+#[cfg(feature = "daemon")]
 mod home;
 #[cfg(feature = "daemon")]
 mod link;
@@ -67,6 +69,10 @@ mod sessions;
 mod simulation;
 #[cfg(feature = "daemon")]
 mod spool;
+#[cfg(feature = "daemon")]
+mod tags;
+#[cfg(feature = "daemon")]
+mod trials;
 #[cfg(feature = "daemon")]
 mod unopened;
 #[cfg(feature = "daemon")]

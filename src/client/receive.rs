@@ -14,6 +14,8 @@ use super::engine::Engine;
 use super::people::People;
 use super::requests;
 use super::sessions::NotOpened;
+use super::trials::Tried;
+use super::unopened::Kept;
 use crate::clock::Timestamp;
 use crate::envelope;
 use crate::limits::REQUESTS_LEFT_MAX;
@@ -50,8 +52,8 @@ enum Verdict {
 enum Became {
     /// It was taken, or can never be.
     Done,
-    /// It may open later.
-    Kept,
+    /// It may open later. How far it was tried.
+    Kept(Tried),
     /// There is no room for it here: it stays at the server.
     Left,
 }
@@ -64,7 +66,7 @@ impl Engine {
             self.deletions.push(stored.id);
             return;
         }
-        match self.try_open(&stored.envelope, now) {
+        match self.try_open(&stored.envelope, (&[], Tried::None), now) {
             Became::Left => {
                 self.left += 1;
                 if self.left <= REQUESTS_LEFT_MAX {
@@ -75,8 +77,9 @@ impl Engine {
                 alerts::raise(&self.root, &mut self.pending, now, "requests", "", text);
             }
             Became::Done => {}
-            Became::Kept => {
-                let given_up = self.unopened.keep(stored.envelope, hash, now.seconds(), &mut self.pending);
+            Became::Kept(tried) => {
+                let kept = Kept { since: now.seconds(), hash, envelope: stored.envelope, tried };
+                let given_up = self.unopened.keep(kept, &mut self.pending);
                 self.alert_given_up(given_up, now);
             }
         }
@@ -84,22 +87,26 @@ impl Engine {
         self.deletions.push(stored.id);
     }
 
-    /// Tries all kept envelopes again.
+    /// Tries kept envelopes again: all of them in the sessions that were added, and by their tags; those whose trial has
+    /// not come to its end, as far as this second's budget goes.
     pub(super) fn retry_unopened(&mut self, now: Timestamp) {
-        for (since, hash, envelope) in self.unopened.take_all() {
+        let added = self.sessions.take_added();
+        for mut kept in self.unopened.take_all() {
             if self.is_full() {
                 self.try_unopened = true;
-                self.unopened.put_back(since, hash, envelope);
+                kept.tried = Tried::None;
+                self.unopened.put_back(kept);
                 continue;
             }
-            match self.try_open(&envelope, now) {
-                Became::Done => self.unopened.opened(since, &hash, &mut self.pending),
-                Became::Kept | Became::Left => self.unopened.put_back(since, hash, envelope),
+            match self.try_open(&kept.envelope, (&added, kept.tried), now) {
+                Became::Done => self.unopened.opened(kept.since, &kept.hash, &mut self.pending),
+                Became::Kept(tried) => self.unopened.put_back(Kept { tried, ..kept }),
+                Became::Left => self.unopened.put_back(kept),
             }
         }
     }
 
-    fn try_open(&mut self, envelope: &Envelope, now: Timestamp) -> Became {
+    fn try_open(&mut self, envelope: &Envelope, hints: (&[Fingerprint], Tried), now: Timestamp) -> Became {
         let tag = envelope::tag(envelope);
         let prekey = self.prekeys.by_tag(&tag);
         let opens = prekey.is_some();
@@ -111,7 +118,7 @@ impl Engine {
             Some(prekey) => {
                 self.sessions.accept(&self.account.keys, prekey, envelope, now.seconds(), &mut self.rng, judge)
             }
-            None => self.sessions.open(&self.account.keys, envelope, now.seconds(), &mut self.rng, judge),
+            None => self.sessions.open(&self.account.keys, envelope, hints, now.seconds(), &mut self.rng, judge),
         };
         match judged {
             Ok(Judged { author, verdict }) => {
@@ -128,9 +135,11 @@ impl Engine {
                 Became::Done
             }
             Err(NotOpened::NotNow(requests::NO_ROOM)) => Became::Left,
+            Err(NotOpened::NoSession(tried)) => Became::Kept(tried),
             Err(reason) => {
                 tracing::info!(%reason, "an envelope is kept for later");
-                Became::Kept
+                // Its session is known: there is nothing to try.
+                Became::Kept(Tried::All)
             }
         }
     }

@@ -1,44 +1,45 @@
 //! All sessions, in memory and by peer; their files are written by whoever commits a transaction.
 //!
 //! An envelope finds its session through its tag, in one look-up however many contacts there are. Where no tag fits
-//! (far disorder), the header keys of all sessions are tried, which is the slow way and needs a bound of its own once
-//! strangers can make it happen often.
+//! (far disorder), the header keys of all sessions are tried, within a budget.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
+use super::finding::Found;
 use super::state::{self, StateError};
+use super::tags::Tags;
+use super::trials::{Budget, Tried};
 use crate::disk::system::Disk;
 use crate::envelope::{self, BodyError};
 use crate::limits::SESSIONS_PER_PEER_MAX;
-use crate::ratchet::{self, Announced, BadPeerKey, ChainAt, OpeningKeys, Refused, Session};
+use crate::ratchet::{self, BadPeerKey, OpeningKeys, Refused, Session};
 use crate::wire::envelope::Envelope;
 use crate::wire::identity::{Fingerprint, Identity};
 use crate::wire::prekey::SignedPrekey;
-use crate::wire::sealing::Tag;
 use crate::wire::session::{sessions_from_bytes, sessions_to_bytes};
 use crate::wire::state::{AccountKeys, PrekeySecret};
 
 /// All sessions.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    by_peer: HashMap<Fingerprint, Vec<Session>>,
-    by_tag: HashMap<Tag, Fingerprint>,
-    tags_of: HashMap<Fingerprint, Vec<Tag>>,
-    /// Where a peer's sessions stood when these tags were made.
-    announced: HashMap<Fingerprint, Vec<Announced>>,
+    pub(super) by_peer: BTreeMap<Fingerprint, Vec<Session>>,
+    pub(super) tags: Tags,
+    pub(super) budget: Budget,
+    /// With whom there is a session since what waits for one was last tried.
+    added: BTreeSet<Fingerprint>,
     dirty: BTreeSet<Fingerprint>,
 }
 
 /// Why an envelope yields nothing, as far as its session can tell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotOpened {
-    /// No session has its header key.
+    /// No session has its header key, as far as they were tried.
     #[error("no session opens it")]
-    NoSession,
+    NoSession(Tried),
     /// Its session refuses it.
     #[error("its session refuses it: {0}")]
     Refused(#[from] Refused),
@@ -61,8 +62,9 @@ impl Sessions {
             let Some(peer) = Fingerprint::from_hex(&name) else { continue };
             let states =
                 sessions_from_bytes(&state::read(disk, &path)?).map_err(|error| StateError::malformed(&path, error))?;
-            sessions.by_peer.insert(peer, states.into_iter().map(Session::new).collect());
-            sessions.index(peer);
+            let loaded: Vec<Session> = states.into_iter().map(Session::new).collect();
+            sessions.tags.keep_up(&peer, &loaded);
+            sessions.by_peer.insert(peer, loaded);
         }
         Ok(sessions)
     }
@@ -138,7 +140,24 @@ impl Sessions {
         Ok(sealed)
     }
 
-    /// Opens an envelope in a standing session. `take` sees the author and the payload after they were checked, and
+    /// With whom sessions were added since this was last asked: what opened in none before may open in theirs.
+    pub fn take_added(&mut self) -> Vec<Fingerprint> {
+        std::mem::take(&mut self.added).into_iter().collect()
+    }
+
+    /// Erases what sessions keep for messages that are late beyond the bound.
+    pub fn expire(&mut self, now_s: u64) {
+        for (peer, sessions) in &mut self.by_peer {
+            // All of them, also behind the first that has something to erase.
+            let expired = sessions.iter_mut().filter_map(|session| session.expire(now_s).then_some(())).count();
+            if expired > 0 {
+                self.dirty.insert(*peer);
+            }
+        }
+    }
+
+    /// Opens an envelope in a standing session: one that its tag leads to, one with `added`, or one that a trial finds,
+    /// which goes on from `tried`. `take` sees the author and the payload after they were checked, and
     /// decides whether to take it; only then the session moves on.
     ///
     /// # Errors
@@ -147,21 +166,21 @@ impl Sessions {
         &mut self,
         ours: &AccountKeys,
         envelope: &Envelope,
+        (added, tried): (&[Fingerprint], Tried),
         now_s: u64,
         rng: &mut impl CryptoRngCore,
         take: impl FnOnce(&Identity, &[u8]) -> Result<T, NotOpened>,
     ) -> Result<T, NotOpened> {
-        let (peer, place, at, header) = self.find(envelope).ok_or(NotOpened::NoSession)?;
+        let found = self.find(envelope, added, tried, now_s).map_err(NotOpened::NoSession)?;
+        let Found { peer, place, at, header } = found;
         let session = self.by_peer.get_mut(&peer).and_then(|sessions| sessions.get_mut(place));
-        let session = session.ok_or(NotOpened::NoSession)?;
+        let session = session.ok_or(NotOpened::NoSession(Tried::All))?;
         let opened = session.receive(ours, at, &header, now_s, rng, |key, auth| {
             let body = envelope::open_body(envelope, key)?;
             take(&auth.sender, body.payload(envelope, auth, false)?)
         })?;
         self.dirty.insert(peer);
-        if self.has_outrun(&peer) {
-            self.index(peer);
-        }
+        self.keep_up(&peer);
         Ok(opened)
     }
 
@@ -179,7 +198,7 @@ impl Sessions {
         take: impl FnOnce(&Identity, &[u8]) -> Result<T, NotOpened>,
     ) -> Result<T, NotOpened> {
         let keys = OpeningKeys::derive(ours, prekey, envelope::ephemeral(envelope))?;
-        let header = envelope::open_header(envelope, keys.header_key()).ok_or(NotOpened::NoSession)?;
+        let header = envelope::open_header(envelope, keys.header_key()).ok_or(NotOpened::NoSession(Tried::All))?;
         let hash = keys.opening_hash();
         let (key, body) = keys.body(&header)?;
         let opened = envelope::open_body(envelope, key)?;
@@ -206,41 +225,11 @@ impl Sessions {
             }
         }
         self.dirty.insert(peer);
-        self.index(peer);
+        self.added.insert(peer);
+        self.keep_up(&peer);
     }
 
-    /// The session, the chain in it and the header of an envelope: by its tag, else by trial.
-    fn find(&self, envelope: &Envelope) -> Option<(Fingerprint, usize, ChainAt, crate::wire::header::Header)> {
-        let by_tag = self.by_tag.get(&envelope::tag(envelope)).copied();
-        let others = self.by_peer.keys().copied().filter(|peer| Some(*peer) != by_tag);
-        by_tag.into_iter().chain(others).find_map(|peer| {
-            let mut sessions = self.by_peer.get(&peer)?.iter().enumerate();
-            sessions.find_map(|(place, session)| {
-                let mut keys = session.header_keys();
-                keys.find_map(|(at, key)| Some((peer, place, at, envelope::open_header(envelope, key)?)))
-            })
-        })
-    }
-
-    /// Whether a peer's sessions have moved on too far from the tags that were announced for them. A tag that has served
-    /// and is still known leads to the session, which knows that its key was used.
-    fn has_outrun(&self, peer: &Fingerprint) -> bool {
-        let sessions = self.by_peer.get(peer).map_or(&[][..], Vec::as_slice);
-        let announced = self.announced.get(peer).map_or(&[][..], Vec::as_slice);
-        sessions.len() != announced.len()
-            || sessions.iter().zip(announced).any(|(session, before)| session.has_outrun(before))
-    }
-
-    /// Renews the tags under which a peer's sessions are found.
-    fn index(&mut self, peer: Fingerprint) {
-        for tag in self.tags_of.remove(&peer).unwrap_or_default() {
-            self.by_tag.remove(&tag);
-        }
-        let sessions = self.by_peer.get(&peer).into_iter().flatten();
-        let tags: Vec<Tag> = sessions.flat_map(Session::expected_tags).collect();
-        self.by_tag.extend(tags.iter().map(|tag| (*tag, peer)));
-        self.tags_of.insert(peer, tags);
-        let announced = self.by_peer.get(&peer).into_iter().flatten().map(Session::announced).collect();
-        self.announced.insert(peer, announced);
+    fn keep_up(&mut self, peer: &Fingerprint) {
+        self.tags.keep_up(peer, self.by_peer.get(peer).map_or(&[][..], Vec::as_slice));
     }
 }

@@ -8,6 +8,7 @@ use data_encoding::HEXLOWER;
 
 use super::pending::Pending;
 use super::state::{self, StateError};
+use super::trials::Tried;
 use crate::disk::system::Disk;
 use crate::limits::{UNOPENED_LIFETIME_S, UNOPENED_MAX};
 use crate::wire::envelope::Envelope;
@@ -15,7 +16,20 @@ use crate::wire::envelope::Envelope;
 /// The envelopes in `journal/unopened/SECOND-HASH`, oldest first.
 #[derive(Debug, Default)]
 pub struct Unopened {
-    kept: BTreeMap<(u64, [u8; 32]), Envelope>,
+    kept: BTreeMap<(u64, [u8; 32]), Kept>,
+}
+
+/// One envelope, out of [`Unopened`] while it is tried.
+#[derive(Debug)]
+pub struct Kept {
+    /// When it came, seconds since 1970.
+    pub since: u64,
+    /// Its SHA-256.
+    pub hash: [u8; 32],
+    /// Itself.
+    pub envelope: Envelope,
+    /// How far its trial has come.
+    pub tried: Tried,
 }
 
 impl Unopened {
@@ -29,27 +43,33 @@ impl Unopened {
             let Some(since) = name.split_once('-').and_then(|(since, _)| since.parse().ok()) else { continue };
             let bytes = state::read(disk, &path)?;
             let envelope = Envelope::from_slice(&bytes).map_err(|error| StateError::malformed(&path, error))?;
-            unopened.kept.insert((since, envelope.sha256()), envelope);
+            let kept = Kept { since, hash: envelope.sha256(), envelope, tried: Tried::None };
+            unopened.kept.insert((since, kept.hash), kept);
         }
         Ok(unopened)
     }
 
     /// Keeps one. Hands out how many older ones were given up for it.
-    pub fn keep(&mut self, envelope: Envelope, hash: [u8; 32], now_s: u64, pending: &mut Pending) -> usize {
-        pending.put(file(now_s, &hash), envelope.as_bytes().to_vec());
-        self.kept.insert((now_s, hash), envelope);
+    pub fn keep(&mut self, kept: Kept, pending: &mut Pending) -> usize {
+        pending.put(file(kept.since, &kept.hash), kept.envelope.as_bytes().to_vec());
+        self.put_back(kept);
         let surplus = self.kept.len().saturating_sub(UNOPENED_MAX);
         self.give_up_first(surplus, pending)
     }
 
+    /// Whether one of them has not been tried in all sessions.
+    pub fn is_trying(&self) -> bool {
+        self.kept.values().any(|kept| kept.tried != Tried::All)
+    }
+
     /// Takes all of them out, to be tried again; those that still do not open come back through [`Unopened::put_back`].
-    pub fn take_all(&mut self) -> Vec<(u64, [u8; 32], Envelope)> {
-        std::mem::take(&mut self.kept).into_iter().map(|((since, hash), envelope)| (since, hash, envelope)).collect()
+    pub fn take_all(&mut self) -> Vec<Kept> {
+        std::mem::take(&mut self.kept).into_values().collect()
     }
 
     /// Puts one back that still does not open: its file is there already.
-    pub fn put_back(&mut self, since: u64, hash: [u8; 32], envelope: Envelope) {
-        self.kept.insert((since, hash), envelope);
+    pub fn put_back(&mut self, kept: Kept) {
+        self.kept.insert((kept.since, kept.hash), kept);
     }
 
     /// One that was taken out has opened: its file goes.

@@ -9,7 +9,7 @@ use super::refused::Refused;
 use super::session::{SendingStart, SendingStep, Session};
 use crate::crypto::secret::Secret;
 use crate::crypto::secretbox::BoxKey;
-use crate::limits::{CHAIN_JUMP_MAX, RECEIVING_CHAINS_MAX, SKIPPED_KEYS_MAX};
+use crate::limits::{CHAIN_JUMP_MAX, RECEIVING_CHAINS_MAX, SKIPPED_KEY_LIFETIME_S, SKIPPED_KEYS_MAX};
 use crate::wire::header::Header;
 use crate::wire::sealing::AuthKey;
 use crate::wire::session::{NextChain, ReceivingChain, SkippedKey};
@@ -204,6 +204,19 @@ impl Session {
             }
         }
         self.give_up_oldest();
+    }
+
+    /// Erases the seeds of messages that were jumped over too long ago. True if there were any.
+    pub fn expire(&mut self, now_s: u64) -> bool {
+        let old = |skipped: &SkippedKey| skipped.since.saturating_add(SKIPPED_KEY_LIFETIME_S) <= now_s;
+        let mut expired = false;
+        for chain in &mut self.state.receiving {
+            let before = chain.skipped.len();
+            chain.skipped.retain(|_, skipped| !old(skipped));
+            expired |= chain.skipped.len() != before;
+        }
+        self.give_up_oldest();
+        expired
     }
 
     /// Keeps the bounds: a chain that is closed and complete goes, with its auth key; beyond the bounds the oldest

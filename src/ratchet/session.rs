@@ -9,7 +9,7 @@ use super::refused::BadPeerKey;
 use crate::crypto::dh::{PublicKey, SecretKey};
 use crate::crypto::kem::{DecapsulationKey, EncapsulationKey};
 use crate::crypto::secret::Secret;
-use crate::limits::TAG_WINDOW;
+use crate::limits::{NEXT_TAG_WINDOW, TAG_WINDOW};
 use crate::wire::header::Header;
 use crate::wire::identity::Identity;
 use crate::wire::sealing::{AuthKey, Sealing, Tag};
@@ -82,11 +82,11 @@ impl Session {
         }
     }
 
-    /// The tags that the peer's coming messages may carry: [`TAG_WINDOW`] of its open chain, as many of its next chain,
-    /// and those of every message that was jumped over.
+    /// The tags that the peer's coming messages may carry: [`TAG_WINDOW`] of its open chain, [`NEXT_TAG_WINDOW`] of its
+    /// next chain, and those of every message that was jumped over.
     pub fn expected_tags(&self) -> Vec<Tag> {
         let mut tags: Vec<Tag> =
-            (0..TAG_WINDOW).map(|counter| derive::tag(&self.state.next_receiving.tag_key, counter)).collect();
+            (0..NEXT_TAG_WINDOW).map(|counter| derive::tag(&self.state.next_receiving.tag_key, counter)).collect();
         for chain in &self.state.receiving {
             tags.extend(chain.skipped.keys().map(|counter| derive::tag(&chain.tag_key, *counter)));
             if chain.chain_key.is_some() {

@@ -5,7 +5,7 @@ use crate::crypto::dh::{SecretKey, SmallOrder};
 use crate::crypto::kem::{BadKey, EncapsulationKey};
 use crate::crypto::secretbox::{BoxKey, ZERO_NONCE};
 use crate::crypto::sign::SigningKey;
-use crate::limits::{CHAIN_JUMP_MAX, SKIPPED_KEYS_MAX};
+use crate::limits::{CHAIN_JUMP_MAX, SKIPPED_KEY_LIFETIME_S, SKIPPED_KEYS_MAX};
 use crate::wire::header::Opening;
 use crate::wire::prekey::PrekeyKind;
 use crate::wire::sealing::Sealing;
@@ -209,6 +209,20 @@ fn a_jump_beyond_the_bound_is_refused_and_one_within_keeps_the_newest_keys() {
     assert_eq!(bob.receive(&first).unwrap_err(), Fault::Refused(Refused::AlreadyUsed), "the oldest went");
     assert_eq!(bob.receive(&skipped[0]).unwrap(), b"skipped");
     assert_eq!(bob.receive(skipped.last().unwrap()).unwrap(), b"skipped");
+}
+
+#[test]
+fn seeds_of_what_was_jumped_over_expire_and_a_closed_chain_goes_with_its_last() {
+    let (mut alice, mut bob) = opened();
+    let late = alice.send(b"late");
+    bob.receive(&alice.send(b"in time")).unwrap();
+    alice.receive(&bob.send(b"answer")).unwrap();
+    bob.receive(&alice.send(b"next chain")).unwrap();
+    assert_eq!(bob.session.state().receiving.len(), 2);
+    assert!(!bob.session.expire(SKIPPED_KEY_LIFETIME_S));
+    assert!(bob.session.expire(SKIPPED_KEY_LIFETIME_S + 1), "it was skipped at second 1");
+    assert_eq!(bob.session.state().receiving.len(), 1);
+    assert_eq!(bob.receive(&late).unwrap_err(), Fault::Refused(Refused::AlreadyUsed));
 }
 
 #[test]
