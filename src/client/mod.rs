@@ -64,7 +64,7 @@ mod requests;
 #[cfg(feature = "daemon")]
 mod send;
 #[cfg(feature = "daemon")]
-mod sessions;
+pub mod sessions;
 #[cfg(all(test, feature = "daemon"))]
 mod simulation;
 #[cfg(feature = "daemon")]
@@ -72,7 +72,7 @@ mod spool;
 #[cfg(feature = "daemon")]
 mod tags;
 #[cfg(feature = "daemon")]
-mod trials;
+pub mod trials;
 #[cfg(feature = "daemon")]
 mod unopened;
 #[cfg(feature = "daemon")]

@@ -4,16 +4,18 @@
 //! 0      16      tag: finds the session, tells an observer nothing
 //! 16     32      the opening's ephemeral key; 32 random bytes in a standing session
 //! 48     24      random nonce of the header
-//! 72     2,402   secretbox(header key, nonce, header)
-//! 2,474  13,910  secretbox(message key, 0, MAC (32) || opening (72) || length (2, LE) || payload || zeros)
+//! 72     2,402   seal(header key, nonce, header)
+//! 2,474  13,910  seal(message key, 0, MAC (16) || opening (72) || length (2, LE) || payload || zeros)
 //! 16,384
 //!
-//! MAC = HMAC-SHA-256(auth key, "chatterbox 1 message auth" || 0 || sender's signing and auth key
-//!         || recipient's signing and auth key || recipient's ratchet auth key || bytes 0 to 2,473 || all behind the MAC)
+//! MAC = Poly1305(k, all behind the MAC), where
+//! k   = HMAC-SHA-256(auth key, "chatterbox 1 message auth" || 0 || sender's signing and auth key
+//!         || recipient's signing and auth key || recipient's ratchet auth key || bytes 0 to 2,473)
 //! ```
 //!
 //! The message key serves once, so its nonce is zero. The MAC stands inside the box: only the recipient sees it, and
-//! it convinces nobody else, who could have made it too.
+//! it convinces nobody else, who could have made it too. Its key serves once, for the header's nonce and random bytes are in
+//! what it is derived from.
 
 use std::fmt;
 
@@ -23,8 +25,9 @@ use zeroize::Zeroizing;
 
 use crate::crypto::dh::PublicKey;
 use crate::crypto::kdf::hmac;
+use crate::crypto::sealing::{OneTimeMac, SealKey};
 use crate::crypto::secret::Secret;
-use crate::crypto::secretbox::{BoxKey, NonceBytes, ZERO_NONCE};
+use crate::crypto::secretbox::{NonceBytes, ZERO_NONCE};
 use crate::limits::{BOX_OVERHEAD_BYTES, ENVELOPE_BYTES};
 use crate::wire::envelope::Envelope;
 use crate::wire::header::{HEADER_BYTES, Header, OPENING_BYTES, Opening};
@@ -34,14 +37,14 @@ const OPENING_AT: usize = 16;
 const NONCE_AT: usize = 48;
 const HEADER_AT: usize = 72;
 const BODY_AT: usize = HEADER_AT + HEADER_BYTES + BOX_OVERHEAD_BYTES;
-const MAC_BYTES: usize = 32;
+const MAC_BYTES: usize = OneTimeMac::BYTES;
 /// Inside the body's box: where the length of the payload stands.
 const LENGTH_AT: usize = MAC_BYTES + OPENING_BYTES;
 const PAYLOAD_AT: usize = LENGTH_AT + 2;
 const OPENED_BYTES: usize = ENVELOPE_BYTES - BODY_AT - BOX_OVERHEAD_BYTES;
 const MAC_LABEL: &[u8] = b"chatterbox 1 message auth\0";
 
-/// The longest payload that fits: 13,788 bytes.
+/// The longest payload that fits: 13,804 bytes.
 pub const PAYLOAD_BYTES_MAX: usize = OPENED_BYTES - PAYLOAD_AT;
 
 /// The payload is longer than [`PAYLOAD_BYTES_MAX`].
@@ -70,19 +73,23 @@ pub enum BodyError {
 pub fn seal(sealing: Sealing, payload: &[u8], rng: &mut impl CryptoRngCore) -> Result<Envelope, TooLong> {
     let mut bytes = Vec::with_capacity(ENVELOPE_BYTES);
     let mut body = body(sealing.opening.as_ref(), payload)?;
+    // What is random in one envelope comes in one piece: random numbers are a system call.
+    let random = Secret::<{ HEADER_AT - OPENING_AT }>::random(rng);
     bytes.extend_from_slice(&sealing.tag);
-    match sealing.ephemeral {
-        Some(ephemeral) => bytes.extend_from_slice(&ephemeral.0),
-        None => bytes.extend_from_slice(Secret::<32>::random(rng).expose()),
+    bytes.extend_from_slice(random.expose());
+    if let Some(ephemeral) = sealing.ephemeral {
+        bytes[OPENING_AT..NONCE_AT].copy_from_slice(&ephemeral.0);
     }
-    let mut nonce: NonceBytes = [0; 24];
-    rng.fill_bytes(&mut nonce);
-    bytes.extend_from_slice(&nonce);
-    bytes.extend_from_slice(&sealing.header_key.seal(&nonce, &sealing.header.to_bytes()));
+    let nonce = nonce(&bytes);
+    sealing.header_key.seal(&nonce, &sealing.header.to_bytes(), &mut bytes);
     let mac = author_mac(&sealing.auth, &bytes, &body[MAC_BYTES..]);
-    body[..MAC_BYTES].copy_from_slice(mac.expose());
-    bytes.extend_from_slice(&sealing.message_key.seal(&ZERO_NONCE, &body));
+    body[..MAC_BYTES].copy_from_slice(mac.as_bytes());
+    sealing.message_key.seal(&ZERO_NONCE, &body, &mut bytes);
     Ok(Envelope::from_vec(bytes).expect("the parts of the layout add up to an envelope"))
+}
+
+fn nonce(bytes: &[u8]) -> NonceBytes {
+    bytes[NONCE_AT..HEADER_AT].try_into().expect("the layout gives it 24 bytes")
 }
 
 /// What goes into the body's box, with zeros where the MAC goes.
@@ -113,10 +120,9 @@ pub fn ephemeral(envelope: &Envelope) -> PublicKey {
 }
 
 /// The header, if `key` opens it.
-pub fn open_header(envelope: &Envelope, key: &BoxKey) -> Option<Header> {
+pub fn open_header(envelope: &Envelope, key: &SealKey) -> Option<Header> {
     let bytes = envelope.as_bytes();
-    let nonce: &NonceBytes = bytes[NONCE_AT..HEADER_AT].try_into().expect("the layout gives it 24 bytes");
-    Header::from_bytes(&key.open(nonce, &bytes[HEADER_AT..BODY_AT]).ok()?).ok()
+    Header::from_bytes(&key.open(&nonce(bytes), &bytes[HEADER_AT..BODY_AT]).ok()?).ok()
 }
 
 /// A body whose box opened, and whose author is not proved yet.
@@ -134,7 +140,7 @@ impl fmt::Debug for Opened {
 ///
 /// # Errors
 /// [`BodyError::Forged`].
-pub fn open_body(envelope: &Envelope, message_key: BoxKey) -> Result<Opened, BodyError> {
+pub fn open_body(envelope: &Envelope, message_key: SealKey) -> Result<Opened, BodyError> {
     let body = &envelope.as_bytes()[BODY_AT..];
     let bytes = message_key.open(&ZERO_NONCE, body).map_err(|_| BodyError::Forged)?;
     Ok(Opened { bytes })
@@ -154,7 +160,7 @@ impl Opened {
     pub fn payload(&self, envelope: &Envelope, auth: &AuthKey, opens: bool) -> Result<&[u8], BodyError> {
         let (mac, rest) = self.bytes.split_at(MAC_BYTES);
         let front = &envelope.as_bytes()[..BODY_AT];
-        if Secret::from_slice(mac).as_ref() != Some(&author_mac(auth, front, rest)) {
+        if !author_mac(auth, front, rest).is(mac) {
             return Err(BodyError::NotTheAuthor);
         }
         let (opening, padded) = rest.split_at(OPENING_BYTES);
@@ -165,11 +171,12 @@ impl Opened {
     }
 }
 
-fn author_mac(auth: &AuthKey, front: &[u8], rest: &[u8]) -> Secret<32> {
-    hmac(
+fn author_mac(auth: &AuthKey, front: &[u8], rest: &[u8]) -> OneTimeMac {
+    let key = hmac(
         auth.key.expose(),
-        &[MAC_LABEL, &auth.sender.to_bytes(), &auth.recipient.to_bytes(), &auth.recipient_auth.0, front, rest],
-    )
+        &[MAC_LABEL, &auth.sender.to_bytes(), &auth.recipient.to_bytes(), &auth.recipient_auth.0, front],
+    );
+    OneTimeMac::of(key, rest)
 }
 
 fn unpad(padded: &[u8]) -> Option<&[u8]> {
@@ -199,15 +206,15 @@ mod tests {
         }
     }
 
-    fn message_key() -> BoxKey {
-        BoxKey::new(Secret::new([6; 32]))
+    fn message_key() -> SealKey {
+        SealKey::new(Secret::new([6; 32]))
     }
 
     fn sealing(opening: Option<Opening>) -> Sealing {
         Sealing {
             tag: [9; 16],
             ephemeral: None,
-            header_key: BoxKey::new(Secret::new([5; 32])),
+            header_key: SealKey::new(Secret::new([5; 32])),
             header: Header {
                 opens: opening.is_some(),
                 counter: 0,
@@ -242,8 +249,8 @@ mod tests {
                 assert_eq!(open_body(&envelope, message_key()).unwrap().opening(), opening);
             }
         }
-        assert_eq!(PAYLOAD_BYTES_MAX, 13_788);
-        assert_eq!(seal(sealing(None), &vec![0; 13_789], &mut OsRng).unwrap_err(), TooLong(13_789));
+        assert_eq!(PAYLOAD_BYTES_MAX, 13_804);
+        assert_eq!(seal(sealing(None), &vec![0; 13_805], &mut OsRng).unwrap_err(), TooLong(13_805));
         assert_eq!(seal(sealing(None), &vec![0; 70_000], &mut OsRng).unwrap_err(), TooLong(70_000));
     }
 
@@ -279,8 +286,9 @@ mod tests {
         let mut body = body(None, b"payload").unwrap();
         change(&mut body);
         let mac = author_mac(&auth(), front, &body[MAC_BYTES..]);
-        body[..MAC_BYTES].copy_from_slice(mac.expose());
-        let bytes = [front, &message_key().seal(&ZERO_NONCE, &body)].concat();
+        body[..MAC_BYTES].copy_from_slice(mac.as_bytes());
+        let mut bytes = front.to_vec();
+        message_key().seal(&ZERO_NONCE, &body, &mut bytes);
         opened(&Envelope::from_vec(bytes).unwrap(), &auth(), false)
     }
 

@@ -6,8 +6,8 @@ use crate::crypto::dh::{PublicKey, SecretKey, SharedSecret, SmallOrder};
 use crate::crypto::hash::sha256;
 use crate::crypto::kdf::{hkdf, hmac};
 use crate::crypto::kem::{Ciphertext, EncapsulationKey, KemSecret};
+use crate::crypto::sealing::SealKey;
 use crate::crypto::secret::Secret;
-use crate::crypto::secretbox::BoxKey;
 use crate::wire::sealing::Tag;
 use crate::wire::session::NextChain;
 
@@ -36,8 +36,8 @@ pub(super) fn opening(shared: &SharedSecret, prekey_hash: &[u8; 32], ephemeral: 
     let [root, opener_header, opener_tag, responder_header, responder_tag] = split(&keys);
     Roots {
         root,
-        opener: NextChain { header_key: BoxKey::new(opener_header), tag_key: opener_tag },
-        responder: NextChain { header_key: BoxKey::new(responder_header), tag_key: responder_tag },
+        opener: NextChain { header_key: SealKey::new(opener_header), tag_key: opener_tag },
+        responder: NextChain { header_key: SealKey::new(responder_header), tag_key: responder_tag },
     }
 }
 
@@ -73,7 +73,7 @@ pub(super) fn step(root: &Secret<32>, mixed: &Mixed<'_>) -> Stepped {
     let kem = sha256(&[mixed.kem.as_bytes(), mixed.ciphertext.as_bytes()]);
     let keys: Secret<128> = hkdf(root.expose(), &*secrets, &[STEP, &mixed.sender.0, &mixed.recipient.0, &kem]);
     let [root, chain_key, header, tag_key] = split(&keys);
-    Stepped { root, chain_key, next: NextChain { header_key: BoxKey::new(header), tag_key } }
+    Stepped { root, chain_key, next: NextChain { header_key: SealKey::new(header), tag_key } }
 }
 
 /// The seed of this position, and the chain key of the next. The old chain key is used up.
@@ -82,8 +82,8 @@ pub(super) fn advance(chain_key: Secret<32>) -> (Secret<32>, Secret<32>) {
 }
 
 /// The key of one message. The seed is used up.
-pub(super) fn message_key(seed: Secret<32>, random: &[u8; 32]) -> BoxKey {
-    BoxKey::new(hmac(seed.expose(), &[MESSAGE, random]))
+pub(super) fn message_key(seed: Secret<32>, random: &[u8; 32]) -> SealKey {
+    SealKey::new(hmac(seed.expose(), &[MESSAGE, random]))
 }
 
 /// The first 16 bytes of `HMAC(tag key, label || counter)`.

@@ -10,8 +10,8 @@ use super::refused::{BadPeerKey, Refused};
 use super::session::{SendingStart, Session};
 use crate::crypto::dh::{PublicKey, SecretKey};
 use crate::crypto::hash::sha256;
+use crate::crypto::sealing::SealKey;
 use crate::crypto::secret::Secret;
-use crate::crypto::secretbox::BoxKey;
 use crate::wire::header::{Header, Opening};
 use crate::wire::identity::Identity;
 use crate::wire::prekey::SignedPrekey;
@@ -108,7 +108,7 @@ impl<'a> OpeningKeys<'a> {
     }
 
     /// Opens the header.
-    pub fn header_key(&self) -> &BoxKey {
+    pub fn header_key(&self) -> &SealKey {
         &self.roots.opener.header_key
     }
 
@@ -121,7 +121,7 @@ impl<'a> OpeningKeys<'a> {
     ///
     /// # Errors
     /// [`Refused`].
-    pub fn body(self, header: &'a Header) -> Result<(BoxKey, OpeningBody<'a>), Refused> {
+    pub fn body(self, header: &'a Header) -> Result<(SealKey, OpeningBody<'a>), Refused> {
         // A chain begins with its opening; a counter above zero would be a forgery by the opener itself.
         if !header.opens || header.counter != 0 || header.previous != 0 {
             return Err(Refused::Inconsistent);

@@ -7,8 +7,8 @@ use rand_core::CryptoRngCore;
 use super::derive::{self, Mixed};
 use super::refused::Refused;
 use super::session::{SendingStart, SendingStep, Session};
+use crate::crypto::sealing::SealKey;
 use crate::crypto::secret::Secret;
-use crate::crypto::secretbox::BoxKey;
 use crate::limits::{CHAIN_JUMP_MAX, RECEIVING_CHAINS_MAX, SKIPPED_KEY_LIFETIME_S, SKIPPED_KEYS_MAX};
 use crate::wire::header::Header;
 use crate::wire::sealing::AuthKey;
@@ -52,7 +52,7 @@ struct Walked {
 impl Session {
     /// The header keys of the peer's chains, the likeliest first: the open one, the next, then closed ones of which
     /// messages are still missing.
-    pub fn header_keys(&self) -> impl Iterator<Item = (ChainAt, &BoxKey)> {
+    pub fn header_keys(&self) -> impl Iterator<Item = (ChainAt, &SealKey)> {
         let begun = self.state.receiving.iter().enumerate().rev();
         let mut begun = begun.map(|(place, chain)| (ChainAt::Begun(place), &chain.header_key));
         let open = begun.next();
@@ -71,7 +71,7 @@ impl Session {
         header: &Header,
         now_s: u64,
         rng: &mut impl CryptoRngCore,
-        authenticate: impl FnOnce(BoxKey, &AuthKey) -> Result<T, E>,
+        authenticate: impl FnOnce(SealKey, &AuthKey) -> Result<T, E>,
     ) -> Result<T, E> {
         let (seed, auth, change) = self.plan(ours, at, header, now_s, rng)?;
         let accepted = authenticate(derive::message_key(seed, &header.random), &auth)?;

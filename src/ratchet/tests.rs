@@ -3,7 +3,8 @@ use rand_core::OsRng;
 use super::*;
 use crate::crypto::dh::{SecretKey, SmallOrder};
 use crate::crypto::kem::{BadKey, EncapsulationKey};
-use crate::crypto::secretbox::{BoxKey, ZERO_NONCE};
+use crate::crypto::sealing::SealKey;
+use crate::crypto::secretbox::ZERO_NONCE;
 use crate::crypto::sign::SigningKey;
 use crate::limits::{CHAIN_JUMP_MAX, SKIPPED_KEY_LIFETIME_S, SKIPPED_KEYS_MAX};
 use crate::wire::header::Opening;
@@ -46,14 +47,15 @@ struct Side {
 struct Message {
     tag: [u8; 16],
     header: crate::wire::header::Header,
-    header_key: BoxKey,
+    header_key: SealKey,
     body: Vec<u8>,
     auth_key: crate::crypto::secret::Secret<32>,
     opening: Option<Opening>,
 }
 
 fn message(sealing: Sealing, text: &[u8]) -> Message {
-    let body = sealing.message_key.seal(&ZERO_NONCE, text);
+    let mut body = Vec::new();
+    sealing.message_key.seal(&ZERO_NONCE, text, &mut body);
     Message {
         tag: sealing.tag,
         header: sealing.header,

@@ -11,7 +11,7 @@ use crate::crypto::kem::EncapsulationKey;
 use crate::crypto::sign::SigningKey;
 use crate::limits::PREKEY_BYTES_MAX;
 
-/// The suite of this version: X25519 with ML-KEM-768, XSalsa20-Poly1305, HMAC-SHA-256. Suite 1 had no ML-KEM-768.
+/// The suite of this version: X25519 with ML-KEM-768, XChaCha20-Poly1305, HMAC-SHA-256. Suite 1 had no ML-KEM-768.
 pub const SUITE: u8 = 2;
 
 const SIGNATURE_LABEL: &[u8] = b"chatterbox 1 prekey\0";

@@ -4,8 +4,8 @@
 use super::header::{Header, Opening};
 use super::identity::Identity;
 use crate::crypto::dh::PublicKey;
+use crate::crypto::sealing::SealKey;
 use crate::crypto::secret::Secret;
-use crate::crypto::secretbox::BoxKey;
 
 /// What finds an envelope's session and tells an observer nothing, 16 bytes.
 pub type Tag = [u8; 16];
@@ -18,13 +18,13 @@ pub struct Sealing {
     /// The ephemeral key of an opening.
     pub ephemeral: Option<PublicKey>,
     /// The chain's; seals the header.
-    pub header_key: BoxKey,
+    pub header_key: SealKey,
     /// What the recipient must know first.
     pub header: Header,
     /// What stands in the body of an opening.
     pub opening: Option<Opening>,
     /// Of this message alone; seals the body.
-    pub message_key: BoxKey,
+    pub message_key: SealKey,
     /// The chain's; proves the author.
     pub auth: AuthKey,
 }

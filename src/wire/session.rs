@@ -10,8 +10,8 @@ use super::identity::Identity;
 use super::{Malformed, array, decode, required, secret};
 use crate::crypto::dh::{PublicKey, SecretKey};
 use crate::crypto::kem::{Ciphertext, DecapsulationKey};
+use crate::crypto::sealing::SealKey;
 use crate::crypto::secret::Secret;
-use crate::crypto::secretbox::BoxKey;
 use crate::crypto::sign::VerifyingKey;
 
 /// One session with one peer (design, section 5).
@@ -57,7 +57,7 @@ impl PartialEq for KeyPair {
 #[derive(Clone, PartialEq)]
 pub struct NextChain {
     /// Seals its headers.
-    pub header_key: BoxKey,
+    pub header_key: SealKey,
     /// Makes its tags.
     pub tag_key: Secret<32>,
 }
@@ -66,7 +66,7 @@ pub struct NextChain {
 #[derive(Clone, PartialEq)]
 pub struct SendingChain {
     /// Seals its headers.
-    pub header_key: BoxKey,
+    pub header_key: SealKey,
     /// Makes its tags.
     pub tag_key: Secret<32>,
     /// Steps with every message.
@@ -87,7 +87,7 @@ pub struct SendingChain {
 #[derive(Clone, PartialEq)]
 pub struct ReceivingChain {
     /// Opens its headers.
-    pub header_key: BoxKey,
+    pub header_key: SealKey,
     /// Makes its tags.
     pub tag_key: Secret<32>,
     /// Steps with every message; none once the chain is closed.
@@ -146,7 +146,7 @@ impl SessionState {
             auth: KeyPair(SecretKey::from_secret(&secret("session auth key", session.auth)?)),
             kem: DecapsulationKey::from_seed(secret("session KEM seed", session.kem)?),
             sending: SendingChain {
-                header_key: BoxKey::new(secret("sending header key", sending.header_key)?),
+                header_key: SealKey::new(secret("sending header key", sending.header_key)?),
                 tag_key: secret("sending tag key", sending.tag_key)?,
                 chain_key: secret("sending chain key", sending.chain_key)?,
                 counter: sending.counter,
@@ -194,7 +194,7 @@ impl NextChain {
     fn parse(next: Option<pb::NextChain>) -> Result<Self, Malformed> {
         let next = required("session next chain", next)?;
         Ok(Self {
-            header_key: BoxKey::new(secret("next header key", next.header_key)?),
+            header_key: SealKey::new(secret("next header key", next.header_key)?),
             tag_key: secret("next tag key", next.tag_key)?,
         })
     }
@@ -219,7 +219,7 @@ impl ReceivingChain {
             })
             .collect::<Result<_, Malformed>>()?;
         Ok(Self {
-            header_key: BoxKey::new(secret("receiving header key", chain.header_key)?),
+            header_key: SealKey::new(secret("receiving header key", chain.header_key)?),
             tag_key: secret("receiving tag key", chain.tag_key)?,
             chain_key,
             counter: chain.counter,
