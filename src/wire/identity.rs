@@ -7,7 +7,18 @@ use data_encoding::HEXLOWER;
 use super::Malformed;
 use crate::crypto::dh::PublicKey;
 use crate::crypto::hash::{sha256, sha256_128};
+use crate::crypto::kdf::hkdf;
 use crate::crypto::sign::VerifyingKey;
+
+/// How often the hash behind a safety number is taken again. The same number must be as dear to whoever searches for a
+/// pair of identities that shows it as two milliseconds are cheap to a person, who computes it once. Signal's number.
+const SAFETY_NUMBER_ROUNDS: usize = 5_200;
+
+/// Groups of five digits in a safety number: 60 digits, 199 bits.
+const SAFETY_NUMBER_GROUPS: usize = 12;
+
+/// What five bytes are reduced by to five digits. Of 2^40 values the digits favour some by one in ten million.
+const GROUP_MODULUS: u64 = 100_000;
 
 /// An account's id at its home server: its X25519 transport key (design, section 3).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -162,6 +173,23 @@ pub fn participants_hash(fingerprints: &[Fingerprint]) -> [u8; 32] {
     sha256(&[b"chatterbox 1 participants\0", &sorted_bytes(fingerprints)])
 }
 
+/// What two people compare in place of two fingerprints: 12 groups of five digits that both of them see alike.
+///
+/// `h = SHA-256("chatterbox 1 safety number" || 0 || lower || higher)`, then 5,200 times `h = SHA-256(h || lower ||
+/// higher)`, with the two fingerprints in ascending order; the digits are
+/// `HKDF(0, h, "chatterbox 1 safety number digits" || 0, 60)`, each five bytes, big-endian, modulo 100,000.
+pub fn safety_number(one: &Fingerprint, other: &Fingerprint) -> String {
+    let (lower, higher) = (one.min(other), one.max(other));
+    let mut hash = sha256(&[b"chatterbox 1 safety number\0", &lower.0, &higher.0]);
+    for _ in 0..SAFETY_NUMBER_ROUNDS {
+        hash = sha256(&[&hash, &lower.0, &higher.0]);
+    }
+    let digits = hkdf::<{ 5 * SAFETY_NUMBER_GROUPS }>(&[0; 32], &hash, &[b"chatterbox 1 safety number digits\0"]);
+    let group = |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)) % GROUP_MODULUS;
+    let groups: Vec<String> = digits.expose().chunks(5).map(|bytes| format!("{:05}", group(bytes))).collect();
+    groups.join(" ")
+}
+
 fn sorted_bytes(fingerprints: &[Fingerprint]) -> Vec<u8> {
     let mut sorted = fingerprints.to_vec();
     sorted.sort_unstable();
@@ -182,6 +210,18 @@ mod tests {
         assert_eq!(ConversationId::salted(&[7; 16], &[a, b]), ConversationId::of(Some(&[7; 16]), &[b, a]));
         assert_ne!(ConversationId::salted(&[7; 16], &[a, b]), ConversationId::salted(&[7; 16], &[a, c]));
         assert_ne!(ConversationId::salted(&[7; 16], &[a, b]), ConversationId::salted(&[8; 16], &[a, b]));
+    }
+
+    /// The two identities of the worked example in docs/protocol.md; the number is computed there, apart from this code.
+    #[test]
+    fn both_sides_see_the_safety_number_of_the_worked_example() {
+        let fingerprint = |hex: &str| Fingerprint::from_hex(hex).unwrap();
+        let alice = fingerprint("c4df2b9d56e826cb95508a8684fffd60e927d91d3f1c0797a1a93fe05c8ccd4f");
+        let bob = fingerprint("7c07a3678a9c01e51abd88becbd04809095c2f8270ee54379c5d2f735934e2e4");
+        let number = "79512 19594 72657 17911 34246 44484 18889 04130 94950 60021 23193 56917";
+        assert_eq!(safety_number(&alice, &bob), number);
+        assert_eq!(safety_number(&bob, &alice), number);
+        assert_ne!(safety_number(&alice, &Fingerprint([1; 32])), number);
     }
 
     #[test]
