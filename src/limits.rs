@@ -150,6 +150,9 @@ pub const STATE_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Content that `chatterbox show` prints; of a larger message it names the file. A terminal is no place for more.
 pub const SHOWN_BYTES_MAX: u64 = 1024 * 1024;
 
+/// The marks of `chatterbox verify`, 65 bytes each: those of 16,000 people.
+pub const VERIFIED_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
 /// How much too large an input the command line reads to say how large it is, before it says only "more than".
 pub const COUNTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 

@@ -731,6 +731,7 @@ const COMMANDS: &[&[&str]] = &[
     &["contact", "list"],
     &["contact", "show"],
     &["contact", "remove"],
+    &["verify"],
     &["new"],
     &["send"],
     &["list"],

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::causes;
 use super::context::Context;
 use super::output::{self, Output};
+use super::verified::Verified;
 use crate::app::failure::{Exit, Failure};
 use crate::client::contacts::{self, Contact, ContactFault};
 use crate::disk::atomic::{self, AtomicError};
@@ -55,8 +56,8 @@ enum Action {
     /// Add a contact: reads a card on standard input and puts it into contacts/NAME.card.
     ///
     /// NAME is what you call them; without it they get the name on their card. The card is checked before anything is
-    /// written, and a contact of another identity is never replaced. Compare the fingerprint that is printed with its
-    /// owner, by phone or in person: a card that somebody changed on its way would be another's.
+    /// written, and a contact of another identity is never replaced. Then compare keys with their owner
+    /// (`chatterbox verify`): a card that somebody changed on its way would be another's.
     #[command(after_help = ADD_EXAMPLES)]
     Add {
         /// What you call them [default: the name on the card]
@@ -69,7 +70,7 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Show one contact: fingerprint, home server, card
+    /// Show one contact: fingerprint, whether it is verified, home server, card
     #[command(after_help = SHOW_EXAMPLES)]
     Show {
         /// The contact
@@ -226,6 +227,7 @@ struct Listed<'a> {
     fingerprint: String,
     server: String,
     version: u64,
+    verified: bool,
     file: String,
 }
 
@@ -243,8 +245,9 @@ struct Listing<'a> {
 
 fn list(context: &Context, json: bool, output: &mut Output) -> Result<(), Failure> {
     let contacts = context.people.contacts();
+    let verified = Verified::load(&context.root);
     let listing = Listing {
-        contacts: contacts.iter().map(|contact| listed(context, contact)).collect(),
+        contacts: contacts.iter().map(|contact| listed(context, &verified, contact)).collect(),
         faults: contacts
             .faults()
             .iter()
@@ -260,13 +263,14 @@ fn list(context: &Context, json: bool, output: &mut Output) -> Result<(), Failur
     for fault in &listing.faults {
         output::note(format!("note: {}: {}", output::safe(&fault.file), fault.problem));
     }
-    let mut rows = vec![vec!["NAME".to_owned(), "FINGERPRINT".to_owned(), "ON THEIR CARD".to_owned()]];
+    let mut rows = vec![["NAME", "FINGERPRINT", "VERIFIED", "ON THEIR CARD"].map(str::to_owned).to_vec()];
     rows.extend(contacts.iter().map(|contact| {
         let profile = contact.profile.profile();
         // The first groups tell contacts apart; `show` has the whole, which is what people compare.
         let fingerprint: String = profile.identity.fingerprint().groups().chars().take(19).collect();
         let card = format!("{} at {}", profile.name, profile.server.host_port());
-        vec![output::safe(&contact.name).into_owned(), format!("{fingerprint} …"), card]
+        let compared = yes_or_no(verified.contains(&profile.identity.fingerprint())).to_owned();
+        vec![output::safe(&contact.name).into_owned(), format!("{fingerprint} …"), compared, card]
     }));
     if rows.len() == 1 {
         output::note("there are no contacts yet; add one with `chatterbox contact add NAME < CARD`");
@@ -275,7 +279,11 @@ fn list(context: &Context, json: bool, output: &mut Output) -> Result<(), Failur
     output.text(&output::table(&rows))
 }
 
-fn listed<'a>(context: &Context, contact: &'a Contact) -> Listed<'a> {
+fn yes_or_no(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
+}
+
+fn listed<'a>(context: &Context, verified: &Verified, contact: &'a Contact) -> Listed<'a> {
     let profile = contact.profile.profile();
     Listed {
         name: &contact.name,
@@ -283,6 +291,7 @@ fn listed<'a>(context: &Context, contact: &'a Contact) -> Listed<'a> {
         fingerprint: profile.identity.fingerprint().to_string(),
         server: profile.server.to_string(),
         version: profile.version,
+        verified: verified.contains(&profile.identity.fingerprint()),
         file: context.card_file(&contact.name).to_string_lossy().into_owned(),
     }
 }
@@ -291,10 +300,11 @@ fn show(context: &Context, name: &str, output: &mut Output) -> Result<(), Failur
     let contact = context.contact("showing a contact", name)?;
     let profile = contact.profile.profile();
     output.text(&format!(
-        "name: {}\non their card: {}\nfingerprint: {}\nserver: {}\nversion: {}\nfile: {}\ncard: {}\n",
+        "name: {}\non their card: {}\nfingerprint: {}\nverified: {}\nserver: {}\nversion: {}\nfile: {}\ncard: {}\n",
         output::safe(&contact.name),
         profile.name,
         profile.identity.fingerprint().groups(),
+        yes_or_no(Verified::load(&context.root).contains(&profile.identity.fingerprint())),
         profile.server,
         profile.version,
         output::shown(&context.card_file(&contact.name)),

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::context::Context;
 use super::conversations::{self, Directory, readable};
 use super::output::{self, Output};
+use super::verified::Verified;
 use crate::app::failure::Failure;
 use crate::client::contacts::REQUEST_CARD;
 
@@ -47,6 +48,7 @@ struct Conversation {
 struct Participant {
     name: String,
     fingerprint: Option<String>,
+    verified: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,9 +64,13 @@ impl List {
     pub(super) fn run(self, context: &Context, output: &mut Output) -> Result<(), Failure> {
         let conversations = conversations::conversations(context)?;
         let requests = conversations::requests(context)?;
+        let verified = Verified::load(&context.root);
         if self.json {
             return output.json(&Listing {
-                conversations: conversations.iter().map(|directory| conversation(context, directory)).collect(),
+                conversations: conversations
+                    .iter()
+                    .map(|directory| conversation(context, &verified, directory))
+                    .collect(),
                 requests: requests.iter().map(request).collect(),
             });
         }
@@ -72,7 +78,7 @@ impl List {
             output::note("there are no conversations yet; write to somebody with `chatterbox send NAME`");
         }
         if !conversations.is_empty() {
-            output.text(&output::table(&conversation_rows(context, &conversations)))?;
+            output.text(&output::table(&conversation_rows(context, &verified, &conversations)))?;
         }
         if !requests.is_empty() {
             let gap = if conversations.is_empty() { "" } else { "\n" };
@@ -82,10 +88,11 @@ impl List {
     }
 }
 
-fn conversation_rows(context: &Context, conversations: &[Directory]) -> Vec<Vec<String>> {
+fn conversation_rows(context: &Context, verified: &Verified, conversations: &[Directory]) -> Vec<Vec<String>> {
     let mut rows = vec![["CONVERSATION", "MESSAGES", "LAST", "WITH", "SUBJECT"].map(str::to_owned).to_vec()];
     rows.extend(conversations.iter().map(|directory| {
-        let others: Vec<String> = directory.others(&context.people).into_iter().map(|(name, _)| name).collect();
+        let others = directory.others(&context.people).into_iter();
+        let others: Vec<String> = others.map(|(name, who)| verified.marked(&name, who.as_ref())).collect();
         vec![
             output::safe(&directory.name).into_owned(),
             directory.messages.len().to_string(),
@@ -109,12 +116,13 @@ fn request_rows(requests: &[Directory]) -> Vec<Vec<String>> {
     rows
 }
 
-fn conversation(context: &Context, directory: &Directory) -> Conversation {
+fn conversation(context: &Context, verified: &Verified, directory: &Directory) -> Conversation {
     let described = directory.described.as_ref();
     let people = &context.people;
     let participant = |(name, who): &conversations::Participant| Participant {
         name: conversations::current_name(people, name, who.as_ref()),
         fingerprint: who.map(|fingerprint| fingerprint.to_string()),
+        verified: who.is_some_and(|fingerprint| verified.contains(&fingerprint)),
     };
     Conversation {
         name: directory.name.clone(),

@@ -17,6 +17,8 @@ mod output;
 mod send;
 mod show;
 mod status;
+mod verified;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -63,6 +65,7 @@ enum Command {
     Init(init::Init),
     Card(card::Card),
     Contact(contact::ContactCommand),
+    Verify(verify::Verify),
     New(new::New),
     Send(send::Send),
     List(list::List),
@@ -97,6 +100,7 @@ impl CommandLine {
             Command::Init(command) => command.run(&root, output),
             Command::Card(command) => command.run(&root, output),
             Command::Contact(command) => command.run(Context::open(root)?, output),
+            Command::Verify(command) => command.run(&Context::open(root)?, output),
             Command::New(command) => command.run(&Context::open(root)?, output),
             Command::Send(command) => command.run(&Context::open(root)?, output),
             Command::List(command) => command.run(&Context::open(root)?, output),

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::conversations::{self, Directory, Message, current_name, readable};
 use super::output::{self, Output};
+use super::verified::Verified;
 use crate::app::failure::{Exit, Failure};
 use crate::client::delivery::{Delivery, State};
 use crate::disk::open::{OpenError, RegularFile};
@@ -35,9 +36,10 @@ impl Show {
     pub(super) fn run(self, context: &Context, output: &mut Output) -> Result<(), Failure> {
         let doing = format!("showing {}", output::safe(&self.conversation));
         let directory = find(context, &doing, self.conversation.trim_end_matches('/'))?;
+        let verified = Verified::load(&context.root);
         for (position, message) in directory.messages.iter().enumerate() {
             let gap = if position == 0 { "" } else { "\n" };
-            let heading = heading(context, &directory, message);
+            let heading = heading(context, &verified, &directory, message);
             let body = body(&directory, message, output.is_terminal());
             output.text(&format!("{gap}{heading}{body}"))?;
             if output.is_closed() {
@@ -95,10 +97,13 @@ fn with_contact(context: &Context, all: &[Directory], contact: &Fingerprint) -> 
 }
 
 /// `--- TIME  SENDER  FILE`, and a line with the states of delivery for ours.
-fn heading(context: &Context, directory: &Directory, message: &Message) -> String {
+fn heading(context: &Context, verified: &Verified, directory: &Directory, message: &Message) -> String {
     let delivery = directory.delivery(message);
     let sender = match &delivery {
-        Some(delivery) => current_name(&context.people, &delivery.from_name, Some(&delivery.from)),
+        Some(delivery) => {
+            let name = current_name(&context.people, &delivery.from_name, Some(&delivery.from));
+            verified.marked(&name, Some(&delivery.from))
+        }
         None => "(sender unknown: .delivery/ does not say)".to_owned(),
     };
     let mut heading =
