@@ -726,6 +726,8 @@ const COMMANDS: &[&[&str]] = &[
     &[],
     &["init"],
     &["card"],
+    &["profile"],
+    &["profile", "set"],
     &["contact"],
     &["contact", "add"],
     &["contact", "list"],
@@ -744,7 +746,7 @@ fn every_command_has_a_help_with_an_example_that_fits_a_terminal() {
     for command in COMMANDS {
         let help = run(Path::new("/nonexistent"), &[command, &["--help"][..]].concat()).good();
         assert!(help.contains("Usage: chatterbox"), "{help}");
-        assert!(help.contains("Example") || *command == ["contact"], "{help}");
+        assert!(help.contains("Example") || [["contact"], ["profile"]].iter().any(|group| command == group), "{help}");
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
     }
     assert!(run(Path::new("/nonexistent"), &["--version"]).good().starts_with("chatterbox "));
@@ -753,7 +755,9 @@ fn every_command_has_a_help_with_an_example_that_fits_a_terminal() {
 #[test]
 fn a_wrong_command_line_is_usage() {
     let root = Path::new("/nonexistent");
-    for arguments in [&[][..], &["contact"], &["nonsense"], &["card", "--nonsense"], &["card", "x"], &["show"]] {
+    for arguments in
+        [&[][..], &["contact"], &["profile"], &["nonsense"], &["card", "--nonsense"], &["card", "x"], &["show"]]
+    {
         run(root, arguments).bad(USAGE, &["Usage: chatterbox"]);
     }
 }

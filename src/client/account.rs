@@ -38,6 +38,20 @@ pub enum CreateError {
     Disk(#[from] AtomicError),
 }
 
+/// Signing a profile anew failed.
+#[derive(Debug, Error)]
+pub enum RenewError {
+    /// The account cannot be read.
+    #[error("{0}")]
+    State(#[from] StateError),
+    /// The new profile would be none.
+    #[error("{0}")]
+    Profile(#[from] Malformed),
+    /// The disk did not take it.
+    #[error("{0}")]
+    Disk(#[from] AtomicError),
+}
+
 impl Account {
     /// Makes a root with an account in it. `config.pb` is written last and never replaced: a root without it is no
     /// account, so that an attempt that was interrupted is simply made again. `settings` becomes `chatterbox.toml`.
@@ -70,6 +84,23 @@ impl Account {
             AtomicError::AlreadyExists { path } => CreateError::Exists(path),
             other => other.into(),
         })?;
+        Ok(Self { keys, profile })
+    }
+
+    /// Signs the profile anew with the same keys and the next version, and puts it in place of the old one: with another
+    /// server, or saying the same.
+    ///
+    /// # Errors
+    /// [`RenewError`]; the old profile stands.
+    pub fn renew(root: &Root, server: Option<ServerAddress>) -> Result<Self, RenewError> {
+        let Self { keys, profile } = Self::load(root)?;
+        let old = profile.profile().clone();
+        let version = old.version.checked_add(1).ok_or(Malformed::new("profile version", "it cannot rise further"))?;
+        let server = server.unwrap_or_else(|| old.server.clone());
+        let profile = SignedProfile::sign(Profile { server, version, ..old }, &keys.signing)?;
+        let scratch = root.tmp("chatterbox");
+        atomic::make_private_directory(root.disk(), &scratch)?;
+        atomic::replace(root.disk(), &scratch, &root.profile(), profile.as_bytes())?;
         Ok(Self { keys, profile })
     }
 

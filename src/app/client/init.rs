@@ -47,11 +47,7 @@ impl Init {
             let remedy = "Choose 1 to 64 of a-z 0-9 . _ - and start with a letter or digit.";
             return Err(Failure::new(Exit::Usage, doing, cause, remedy));
         }
-        let server = ServerAddress::from_str(&self.server).map_err(|error| {
-            let remedy = "Ask whoever runs the server for the whole line that `chatterbox-server address DIR` prints there: \
-                          chatterbox-server://HOST:PORT/KEY.";
-            Failure::new(Exit::Data, &*doing, error, remedy)
-        })?;
+        let server = server(&doing, &self.server)?;
         let dialer = dialer(&doing, self.dialer.as_deref())?;
         let settings = Settings { dialer }.render();
         let account = Account::create(root, &self.name, server, &settings, &mut OsRng)
@@ -63,6 +59,15 @@ impl Init {
         }
         output.text(&format!("{}\n", account.profile))
     }
+}
+
+/// A server's address, as a person gives it.
+pub(super) fn server(doing: &str, given: &str) -> Result<ServerAddress, Failure> {
+    ServerAddress::from_str(given).map_err(|error| {
+        let remedy = "Ask whoever runs the server for the whole line that `chatterbox-server address DIR` prints there: \
+                      chatterbox-server://HOST:PORT/KEY.";
+        Failure::new(Exit::Data, doing, error, remedy)
+    })
 }
 
 fn dialer(doing: &str, given: Option<&str>) -> Result<Dialer, Failure> {

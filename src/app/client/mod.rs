@@ -14,6 +14,7 @@ mod list;
 mod new;
 mod outbox;
 mod output;
+mod profile;
 mod send;
 mod show;
 mod status;
@@ -64,6 +65,7 @@ struct CommandLine {
 enum Command {
     Init(init::Init),
     Card(card::Card),
+    Profile(profile::ProfileCommand),
     Contact(contact::ContactCommand),
     Verify(verify::Verify),
     New(new::New),
@@ -99,6 +101,7 @@ impl CommandLine {
         let done = match self.command {
             Command::Init(command) => command.run(&root, output),
             Command::Card(command) => command.run(&root, output),
+            Command::Profile(command) => command.run(&root, output),
             Command::Contact(command) => command.run(Context::open(root)?, output),
             Command::Verify(command) => command.run(&Context::open(root)?, output),
             Command::New(command) => command.run(&Context::open(root)?, output),
