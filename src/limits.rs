@@ -153,6 +153,14 @@ pub const SHOWN_BYTES_MAX: u64 = 1024 * 1024;
 /// The marks of `chatterbox verify`, 65 bytes each: those of 16,000 people.
 pub const VERIFIED_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Newer profiles kept of people who are no contacts, but members of conversations: 10 MiB. A contact can bring in any
+/// number of members; beyond this many, what is known of them is what their introductions said.
+pub const KEPT_PROFILES_MAX: usize = 16_384;
+
+/// Names of contacts of which it is remembered whose they were, those of cards that are gone included: a file of 1 MiB,
+/// which is written when one changes.
+pub const REMEMBERED_NAMES_MAX: usize = 16_384;
+
 /// How much too large an input the command line reads to say how large it is, before it says only "more than".
 pub const COUNTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 

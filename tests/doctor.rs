@@ -285,6 +285,7 @@ fn layout() -> Vec<Damage> {
 
 fn keys(session: &str, record: &str) -> Vec<Damage> {
     let other = format!("keys/sessions/{}", "ab".repeat(32));
+    let profile = format!("keys/profiles/{}", "ab".repeat(32));
     let (from, to) = (session.to_owned(), other.clone());
     let not_started = ["malformed", "chatterboxd does not start"];
     vec![
@@ -294,6 +295,8 @@ fn keys(session: &str, record: &str) -> Vec<Damage> {
             fs::copy(user.at(&from), user.at(&to)).unwrap();
         }),
         overwritten("damaged", record, "\u{7f}", not_started),
+        overwritten("damaged", "keys/names", "\u{7f}", not_started),
+        damage("error", "damaged", profile.clone(), not_started, move |user| put(user, &profile, "\u{7f}")),
         damage("error", "damaged", "keys/received-7", ["a symbolic link", "backup"], |user| {
             symlink("prekeys", user.at("keys/received-7")).unwrap();
         }),
@@ -302,6 +305,9 @@ fn keys(session: &str, record: &str) -> Vec<Damage> {
         }),
         damage("warning", "orphan", "keys/sessions/bob", ["no fingerprint", "Nobody reads"], |user| {
             put(user, "keys/sessions/bob", "");
+        }),
+        damage("warning", "orphan", "keys/profiles/bob", ["no fingerprint", "Nobody reads"], |user| {
+            put(user, "keys/profiles/bob", "");
         }),
         damage("warning", "orphan", "keys/conversations/x", ["no conversation's id", "Nobody reads"], |user| {
             put(user, "keys/conversations/x", "");

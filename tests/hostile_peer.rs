@@ -14,6 +14,7 @@ use chatterbox::limits::{ENVELOPE_BYTES, PROTOCOL_VERSION};
 use chatterbox::net::connection::{FrameReader, FrameWriter, connect};
 use chatterbox::ratchet::{self, Session};
 use chatterbox::wire::address::ServerAddress;
+use chatterbox::wire::control::Control;
 use chatterbox::wire::envelope::Envelope;
 use chatterbox::wire::identity::{ConversationId, Fingerprint, MessageId, participants_hash};
 use chatterbox::wire::payload::{Content, Introduction, Payload};
@@ -288,6 +289,93 @@ async fn names_and_times_from_outside_are_made_harmless() {
     peer.send(&past).await;
     let path = bob.wait_for_message("from the past");
     assert!(path.file_name().unwrap().to_str().unwrap().starts_with("1970-01-01T000000.000000Z-peer"));
+}
+
+#[tokio::test]
+async fn only_a_newer_profile_of_the_same_keys_is_taken() {
+    let world = World::new();
+    let mut bob = world.user("bob");
+    bob.start();
+    let mut peer = Peer::new("peer", &bob).await;
+    fs::write(bob.at("contacts/peer.card"), peer.profile.to_string()).unwrap();
+    peer.send(&peer.payload("first")).await;
+    bob.wait_for_message("first");
+    let other = (SigningKey::random(&mut OsRng), SecretKey::random(&mut OsRng).public());
+    let at = |host: &str, version| {
+        let server = ServerAddress::new(host, 1984, SecretKey::random(&mut OsRng).public()).unwrap();
+        Profile { server, version, ..peer.profile.profile().clone() }
+    };
+    // Other keys; our signing key with another auth key; the true ones; lower; of the same version, elsewhere.
+    let mut foreign = at("foreign", 7);
+    foreign.identity.signing = other.0.verifying_key();
+    let mut half = at("half", 8);
+    half.identity.auth = other.1;
+    let updates = [
+        SignedProfile::sign(foreign, &other.0),
+        SignedProfile::sign(half, &peer.keys.signing),
+        SignedProfile::sign(at("true.example", 5), &peer.keys.signing),
+        SignedProfile::sign(at("lower", 4), &peer.keys.signing),
+        SignedProfile::sign(at("equal", 5), &peer.keys.signing),
+    ];
+    for (number, update) in updates.into_iter().enumerate() {
+        let text = format!("with profile {number}");
+        peer.send(&Payload { profile: Some(update.unwrap()), ..peer.payload(&text) }).await;
+        bob.wait_for_message(&text);
+    }
+    let refused = wait_for_alert(&bob, "profile of another identity");
+    assert!(refused.contains("peer") && refused.contains(&peer.fingerprint().groups()), "{refused}");
+    bob.stop();
+    assert_eq!(entries(&bob.at("alerts")).len(), 2, "one for each of other keys");
+    let shown = String::from_utf8(bob.cli(&["contact", "show", "peer"]).stdout).unwrap();
+    assert!(shown.contains("server: chatterbox-server://true.example:1984/"), "{shown}");
+    assert!(shown.contains("\nversion: 5\n"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_note_brings_a_profile_as_a_message_does() {
+    let world = World::new();
+    let mut bob = world.user("bob");
+    bob.start();
+    let mut peer = Peer::new("peer", &bob).await;
+    fs::write(bob.at("contacts/peer.card"), peer.profile.to_string()).unwrap();
+    peer.send(&peer.payload("first")).await;
+    bob.wait_for_message("first");
+    let newer = Profile { version: 2, ..peer.profile.profile().clone() };
+    let profile = SignedProfile::sign(newer, &peer.keys.signing).unwrap();
+    let note = Control { profile: Some(profile), ..Control::default() };
+    let envelope = peer.seal(&note.to_bytes()).await;
+    peer.deliver(envelope).await;
+    bob.wait_for("the newer profile", || {
+        let shown = String::from_utf8(bob.cli(&["contact", "show", "peer"]).stdout).unwrap();
+        shown.contains("\nversion: 2\n").then_some(())
+    });
+}
+
+#[tokio::test]
+async fn a_stranger_who_calls_themself_as_a_contact_does_raises_an_alert_and_waits() {
+    let world = World::new();
+    let [_alice, mut bob] = world.friends(["alice", "bob"]);
+    let mut mallory = Peer::new("alice", &bob).await;
+    mallory.send(&mallory.payload("it is me, alice")).await;
+    let alert = wait_for_alert(&bob, "calls themself alice");
+    let request = format!("alice~{}", mallory.fingerprint().short(8));
+    assert!(alert.contains(&mallory.fingerprint().groups()) && alert.contains(&request), "{alert}");
+    bob.wait_for_file(format!("requests/{request}/card"));
+    // What else they say of themself is kept nowhere but with the request, and raises nothing more.
+    let newer = Profile { version: 2, ..mallory.profile.profile().clone() };
+    let profile = SignedProfile::sign(newer, &mallory.keys.signing).unwrap();
+    mallory.send(&Payload { profile: Some(profile), ..mallory.payload("again") }).await;
+    bob.wait_for("both messages", || {
+        (entries(&bob.at(format!("requests/{request}/.delivery"))).len() == 2).then_some(())
+    });
+    // Nor does a stranger of another name.
+    let mut eve = Peer::new("eve", &bob).await;
+    eve.send(&eve.payload("hello")).await;
+    bob.wait_for_file(format!("requests/eve~{}/card", eve.fingerprint().short(8)));
+    bob.stop();
+    assert_eq!(entries(&bob.at("alerts")).len(), 1);
+    assert!(entries(&bob.at("keys/profiles")).is_empty());
+    assert!(bob.messages().is_empty());
 }
 
 #[tokio::test]

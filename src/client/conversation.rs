@@ -17,6 +17,7 @@ use crate::name;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::{ConversationId, Fingerprint};
 use crate::wire::journal::DirectoryIdentity;
+use crate::wire::profile::SignedProfile;
 
 /// All conversations.
 #[derive(Debug, Default)]
@@ -59,6 +60,18 @@ impl Conversations {
         let record = self.records.get_mut(id)?;
         self.dirty.insert(*id);
         Some(record)
+    }
+
+    /// Replaces a participant's profile by a newer one. False if they take no part.
+    pub fn renew_profile(&mut self, id: &ConversationId, profile: &SignedProfile) -> bool {
+        let is_theirs = |known: &&mut SignedProfile| known.identity() == profile.identity();
+        let known = self.records.get_mut(id).and_then(|record| record.profiles.iter_mut().find(is_theirs));
+        if let Some(known) = known {
+            *known = profile.clone();
+            self.dirty.insert(*id);
+            return true;
+        }
+        false
     }
 
     /// All of them.

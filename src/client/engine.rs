@@ -16,6 +16,7 @@ use super::contacts::Contacts;
 use super::conversation::Conversations;
 use super::delivery::{self, Delivery, State};
 use super::event::{Errand, Event, Order};
+use super::known::Known;
 use super::opening::Asked;
 use super::outbox::Outbox;
 use super::pending::{self, Pending};
@@ -45,6 +46,7 @@ pub struct Engine {
     pub(super) root: Root,
     pub(super) account: Account,
     pub(super) people: People,
+    pub(super) known: Known,
     pub(super) sessions: Sessions,
     pub(super) prekeys: Prekeys,
     pub(super) conversations: Conversations,
@@ -73,7 +75,7 @@ pub struct Engine {
     /// Envelopes were left at our server for want of room.
     pub(super) left: usize,
     contacts_changed: bool,
-    profiles_changed: bool,
+    pub(super) profiles_changed: bool,
     /// Requests that did not fit the last batch.
     pub(super) more_requests: bool,
     /// Recipients with more waiting messages than one batch seals.
@@ -114,6 +116,8 @@ impl Engine {
         let conversations = Conversations::load(root.disk(), &root.join("keys/conversations"))?;
         let profiles = conversations.iter().flat_map(|record| &record.profiles);
         profiles.for_each(|profile| people.introduce(profile));
+        let known = Known::load(&root)?;
+        known.profiles().for_each(|profile| people.introduce(profile));
         Ok(Self {
             sessions: Sessions::load(root.disk(), &root.join("keys/sessions"))?,
             prekeys: Prekeys::load(root.disk(), &root.join(root::prekeys_file()))?,
@@ -146,6 +150,7 @@ impl Engine {
             root,
             account,
             people,
+            known,
             conversations,
         })
     }
@@ -198,7 +203,7 @@ impl Engine {
     /// Takes files from the outbox, as many as one batch holds. True if more are left.
     pub fn work_outbox(&mut self, now: Timestamp) -> bool {
         if std::mem::take(&mut self.contacts_changed) {
-            self.look_at_contacts();
+            self.look_at_contacts(now);
         }
         if std::mem::take(&mut self.more_requests) {
             self.accept_requests();
@@ -221,7 +226,7 @@ impl Engine {
 
     /// The whole directory: at the start, after lost events, and now and then.
     fn rescan(&mut self, now: Timestamp) -> io::Result<()> {
-        self.reload_contacts()?;
+        self.reload_contacts(now)?;
         // Also where no contact is new: a card may have been added while no daemon ran.
         self.accept_requests();
         self.directories.extend(self.outbox.scan(&self.root)?);
@@ -267,21 +272,22 @@ impl Engine {
         Ok(())
     }
 
-    fn look_at_contacts(&mut self) {
+    fn look_at_contacts(&mut self, now: Timestamp) {
         // Whatever waited for a contact may go now.
-        let looked = self.reload_contacts().and_then(|()| self.outbox.scan(&self.root));
+        let looked = self.reload_contacts(now).and_then(|()| self.outbox.scan(&self.root));
         match looked {
             Ok(directories) => self.directories.extend(directories),
             Err(error) => tracing::warn!(%error, "looking at the contacts; the next look makes up for it"),
         }
     }
 
-    fn reload_contacts(&mut self) -> io::Result<()> {
+    fn reload_contacts(&mut self, now: Timestamp) -> io::Result<()> {
         let contacts = Contacts::load(&self.root, &self.account.profile, self.people.contacts())?;
         let before = self.people.contacts().iter().count();
         let changed = !self.people.contacts().same_as(&contacts);
         contacts.write_errors(&self.root);
         self.people.replace_contacts(contacts);
+        self.look_at_names(now);
         if changed {
             tracing::info!(before, after = self.people.contacts().iter().count(), "contacts changed");
             self.accept_requests();
@@ -383,7 +389,7 @@ impl Engine {
             Some(bytes) => self.pending.put_secret(root::prekeys_file(), bytes),
             None => {}
         }
-        for (path, bytes) in self.conversations.take_dirty() {
+        for (path, bytes) in self.conversations.take_dirty().into_iter().chain(self.known.take_dirty()) {
             self.pending.put(path, bytes);
         }
         let state = self.pending.take_steps().steps;

@@ -46,6 +46,10 @@ mod finding;
 #[cfg(feature = "daemon")]
 mod home;
 #[cfg(feature = "daemon")]
+mod identity;
+#[cfg(feature = "daemon")]
+mod known;
+#[cfg(feature = "daemon")]
 mod link;
 #[cfg(feature = "daemon")]
 mod opening;

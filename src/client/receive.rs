@@ -152,10 +152,17 @@ impl Engine {
                 if introduced_by_contact && waits {
                     self.accept_conversation(&payload.conversation, &author);
                 }
+                self.heed_profiles(&author, &payload, now);
                 self.place_message(author, payload, now);
             }
             Verdict::Opens { payload, introduction, accepted } => {
+                // Before the introduction makes them known: what is newer than a contact's card is kept beside it.
+                self.heed_introduced(&author, &introduction.profiles, &payload.conversation);
                 self.add_conversation(&author, &payload, introduction, accepted, now);
+                self.heed_profiles(&author, &payload, now);
+                if !accepted {
+                    self.notice_namesake(&author, now);
+                }
                 self.place_message(author, payload, now);
                 self.try_unopened = true;
             }

@@ -138,6 +138,7 @@ impl Root {
         "journal/unopened",
         "keys",
         "keys/conversations",
+        "keys/profiles",
         "keys/sessions",
         "tmp",
         "tmp/chatterbox",
@@ -159,6 +160,16 @@ pub fn sessions_file(peer: &Fingerprint) -> PathBuf {
 /// `keys/conversations/ID`, relative to the root.
 pub fn conversation_file(id: &ConversationId) -> PathBuf {
     PathBuf::from(format!("keys/conversations/{id}"))
+}
+
+/// `keys/profiles/FINGERPRINT`, relative to the root.
+pub fn profile_file(peer: &Fingerprint) -> PathBuf {
+    PathBuf::from(format!("keys/profiles/{peer}"))
+}
+
+/// `keys/names`, relative to the root.
+pub fn names_file() -> PathBuf {
+    PathBuf::from("keys/names")
 }
 
 /// `journal/spool/FINGERPRINT/SEQUENCE`, relative to the root.

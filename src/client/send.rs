@@ -24,6 +24,7 @@ use crate::name;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
 use crate::wire::payload::{Content, Introduction, Payload};
+use crate::wire::profile::SignedProfile;
 use crate::wire::spool::{Form, Spooled};
 
 /// A file that is about to be sent.
@@ -269,24 +270,39 @@ impl Engine {
         file: &str,
     ) -> State {
         if record.introduced.contains(&recipient) {
-            return self.queue_payload(recipient, payload, file);
+            let payload = self.with_news(&recipient, payload);
+            return self.queue_payload(recipient, &payload, file);
         }
         if let Some(record) = self.conversations.get_mut(&record.id) {
             record.introduced.insert(recipient);
         }
-        let introduction = Introduction {
-            subject: record.subject.clone(),
-            created: record.created,
-            profiles: record.profiles.clone(),
-            salt: record.salt,
-        };
+        let introduction = self.introduction(record, payload);
+        self.tell_by(&recipient, &introduction.profiles);
         let both = Payload { introduction: Some(introduction), ..payload.clone() };
         if both.to_bytes().len() <= PAYLOAD_BYTES_MAX {
             return self.queue_payload(recipient, &both, file);
         }
         let id = MessageId(self.random_16());
         self.queue_payload(recipient, &Payload { id, content: None, ..both }, "");
-        self.queue_payload(recipient, payload, file)
+        let payload = self.with_news(&recipient, payload);
+        self.queue_payload(recipient, &payload, file)
+    }
+
+    /// What somebody must know of a conversation: with everybody's newest profile or, where these have grown and do not
+    /// fit one envelope, with those that it began with.
+    fn introduction(&self, record: &ConversationRecord, payload: &Payload) -> Introduction {
+        let introduction = |profiles: Vec<SignedProfile>| Introduction {
+            subject: record.subject.clone(),
+            created: record.created,
+            profiles,
+            salt: record.salt,
+        };
+        let newest =
+            |profile: &SignedProfile| self.people.profile(&profile.identity().fingerprint()).unwrap_or(profile).clone();
+        let renewed = introduction(record.profiles.iter().map(newest).collect());
+        let alone = Payload { introduction: Some(renewed.clone()), content: None, ..payload.clone() };
+        let fits = alone.to_bytes().len() <= PAYLOAD_BYTES_MAX;
+        if fits { renewed } else { introduction(record.profiles.clone()) }
     }
 
     fn queue_payload(&mut self, recipient: Fingerprint, payload: &Payload, file: &str) -> State {

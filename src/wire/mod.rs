@@ -12,6 +12,7 @@ pub mod frame;
 pub mod header;
 pub mod identity;
 pub mod journal;
+pub mod known;
 pub mod payload;
 pub mod prekey;
 pub mod profile;

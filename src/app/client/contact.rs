@@ -297,10 +297,16 @@ fn listed<'a>(context: &Context, verified: &Verified, contact: &'a Contact) -> L
 }
 
 fn show(context: &Context, name: &str, output: &mut Output) -> Result<(), Failure> {
-    let contact = context.contact("showing a contact", name)?;
-    let profile = contact.profile.profile();
+    let doing = "showing a contact";
+    let contact = context.contact(doing, name)?;
+    let newest = context.newest(doing, contact)?;
+    let profile = newest.profile();
+    let on_card = contact.profile.profile().version;
+    // What they have sent since counts, and the person's file stays as it is.
+    let older = if on_card == profile.version { String::new() } else { format!("version in the file: {on_card}\n") };
     output.text(&format!(
-        "name: {}\non their card: {}\nfingerprint: {}\nverified: {}\nserver: {}\nversion: {}\nfile: {}\ncard: {}\n",
+        "name: {}\non their card: {}\nfingerprint: {}\nverified: {}\nserver: {}\nversion: {}\nfile: {}\n{older}\
+         card: {newest}\n",
         output::safe(&contact.name),
         profile.name,
         profile.identity.fingerprint().groups(),
@@ -308,7 +314,6 @@ fn show(context: &Context, name: &str, output: &mut Output) -> Result<(), Failur
         profile.server,
         profile.version,
         output::shown(&context.card_file(&contact.name)),
-        contact.profile,
     ))
 }
 

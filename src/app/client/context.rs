@@ -10,10 +10,12 @@ use crate::app::failure::{Exit, Failure};
 use crate::client::account;
 use crate::client::contacts::{Contact, Contacts, SUFFIX};
 use crate::client::people::{People, WhoFault};
-use crate::client::root::Root;
+use crate::client::root::{self, Root};
+use crate::client::state::{self, StateError};
 use crate::disk::atomic;
 use crate::disk::real::RealDisk;
 use crate::name;
+use crate::wire::known::ProfileRecord;
 use crate::wire::profile::SignedProfile;
 
 /// An account's directory as the command line sees it: our public half and everybody we hold a card of. The secret keys
@@ -62,6 +64,20 @@ impl Context {
             WhoFault::Unknown(shown)
         };
         Err(causes::who(doing, &fault))
+    }
+
+    /// The newest profile of a contact: what the card says, or what they have sent since and the daemon has kept.
+    pub(super) fn newest(&self, doing: &str, contact: &Contact) -> Result<SignedProfile, Failure> {
+        let card = &contact.profile;
+        let path = self.root.join(root::profile_file(&card.identity().fingerprint()));
+        if self.root.disk().stat(&path).is_err() {
+            return Ok(card.clone());
+        }
+        let record = state::read(self.root.disk(), &path)
+            .and_then(|bytes| ProfileRecord::from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error)));
+        let sent = record.map_err(|error| causes::state(doing, &error))?.newest;
+        let sent = sent.filter(|sent| sent.identity() == card.identity());
+        Ok(sent.filter(|sent| sent.profile().version > card.profile().version).unwrap_or_else(|| card.clone()))
     }
 
     /// The contacts that names mean, sorted by name, each identity once.

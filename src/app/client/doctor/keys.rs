@@ -10,6 +10,7 @@ use crate::client::contacts::Contacts;
 use crate::limits::STATE_FILE_BYTES_MAX;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::{ConversationId, Fingerprint};
+use crate::wire::known::{ProfileRecord, names_from_bytes};
 use crate::wire::session::sessions_from_bytes;
 use crate::wire::state::prekeys_from_bytes;
 
@@ -43,7 +44,8 @@ pub(super) fn check(checkup: &mut Checkup<'_>, contacts: Option<&Contacts>) -> K
     for entry in checkup.entries(Path::new("keys")) {
         match entry.text() {
             Some("prekeys") => check_prekeys(checkup, &entry.path),
-            Some("sessions" | "conversations") => {}
+            Some("names") => check_names(checkup, &entry.path),
+            Some("sessions" | "conversations" | "profiles") => {}
             Some(name) if is_received(name) => check_received(checkup, &entry),
             _ => checkup.warning("orphan", &entry.path, "this is no file of chatterboxd", ORPHAN),
         }
@@ -51,6 +53,12 @@ pub(super) fn check(checkup: &mut Checkup<'_>, contacts: Option<&Contacts>) -> K
     for entry in checkup.entries(Path::new("keys/sessions")) {
         match entry.text().and_then(Fingerprint::from_hex) {
             Some(peer) => check_sessions(checkup, &entry.path, &peer),
+            None => checkup.warning("orphan", &entry.path, "its name is no fingerprint", ORPHAN),
+        }
+    }
+    for entry in checkup.entries(Path::new("keys/profiles")) {
+        match entry.text().and_then(Fingerprint::from_hex) {
+            Some(peer) => check_profile(checkup, &entry.path, &peer),
             None => checkup.warning("orphan", &entry.path, "its name is no fingerprint", ORPHAN),
         }
     }
@@ -110,6 +118,22 @@ fn check_sessions(checkup: &mut Checkup<'_>, path: &Path, peer: &Fingerprint) {
         Ok(sessions) if sessions.iter().all(|session| session.peer.fingerprint() == *peer) => {}
         Ok(_) => checkup.damaged("damaged", path, "it holds sessions with somebody else", RESTORE),
         Err(error) => checkup.damaged("damaged", path, error.to_string(), RESTORE),
+    }
+}
+
+fn check_profile(checkup: &mut Checkup<'_>, path: &Path, peer: &Fingerprint) {
+    let Some(bytes) = state(checkup, path) else { return };
+    match ProfileRecord::from_bytes(&bytes) {
+        Ok(record) if record.newest.iter().all(|profile| profile.identity().fingerprint() == *peer) => {}
+        Ok(_) => checkup.damaged("damaged", path, "it holds the profile of somebody else", RESTORE),
+        Err(error) => checkup.damaged("damaged", path, error.to_string(), RESTORE),
+    }
+}
+
+fn check_names(checkup: &mut Checkup<'_>, path: &Path) {
+    let Some(bytes) = state(checkup, path) else { return };
+    if let Err(error) = names_from_bytes(&bytes) {
+        checkup.damaged("damaged", path, error.to_string(), RESTORE);
     }
 }
 
