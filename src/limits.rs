@@ -276,6 +276,19 @@ pub const UNOPENED_LIFETIME_S: u64 = 14 * 86_400;
 /// How long the hash of a received envelope is remembered: the server's retention and the sender's retries, doubled.
 pub const RECEIVED_HASH_LIFETIME_S: u64 = 90 * 86_400;
 
+// ---- Recovery (design, section 5) ----
+
+/// How long after the start messages wait unsealed for the counter at our home server. A connection takes seconds; a home
+/// server that is away must not stop us from writing to others.
+pub const COUNTER_WAIT_MS: u64 = 30_000;
+
+/// The shortest time between two writes of the counter on a connection that stands.
+pub const COUNTER_INTERVAL_MIN_MS: u64 = 300_000;
+
+/// The longest. A backup younger than the last write restores unnoticed, so this is the most that can be lost so; and a
+/// frame each ten minutes is nothing beside the pings.
+pub const COUNTER_INTERVAL_MAX_MS: u64 = 900_000;
+
 // ---- The home server (design, section 7) ----
 
 /// Connections at one time. Each holds a descriptor and some 50 kB.

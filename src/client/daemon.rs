@@ -329,13 +329,16 @@ impl Worker {
 
     /// What follows from what is recorded.
     fn reveal(&mut self) {
-        let Consequences { deletions, uploads, orders, reconnect } = self.engine.recorded(Timestamp::now());
+        let Consequences { deletions, uploads, counter, orders, reconnect } = self.engine.recorded(Timestamp::now());
         // The tasks end only after this thread; a queue that is closed means that all of it is ending.
         if !deletions.is_empty() {
             let _ = self.home.send(HomeOrder::Delete(deletions));
         }
         if !uploads.is_empty() {
             let _ = self.home.send(HomeOrder::Upload(uploads));
+        }
+        if let Some((number, record)) = counter {
+            let _ = self.home.send(HomeOrder::WriteCounter(number, record));
         }
         if reconnect {
             let _ = self.home.send(HomeOrder::Reconnect);

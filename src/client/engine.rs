@@ -14,9 +14,12 @@ use rand_core::OsRng;
 use super::account::Account;
 use super::contacts::Contacts;
 use super::conversation::Conversations;
+use super::counter::Counter;
 use super::delivery::{self, Delivery, State};
 use super::event::{Errand, Event, Order};
 use super::known::Known;
+use super::metadata;
+
 use super::opening::Asked;
 use super::outbox::Outbox;
 use super::pending::{self, Pending};
@@ -27,13 +30,11 @@ use super::root::{self, Root};
 use super::sessions::Sessions;
 use super::spool::Spool;
 use super::state::StateError;
-use super::status::Status;
 use super::unopened::Unopened;
-use super::{alerts, metadata};
 use crate::clock::Timestamp;
 use crate::disk::open;
 use crate::disk::watch::Hint;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, STATUS_LINES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
 use crate::wire::identity::{ConversationId, Fingerprint};
 use crate::wire::journal::{DirectoryIdentity, Transaction};
 use crate::wire::prekey::SignedPrekey;
@@ -53,6 +54,7 @@ pub struct Engine {
     pub(super) spool: Spool,
     pub(super) received: Received,
     pub(super) unopened: Unopened,
+    pub(super) counter: Counter,
     pub(super) outbox: Outbox,
     pub(super) pending: Pending,
     pub(super) rng: OsRng,
@@ -86,7 +88,7 @@ pub struct Engine {
     /// What was left may have room now: the mailbox is to be pushed again.
     reconnect: bool,
     pub(super) trouble: BTreeMap<Fingerprint, String>,
-    connection: Result<(), String>,
+    pub(super) connection: Result<(), String>,
     pub(super) prekeys_at_server: Option<PrekeyCount>,
 }
 
@@ -97,6 +99,8 @@ pub struct Consequences {
     pub deletions: Vec<u64>,
     /// Prekeys to upload.
     pub uploads: Vec<SignedPrekey>,
+    /// A number to write in the counter's place at our server, with the record that says it.
+    pub counter: Option<(u64, Vec<u8>)>,
     /// Errands for couriers.
     pub orders: Vec<Order>,
     /// Whether our mailbox is to be pushed anew.
@@ -124,6 +128,7 @@ impl Engine {
             spool: Spool::load(root.disk(), &root.join("journal/spool"))?,
             received: Received::load(root.disk(), &root.keys())?,
             unopened: Unopened::load(root.disk(), &root.join("journal/unopened"))?,
+            counter: Counter::load(root.disk(), &root.join(root::counter_file()))?,
             last_time: conversations.last_time(),
             outbox: Outbox::default(),
             pending: Pending::default(),
@@ -160,6 +165,7 @@ impl Engine {
     /// # Errors
     /// An I/O error of the root's own directories; the event can be handled again.
     pub fn handle(&mut self, event: Event, now: Timestamp) -> io::Result<()> {
+        self.counter.pass(now, 0);
         match event {
             Event::Hint(Hint::Rescan) => self.rescan(now)?,
             Event::Hint(Hint::Path(path)) => self.look_at(&path)?,
@@ -170,7 +176,12 @@ impl Engine {
                 if std::mem::take(&mut self.try_unopened) | self.unopened.is_trying() {
                     self.retry_unopened(now);
                 }
+                if self.connection.is_ok() {
+                    self.counter.write_when_due(now);
+                }
             }
+            Event::Counter(record) => self.check_counter(record.as_deref(), now),
+            Event::CounterWritten(number) => self.counter.answered(number, now, &mut self.rng),
             Event::Connected => self.connection = Ok(()),
             Event::Disconnected(reason) => {
                 self.connection = Err(reason);
@@ -343,16 +354,6 @@ impl Engine {
         self.spool.len() > 0
     }
 
-    pub(super) fn alert_given_up(&mut self, count: usize, now: Timestamp) {
-        if count > 0 {
-            let text = format!(
-                "{count} envelopes could not be opened by any session and were given up.\n\
-                 If somebody says that you did not get their message, ask them to send it again."
-            );
-            alerts::raise(&self.root, &mut self.pending, now, "unopened", "", &text);
-        }
-    }
-
     /// Outbox directories that were found since this was last asked, relative to the root.
     pub fn take_directories(&mut self) -> Vec<PathBuf> {
         std::mem::take(&mut self.directories)
@@ -392,6 +393,9 @@ impl Engine {
         for (path, bytes) in self.conversations.take_dirty().into_iter().chain(self.known.take_dirty()) {
             self.pending.put(path, bytes);
         }
+        if let Some(bytes) = self.counter.take_dirty() {
+            self.pending.put(root::counter_file(), bytes);
+        }
         let state = self.pending.take_steps().steps;
         for (path, delivery) in std::mem::take(&mut self.deliveries) {
             self.pending.put(path, delivery.to_string());
@@ -421,7 +425,7 @@ impl Engine {
                 }
             }
             let asked = self.asked.get(&recipient);
-            let may_ask = asked.is_none_or(|asked| asked.is_due(now));
+            let may_ask = self.counter.may_seal() && asked.is_none_or(|asked| asked.is_due(now));
             if may_ask && !self.sessions.has(&recipient) && self.spool.has_waiting(&recipient) {
                 self.asked.entry(recipient).or_default().again = None;
                 orders.push(Order { recipient: profile, errand: Errand::TakePrekey });
@@ -430,6 +434,7 @@ impl Engine {
         Consequences {
             deletions: std::mem::take(&mut self.deletions),
             uploads: std::mem::take(&mut self.uploads),
+            counter: self.counter.take_write(&self.account.keys, &mut self.rng),
             reconnect: std::mem::take(&mut self.reconnect),
             orders,
         }
@@ -444,42 +449,5 @@ impl Engine {
     /// All of it is on the disk there, too.
     pub fn checkpointed(&mut self) {
         self.spool.checkpointed();
-    }
-
-    /// What `status` says. `unsettled` are outbox files that are sent and wait for their writers.
-    pub fn status<'a>(&self, paused: Option<String>, unsettled: impl Iterator<Item = &'a Path>) -> Status {
-        let own = self.account.profile.profile();
-        let escape = |path: &Path| crate::name::escape_path(path);
-        let server = own.server.host_port();
-        Status {
-            running: true,
-            pid: std::process::id(),
-            account: format!("{} {}", own.name, own.identity.fingerprint()),
-            connected: self.connection.is_ok(),
-            connection: match &self.connection {
-                Ok(()) => format!("connected to {server}"),
-                Err(reason) => reason.clone(),
-            },
-            queue: self.spool.len(),
-            troubled: self
-                .trouble
-                .iter()
-                .take(STATUS_LINES_MAX)
-                .map(|(fingerprint, reason)| (self.people.name(fingerprint), reason.clone()))
-                .collect(),
-            prekeys: self.prekeys_at_server.map(|count| count.one_time),
-            waiting: self
-                .outbox
-                .waiting()
-                .chain(unsettled.map(|path| {
-                    (path, "it is sent, and another program has it open for writing, or it cannot be put back")
-                }))
-                .take(STATUS_LINES_MAX)
-                .map(|(path, reason)| (escape(path), reason.to_owned()))
-                .collect(),
-            refused: self.outbox.refused().take(STATUS_LINES_MAX).map(escape).collect(),
-            ignored: self.outbox.ignored(),
-            paused,
-        }
     }
 }

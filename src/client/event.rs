@@ -14,6 +14,10 @@ pub enum Event {
     Hint(Hint),
     /// About once a second: time for what waits.
     Tick,
+    /// What our server has in the place of our counter, on a connection that is about to stand.
+    Counter(Option<Vec<u8>>),
+    /// It has this number there now.
+    CounterWritten(u64),
     /// The home connection stands.
     Connected,
     /// It does not, and why.
@@ -66,6 +70,8 @@ pub enum HomeOrder {
     Delete(Vec<u64>),
     /// Upload these prekeys: their secrets are on disk.
     Upload(Vec<SignedPrekey>),
+    /// Write this number in the counter's place, as this record: it is on disk.
+    WriteCounter(u64, Vec<u8>),
     /// Begin anew: what was pushed may have been lost on its way to the disk.
     Reconnect,
 }

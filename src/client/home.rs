@@ -38,6 +38,8 @@ pub struct Home {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Account,
+    Counter,
+    CounterWrite(u64),
     Count,
     CountAfterUpload,
     Subscription,
@@ -84,6 +86,8 @@ impl Connection {
         backoff: &mut Backoff,
     ) -> Result<(), LinkError> {
         self.ask(Asked::Account, Command::CreateAccount).await?;
+        // Before all else: whether our own state is the newest decides what the rest means.
+        self.ask(Asked::Counter, Command::ReadCounter).await?;
         self.ask(Asked::Count, Command::CountPrekeys).await?;
         self.ask(Asked::Subscription, Command::Subscribe { after: 0 }).await?;
         let (mut ping_at, mut count_at) = (Self::ping_time(), Self::count_time());
@@ -140,6 +144,9 @@ impl Connection {
                 }
                 self.ask(Asked::CountAfterUpload, Command::CountPrekeys).await?;
             }
+            HomeOrder::WriteCounter(number, record) => {
+                self.ask(Asked::CounterWrite(number), Command::WriteCounter(record)).await?;
+            }
             HomeOrder::Reconnect => return Err(LinkError::Silent),
         }
         Ok(())
@@ -161,9 +168,17 @@ impl Connection {
                     return Err(LinkError::OutOfTurn);
                 }
                 match (asked, outcome) {
-                    (Asked::Account | Asked::Subscription | Asked::Count | Asked::CountAfterUpload, Err(refusal)) => {
-                        return Err(refusal.into());
-                    }
+                    (
+                        Asked::Account
+                        | Asked::Counter
+                        | Asked::CounterWrite(_)
+                        | Asked::Subscription
+                        | Asked::Count
+                        | Asked::CountAfterUpload,
+                        Err(refusal),
+                    ) => return Err(refusal.into()),
+                    (Asked::Counter, Ok(Reply::Counter(record))) => Event::Counter(record),
+                    (Asked::CounterWrite(number), Ok(Reply::Done)) => Event::CounterWritten(number),
                     (Asked::Subscription, Ok(_)) => {
                         backoff.succeeded();
                         Event::Connected
@@ -172,7 +187,9 @@ impl Connection {
                     (Asked::CountAfterUpload, Ok(Reply::PrekeyCount(count))) => {
                         Event::Prekeys { count, after_upload: true }
                     }
-                    (Asked::Count | Asked::CountAfterUpload, Ok(_)) => return Err(LinkError::OutOfTurn),
+                    (Asked::Counter | Asked::CounterWrite(_) | Asked::Count | Asked::CountAfterUpload, Ok(_)) => {
+                        return Err(LinkError::OutOfTurn);
+                    }
                     (Asked::Upload, Err(Refusal::PrekeysFull)) => return Ok(Ok(())),
                     (_, Err(refusal)) => {
                         tracing::warn!(%refusal, ?asked, "our server refused a request");

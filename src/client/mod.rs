@@ -30,6 +30,8 @@ mod backoff;
 #[cfg(feature = "daemon")]
 mod conversation;
 #[cfg(feature = "daemon")]
+mod counter;
+#[cfg(feature = "daemon")]
 mod courier;
 #[cfg(feature = "daemon")]
 pub mod daemon;
@@ -63,6 +65,8 @@ mod prekeys;
 mod receive;
 #[cfg(feature = "daemon")]
 mod received;
+#[cfg(feature = "daemon")]
+mod reporting;
 #[cfg(feature = "daemon")]
 mod requests;
 #[cfg(feature = "daemon")]

@@ -41,6 +41,10 @@ impl Engine {
 
     /// A prekey from somebody else's server, which may lie about it.
     pub(super) fn take_prekey(&mut self, recipient: Fingerprint, prekey: &SignedPrekey, now: Timestamp) {
+        // All state was read anew since it was asked for: it is asked for again.
+        if !self.counter.may_seal() {
+            return;
+        }
         let Some(identity) = self.people.profile(&recipient).map(|profile| *profile.identity()) else { return };
         if prekey.verify(&identity).is_err() || prekey.expires <= now.seconds() {
             let problem = "the server handed out a prekey that is not theirs or is too old";
@@ -83,6 +87,9 @@ impl Engine {
     /// Finds those for whom something waits although there is a session: the last run ended between two batches of it, or
     /// the disk did not give some of it.
     pub(super) fn look_for_unsealed(&mut self) {
+        if !self.counter.may_seal() {
+            return;
+        }
         let ready = |recipient: &Fingerprint| self.spool.has_waiting(recipient) && self.sessions.has(recipient);
         let found: Vec<Fingerprint> = self.spool.recipients().into_iter().filter(ready).collect();
         self.unsealed.extend(found);
@@ -90,6 +97,9 @@ impl Engine {
 
     /// Seals everything that waited for a session with `recipient`, if there is one now.
     pub(super) fn seal_waiting(&mut self, recipient: &Fingerprint, now: Timestamp) {
+        if !self.counter.may_seal() {
+            return;
+        }
         let waiting = self.spool.waiting(&self.root, recipient, SEAL_BATCH_MAX);
         if waiting.len() == SEAL_BATCH_MAX && self.sessions.has(recipient) {
             self.unsealed.insert(*recipient);

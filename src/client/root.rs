@@ -152,6 +152,11 @@ pub fn prekeys_file() -> PathBuf {
     PathBuf::from("keys/prekeys")
 }
 
+/// `keys/counter`, relative to the root.
+pub fn counter_file() -> PathBuf {
+    PathBuf::from("keys/counter")
+}
+
 /// `keys/sessions/FINGERPRINT`, relative to the root.
 pub fn sessions_file(peer: &Fingerprint) -> PathBuf {
     PathBuf::from(format!("keys/sessions/{peer}"))

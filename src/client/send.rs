@@ -307,8 +307,8 @@ impl Engine {
 
     fn queue_payload(&mut self, recipient: Fingerprint, payload: &Payload, file: &str) -> State {
         let bytes = payload.to_bytes();
-        // What already waits goes first.
-        let sealed = match self.spool.has_waiting(&recipient) {
+        // What already waits goes first, and all of it behind the check of our counter.
+        let sealed = match self.spool.has_waiting(&recipient) || !self.counter.may_seal() {
             true => None,
             false => self
                 .sessions

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod control;
 pub mod conversation;
+pub mod counter;
 pub mod envelope;
 pub mod frame;
 pub mod header;

@@ -36,6 +36,7 @@ pub(super) struct Server {
     one_time: HashMap<AccountId, VecDeque<SignedPrekey>>,
     last_resort: HashMap<AccountId, SignedPrekey>,
     last_id: u64,
+    pub(super) counters: HashMap<AccountId, Vec<u8>>,
     /// Each place in a chain has a tag of its own: two envelopes with one tag were sealed under one chain key.
     sealed: HashMap<Tag, [u8; 32]>,
 }
@@ -128,7 +129,8 @@ impl Machine {
             }
         };
         let count = Event::Prekeys { count: server.count(self.account()), after_upload: false };
-        let events = [Event::Hint(Hint::Rescan), Event::Connected, count].into();
+        let counter = Event::Counter(server.counters.get(&self.account()).cloned());
+        let events = [Event::Hint(Hint::Rescan), counter, Event::Connected, count].into();
         let mut running = Running { journal, engine, events, pushed: HashSet::new() };
         running.engine.handle(running.events.pop_front().unwrap(), now).ok();
         let found = running.engine.take_directories();
@@ -169,7 +171,7 @@ impl Machine {
             self.running = None;
             return true;
         }
-        let Consequences { deletions, uploads, orders, .. } = running.engine.recorded(now);
+        let Consequences { deletions, uploads, counter, orders, .. } = running.engine.recorded(now);
         if let Some(mailbox) = server.mailboxes.get_mut(&account) {
             deletions.iter().for_each(|id| drop(mailbox.remove(id)));
         }
@@ -177,6 +179,10 @@ impl Machine {
             server.upload(account, uploads);
             let count = server.count(account);
             running.events.push_back(Event::Prekeys { count, after_upload: true });
+        }
+        if let Some((number, record)) = counter {
+            server.counters.insert(account, record);
+            running.events.push_back(Event::CounterWritten(number));
         }
         for Order { recipient, errand } in orders {
             let recipient = recipient.identity().fingerprint();

@@ -9,6 +9,7 @@ use super::checkup::{Checkup, Entry};
 use crate::client::contacts::Contacts;
 use crate::limits::STATE_FILE_BYTES_MAX;
 use crate::wire::conversation::ConversationRecord;
+use crate::wire::counter::CounterState;
 use crate::wire::identity::{ConversationId, Fingerprint};
 use crate::wire::known::{ProfileRecord, names_from_bytes};
 use crate::wire::session::sessions_from_bytes;
@@ -46,6 +47,7 @@ pub(super) fn check(checkup: &mut Checkup<'_>, contacts: Option<&Contacts>) -> K
             Some("prekeys") => check_prekeys(checkup, &entry.path),
             Some("names") => check_names(checkup, &entry.path),
             Some("sessions" | "conversations" | "profiles") => {}
+            Some("counter") => check_counter(checkup, &entry.path),
             Some(name) if is_received(name) => check_received(checkup, &entry),
             _ => checkup.warning("orphan", &entry.path, "this is no file of chatterboxd", ORPHAN),
         }
@@ -91,6 +93,13 @@ fn is_received(name: &str) -> bool {
 fn check_prekeys(checkup: &mut Checkup<'_>, path: &Path) {
     let Some(bytes) = state(checkup, path) else { return };
     if let Err(error) = prekeys_from_bytes(&bytes) {
+        checkup.damaged("damaged", path, error.to_string(), RESTORE);
+    }
+}
+
+fn check_counter(checkup: &mut Checkup<'_>, path: &Path) {
+    let Some(bytes) = state(checkup, path) else { return };
+    if let Err(error) = CounterState::from_bytes(&bytes) {
         checkup.damaged("damaged", path, error.to_string(), RESTORE);
     }
 }

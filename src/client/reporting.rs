@@ -1,0 +1,58 @@
+//! What a person hears of the engine: `status`, and the alert about envelopes that were given up.
+
+use std::path::Path;
+
+use super::alerts;
+use super::engine::Engine;
+use super::status::Status;
+use crate::clock::Timestamp;
+use crate::limits::STATUS_LINES_MAX;
+
+impl Engine {
+    pub(super) fn alert_given_up(&mut self, count: usize, now: Timestamp) {
+        if count > 0 {
+            let text = format!(
+                "{count} envelopes could not be opened by any session and were given up.\n\
+                 If somebody says that you did not get their message, ask them to send it again."
+            );
+            alerts::raise(&self.root, &mut self.pending, now, "unopened", "", &text);
+        }
+    }
+
+    /// What `status` says. `unsettled` are outbox files that are sent and wait for their writers.
+    pub fn status<'a>(&self, paused: Option<String>, unsettled: impl Iterator<Item = &'a Path>) -> Status {
+        let own = self.account.profile.profile();
+        let escape = |path: &Path| crate::name::escape_path(path);
+        let server = own.server.host_port();
+        Status {
+            running: true,
+            pid: std::process::id(),
+            account: format!("{} {}", own.name, own.identity.fingerprint()),
+            connected: self.connection.is_ok(),
+            connection: match &self.connection {
+                Ok(()) => format!("connected to {server}"),
+                Err(reason) => reason.clone(),
+            },
+            queue: self.spool.len(),
+            troubled: self
+                .trouble
+                .iter()
+                .take(STATUS_LINES_MAX)
+                .map(|(fingerprint, reason)| (self.people.name(fingerprint), reason.clone()))
+                .collect(),
+            prekeys: self.prekeys_at_server.map(|count| count.one_time),
+            waiting: self
+                .outbox
+                .waiting()
+                .chain(unsettled.map(|path| {
+                    (path, "it is sent, and another program has it open for writing, or it cannot be put back")
+                }))
+                .take(STATUS_LINES_MAX)
+                .map(|(path, reason)| (escape(path), reason.to_owned()))
+                .collect(),
+            refused: self.outbox.refused().take(STATUS_LINES_MAX).map(escape).collect(),
+            ignored: self.outbox.ignored(),
+            paused,
+        }
+    }
+}
