@@ -289,6 +289,25 @@ pub const COUNTER_INTERVAL_MIN_MS: u64 = 300_000;
 /// frame each ten minutes is nothing beside the pings.
 pub const COUNTER_INTERVAL_MAX_MS: u64 = 900_000;
 
+/// How long it is remembered what was sent, so that it can be sent again to somebody who lost their state.
+pub const SENT_LIFETIME_S: u64 = 14 * 86_400;
+
+/// Messages that one file of what was sent remembers: at their longest names 6 MB.
+pub const SENT_FILE_ENTRIES_MAX: usize = 8_192;
+
+/// Such files; beyond it the oldest goes. 65,536 messages in two weeks are three a minute, day and night, and 20 MB of
+/// memory.
+pub const SENT_FILES_MAX: usize = 8;
+
+/// How often one message is sealed anew for one recipient who asks for it again. Fixed by the design.
+pub const RESENT_TIMES_MAX: u32 = 3;
+
+/// `.delivery/` files of one conversation that are read, the newest first, when messages come that were sent again.
+pub const RECALLED_FILES_MAX: usize = 16_384;
+
+/// What is remembered of them in all: 16 MiB. Beyond it they are read anew.
+pub const RECALLED_MAX: usize = 262_144;
+
 // ---- The home server (design, section 7) ----
 
 /// Connections at one time. Each holds a descriptor and some 50 kB.

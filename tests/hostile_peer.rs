@@ -8,6 +8,7 @@ use std::fs;
 
 use chatterbox::clock::Timestamp;
 use chatterbox::crypto::dh::SecretKey;
+use chatterbox::crypto::secret::Secret;
 use chatterbox::crypto::sign::SigningKey;
 use chatterbox::envelope;
 use chatterbox::limits::{ENVELOPE_BYTES, PROTOCOL_VERSION};
@@ -91,7 +92,7 @@ impl Peer {
     fn payload(&self, text: &str) -> Payload {
         let both = [self.fingerprint(), self.victim()];
         Payload {
-            id: MessageId([7; 16]),
+            id: MessageId(*Secret::random(&mut OsRng).expose()),
             conversation: ConversationId::of_participants(&both),
             participants: participants_hash(&both),
             time: Timestamp::now(),
@@ -244,6 +245,43 @@ async fn a_repeated_envelope_appears_once() {
     bob.wait_for_message("last");
     assert_eq!(bob.messages().len(), 3);
     assert!(entries(&bob.at("journal/unopened")).is_empty());
+}
+
+#[tokio::test]
+async fn a_message_that_comes_again_in_another_envelope_appears_once() {
+    let world = World::new();
+    let mut bob = world.user("bob");
+    bob.start();
+    let mut peer = Peer::new("peer", &bob).await;
+    fs::write(bob.at("contacts/peer.card"), peer.profile.to_string()).unwrap();
+    let mut payload = peer.payload("once");
+    peer.send(&payload).await;
+    bob.wait_for_message("once");
+    peer.send(&payload).await;
+    // An id counts only with its conversation.
+    let (salt, both) = ([9; 16], [peer.fingerprint(), peer.victim()]);
+    let mut elsewhere = peer.payload("elsewhere");
+    elsewhere.id = payload.id;
+    elsewhere.conversation = ConversationId::salted(&salt, &both);
+    elsewhere.introduction.as_mut().unwrap().salt = Some(salt);
+    peer.send(&elsewhere).await;
+    bob.wait_for_message("elsewhere");
+    // Where the hashes are lost, what stands beside the messages tells, also of one that a person has deleted.
+    bob.stop();
+    for path in entries(&bob.at("keys")) {
+        if path.to_str().unwrap().contains("/received-") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let (_, name, _) = bob.messages().into_iter().find(|(_, _, content)| content == b"once").unwrap();
+    fs::remove_file(bob.wait_for_message("once")).unwrap();
+    bob.start();
+    payload.resent = 1;
+    peer.send(&payload).await;
+    peer.send(&peer.payload("last")).await;
+    bob.wait_for_message("last");
+    assert_eq!(bob.messages().len(), 2, "{name} came twice: {:?}", bob.messages());
+    assert!(entries(&bob.at("alerts")).is_empty());
 }
 
 #[tokio::test]

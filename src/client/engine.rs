@@ -27,6 +27,7 @@ use super::people::People;
 use super::prekeys::Prekeys;
 use super::received::Received;
 use super::root::{self, Root};
+use super::sent::Sent;
 use super::sessions::Sessions;
 use super::spool::Spool;
 use super::state::StateError;
@@ -55,6 +56,7 @@ pub struct Engine {
     pub(super) received: Received,
     pub(super) unopened: Unopened,
     pub(super) counter: Counter,
+    pub(super) sent: Sent,
     pub(super) outbox: Outbox,
     pub(super) pending: Pending,
     pub(super) rng: OsRng,
@@ -128,6 +130,7 @@ impl Engine {
             spool: Spool::load(root.disk(), &root.join("journal/spool"))?,
             received: Received::load(root.disk(), &root.keys())?,
             unopened: Unopened::load(root.disk(), &root.join("journal/unopened"))?,
+            sent: Sent::load(root.disk(), &root.keys())?,
             counter: Counter::load(root.disk(), &root.join(root::counter_file()))?,
             last_time: conversations.last_time(),
             outbox: Outbox::default(),
@@ -165,7 +168,7 @@ impl Engine {
     /// # Errors
     /// An I/O error of the root's own directories; the event can be handled again.
     pub fn handle(&mut self, event: Event, now: Timestamp) -> io::Result<()> {
-        self.counter.pass(now, 0);
+        self.counter.pass(now, self.sent.next_place());
         match event {
             Event::Hint(Hint::Rescan) => self.rescan(now)?,
             Event::Hint(Hint::Path(path)) => self.look_at(&path)?,
@@ -244,6 +247,7 @@ impl Engine {
         self.outbox.forget_gone(&self.root);
         self.received.forget_old(now.seconds(), &mut self.pending);
         self.sessions.expire(now.seconds());
+        self.sent.forget_old(now.seconds(), &mut self.pending);
         let given_up = self.unopened.give_up_old(now.seconds(), &mut self.pending);
         self.alert_given_up(given_up, now);
         Ok(())

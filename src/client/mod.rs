@@ -72,6 +72,8 @@ mod requests;
 #[cfg(feature = "daemon")]
 mod send;
 #[cfg(feature = "daemon")]
+mod sent;
+#[cfg(feature = "daemon")]
 pub mod sessions;
 #[cfg(all(test, feature = "daemon"))]
 mod simulation;

@@ -67,6 +67,7 @@ impl Engine {
             let Ok(envelope) = opened else {
                 return self.ask_again_later(recipient, "the server handed out a prekey with a bad key in it", now);
             };
+            self.note_sealed(recipient, payload, &first.file, now);
             let form = Form::Sealed { envelope, opening: true };
             self.set_state(&first.conversation, &first.file, &recipient, State::Sealed, now);
             self.spool.seal(&recipient, sequence, Spooled { form, ..first }, &mut self.pending);
@@ -109,6 +110,7 @@ impl Engine {
             let sealed = self.sessions.seal(&self.account.keys, recipient, payload, &mut self.rng);
             let sealed = sealed.expect("payloads are measured when they are made");
             let Some(envelope) = sealed else { return };
+            self.note_sealed(*recipient, payload, &item.file, now);
             let form = Form::Sealed { envelope, opening: false };
             self.set_state(&item.conversation, &item.file, recipient, State::Sealed, now);
             self.spool.seal(recipient, sequence, Spooled { form, ..item }, &mut self.pending);

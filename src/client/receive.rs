@@ -12,6 +12,7 @@ use super::conversation::Conversations;
 use super::delivery::{self, Delivery};
 use super::engine::Engine;
 use super::people::People;
+use super::received;
 use super::requests;
 use super::sessions::NotOpened;
 use super::trials::Tried;
@@ -231,6 +232,15 @@ impl Engine {
             false => Some(self.request_place(&author)),
         };
         let Some(place) = place else { return };
+        let hash = received::message_hash(&author, &payload.conversation, &payload.id);
+        if payload.resent > 0 {
+            self.recall(&payload.conversation, &place);
+        }
+        if self.received.contains(&hash) {
+            // It was sent again, in another envelope, and it was here.
+            return;
+        }
+        self.received.add(hash, now.seconds(), &mut self.pending);
         let author_name = self.people.name(&author);
         let time = self.time_here(&payload.conversation, (payload.counter, payload.time), &author, now);
         let wanted = name::message(&time.to_string(), &author_name, &content.file_name);

@@ -1,27 +1,37 @@
-//! The hashes of envelopes that were received: what makes at-least-once delivery exactly once (design, section 7).
+//! The hashes of envelopes and messages that were received: what makes at-least-once delivery exactly once (design,
+//! section 7). A message that is sent again comes in another envelope, and is known by the hash of its author,
+//! conversation and id.
 //!
-//! `keys/received-N` holds one 40-byte entry an envelope, its SHA-256 and the second of its receipt, little-endian. N
-//! counts periods of [`PERIOD_S`]; a file is removed when its last entry has outlived
-//! [`RECEIVED_HASH_LIFETIME_S`].
+//! `keys/received-N` holds one 40-byte entry for each, the hash and the second of its receipt, little-endian. N counts
+//! periods of [`PERIOD_S`]; a file is removed when its last entry has outlived [`RECEIVED_HASH_LIFETIME_S`].
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::delivery::{self, Delivery};
+use super::engine::Engine;
 use super::pending::Pending;
 use super::state::{self, StateError};
+use crate::crypto::hash::sha256;
+use crate::disk::open;
 use crate::disk::system::Disk;
-use crate::limits::RECEIVED_HASH_LIFETIME_S;
+use crate::limits::{RECALLED_FILES_MAX, RECALLED_MAX, RECEIVED_HASH_LIFETIME_S};
 use crate::wire::Malformed;
+use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
 
 const PERIOD_S: u64 = 7 * 86_400;
 const ENTRY_BYTES: usize = 40;
 const PREFIX: &str = "received-";
+const MESSAGE_LABEL: &[u8] = b"chatterbox 1 received message\0";
 
 /// All hashes that are remembered, by period.
 #[derive(Debug, Default)]
 pub struct Received {
     periods: BTreeMap<u64, HashSet<[u8; 32]>>,
     lengths: BTreeMap<u64, u64>,
+    /// Hashes of messages that `.delivery/` files tell of, and of which conversations those were read.
+    recalled: HashSet<[u8; 32]>,
+    recalled_of: HashSet<ConversationId>,
 }
 
 impl Received {
@@ -47,9 +57,9 @@ impl Received {
         Ok(received)
     }
 
-    /// Whether an envelope with this hash was received.
+    /// Whether an envelope or a message with this hash was received.
     pub fn contains(&self, hash: &[u8; 32]) -> bool {
-        self.periods.values().any(|hashes| hashes.contains(hash))
+        self.recalled.contains(hash) || self.periods.values().any(|hashes| hashes.contains(hash))
     }
 
     /// Remembers a hash.
@@ -69,6 +79,35 @@ impl Received {
             self.periods.remove(&period);
             self.lengths.remove(&period);
             pending.remove(file(period));
+        }
+    }
+}
+
+/// `SHA-256(LABEL("received message") || author || conversation || message id)`.
+pub fn message_hash(author: &Fingerprint, conversation: &ConversationId, message: &MessageId) -> [u8; 32] {
+    sha256(&[MESSAGE_LABEL, &author.0, &conversation.0, &message.0])
+}
+
+impl Engine {
+    /// Reads the `.delivery/` files of a conversation, once in this run: what our state has lost, they may still tell.
+    /// Only when a message comes that was sent again.
+    pub(super) fn recall(&mut self, conversation: &ConversationId, place: &Path) {
+        if self.received.recalled.len() > RECALLED_MAX {
+            self.received.recalled.clear();
+            self.received.recalled_of.clear();
+        }
+        if !self.received.recalled_of.insert(*conversation) {
+            return;
+        }
+        let deliveries = place.join(delivery::DIRECTORY);
+        let mut names = self.root.names(&deliveries);
+        names.sort_unstable();
+        for name in names.into_iter().rev().take(RECALLED_FILES_MAX) {
+            let path = self.root.join(deliveries.join(name));
+            let text = open::read_text(self.root.disk(), &path, delivery::BYTES_MAX);
+            if let Some(delivery) = text.as_deref().and_then(Delivery::parse) {
+                self.received.recalled.insert(message_hash(&delivery.from, conversation, &delivery.id));
+            }
         }
     }
 }

@@ -229,7 +229,7 @@ impl Engine {
 
         let mut recipients = Vec::new();
         for recipient in record.participants().into_iter().filter(|participant| *participant != own) {
-            let state = self.queue_message(&record, recipient, &payload, &file);
+            let state = self.queue_message(&record, recipient, &payload, &file, now);
             recipients.push(Recipient {
                 fingerprint: recipient,
                 name: self.people.name(&recipient),
@@ -262,16 +262,17 @@ impl Engine {
 
     /// Seals a message for one recipient, or lets it wait for a session. The first one of the conversation introduces
     /// its participants; where both do not fit one envelope, the introduction goes ahead.
-    fn queue_message(
+    pub(super) fn queue_message(
         &mut self,
         record: &ConversationRecord,
         recipient: Fingerprint,
         payload: &Payload,
         file: &str,
+        now: Timestamp,
     ) -> State {
         if record.introduced.contains(&recipient) {
             let payload = self.with_news(&recipient, payload);
-            return self.queue_payload(recipient, &payload, file);
+            return self.queue_payload(recipient, &payload, file, now);
         }
         if let Some(record) = self.conversations.get_mut(&record.id) {
             record.introduced.insert(recipient);
@@ -280,12 +281,12 @@ impl Engine {
         self.tell_by(&recipient, &introduction.profiles);
         let both = Payload { introduction: Some(introduction), ..payload.clone() };
         if both.to_bytes().len() <= PAYLOAD_BYTES_MAX {
-            return self.queue_payload(recipient, &both, file);
+            return self.queue_payload(recipient, &both, file, now);
         }
         let id = MessageId(self.random_16());
-        self.queue_payload(recipient, &Payload { id, content: None, ..both }, "");
+        self.queue_payload(recipient, &Payload { id, content: None, ..both }, "", now);
         let payload = self.with_news(&recipient, payload);
-        self.queue_payload(recipient, &payload, file)
+        self.queue_payload(recipient, &payload, file, now)
     }
 
     /// What somebody must know of a conversation: with everybody's newest profile or, where these have grown and do not
@@ -305,7 +306,7 @@ impl Engine {
         if fits { renewed } else { introduction(record.profiles.clone()) }
     }
 
-    fn queue_payload(&mut self, recipient: Fingerprint, payload: &Payload, file: &str) -> State {
+    fn queue_payload(&mut self, recipient: Fingerprint, payload: &Payload, file: &str, now: Timestamp) -> State {
         let bytes = payload.to_bytes();
         // What already waits goes first, and all of it behind the check of our counter.
         let sealed = match self.spool.has_waiting(&recipient) || !self.counter.may_seal() {
@@ -316,11 +317,14 @@ impl Engine {
                 .expect("content and introduction are bounded so that they fit"),
         };
         let (form, state) = match sealed {
-            Some(envelope) => (Form::Sealed { envelope, opening: false }, State::Sealed),
+            Some(envelope) => {
+                self.note_sent(recipient, payload, file, now);
+                (Form::Sealed { envelope, opening: false }, State::Sealed)
+            }
             None => (Form::Waiting(bytes), State::Queued),
         };
         let item = Spooled { message: payload.id, conversation: payload.conversation, file: file.to_owned(), form };
-        self.spool.push(recipient, item, self.last_time, &mut self.pending);
+        self.spool.push(recipient, item, now, &mut self.pending);
         state
     }
 }

@@ -20,6 +20,7 @@ pub mod profile;
 pub mod reply;
 pub mod request;
 pub mod sealing;
+pub mod sent;
 pub mod session;
 pub mod spool;
 pub mod state;

@@ -8,10 +8,12 @@ use zeroize::Zeroizing;
 use super::checkup::{Checkup, Entry};
 use crate::client::contacts::Contacts;
 use crate::limits::STATE_FILE_BYTES_MAX;
+use crate::wire::Malformed;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::counter::CounterState;
 use crate::wire::identity::{ConversationId, Fingerprint};
 use crate::wire::known::{ProfileRecord, names_from_bytes};
+use crate::wire::sent::SentEntry;
 use crate::wire::session::sessions_from_bytes;
 use crate::wire::state::prekeys_from_bytes;
 
@@ -44,11 +46,12 @@ pub(super) struct Place {
 pub(super) fn check(checkup: &mut Checkup<'_>, contacts: Option<&Contacts>) -> Known {
     for entry in checkup.entries(Path::new("keys")) {
         match entry.text() {
-            Some("prekeys") => check_prekeys(checkup, &entry.path),
-            Some("names") => check_names(checkup, &entry.path),
+            Some("prekeys") => check_parsed(checkup, &entry.path, prekeys_from_bytes),
+            Some("counter") => check_parsed(checkup, &entry.path, CounterState::from_bytes),
+            Some("names") => check_parsed(checkup, &entry.path, names_from_bytes),
             Some("sessions" | "conversations" | "profiles") => {}
-            Some("counter") => check_counter(checkup, &entry.path),
-            Some(name) if is_received(name) => check_received(checkup, &entry),
+            Some(name) if is_numbered(name, "received-") => check_received(checkup, &entry),
+            Some(name) if is_numbered(name, "sent-") => check_parsed(checkup, &entry.path, SentEntry::all_from_bytes),
             _ => checkup.warning("orphan", &entry.path, "this is no file of chatterboxd", ORPHAN),
         }
     }
@@ -86,20 +89,14 @@ pub(super) fn check(checkup: &mut Checkup<'_>, contacts: Option<&Contacts>) -> K
     Known { conversations, people }
 }
 
-fn is_received(name: &str) -> bool {
-    name.strip_prefix("received-").is_some_and(|period| period.parse::<u64>().is_ok())
+fn is_numbered(name: &str, prefix: &str) -> bool {
+    name.strip_prefix(prefix).is_some_and(|number| number.parse::<u64>().is_ok())
 }
 
-fn check_prekeys(checkup: &mut Checkup<'_>, path: &Path) {
+/// A file that the daemon parses whole.
+fn check_parsed<T>(checkup: &mut Checkup<'_>, path: &Path, parse: impl FnOnce(&[u8]) -> Result<T, Malformed>) {
     let Some(bytes) = state(checkup, path) else { return };
-    if let Err(error) = prekeys_from_bytes(&bytes) {
-        checkup.damaged("damaged", path, error.to_string(), RESTORE);
-    }
-}
-
-fn check_counter(checkup: &mut Checkup<'_>, path: &Path) {
-    let Some(bytes) = state(checkup, path) else { return };
-    if let Err(error) = CounterState::from_bytes(&bytes) {
+    if let Err(error) = parse(&bytes) {
         checkup.damaged("damaged", path, error.to_string(), RESTORE);
     }
 }
@@ -136,13 +133,6 @@ fn check_profile(checkup: &mut Checkup<'_>, path: &Path, peer: &Fingerprint) {
         Ok(record) if record.newest.iter().all(|profile| profile.identity().fingerprint() == *peer) => {}
         Ok(_) => checkup.damaged("damaged", path, "it holds the profile of somebody else", RESTORE),
         Err(error) => checkup.damaged("damaged", path, error.to_string(), RESTORE),
-    }
-}
-
-fn check_names(checkup: &mut Checkup<'_>, path: &Path) {
-    let Some(bytes) = state(checkup, path) else { return };
-    if let Err(error) = names_from_bytes(&bytes) {
-        checkup.damaged("damaged", path, error.to_string(), RESTORE);
     }
 }
 

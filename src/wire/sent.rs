@@ -1,0 +1,132 @@
+//! What is remembered of a message that was sealed for somebody (`keys/sent-N`): where its content lies and what else
+//! went with it, so that it can be sealed anew if it is asked for again. No content.
+
+use prost::Message as _;
+
+use super::generated::state as pb;
+use super::identity::{ConversationId, Fingerprint, MessageId};
+use super::{Malformed, array, decode};
+use crate::clock::Timestamp;
+
+/// The bytes of an entry's length in front of it.
+const LENGTH_BYTES: usize = 2;
+
+/// One message for one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentEntry {
+    /// For whom.
+    pub recipient: Fingerprint,
+    /// The message's id.
+    pub message: MessageId,
+    /// Where it belongs.
+    pub conversation: ConversationId,
+    /// Its name in the conversation's directory.
+    pub file: String,
+    /// The name that went with it; empty if none did.
+    pub file_name: Vec<u8>,
+    /// Its time.
+    pub time: Timestamp,
+    /// Of ours, when it was written.
+    pub incarnation: [u8; 16],
+    /// Our count then.
+    pub counter: u64,
+    /// SHA-256 of its content.
+    pub sha256: [u8; 32],
+    /// When it was sealed last, seconds since 1970.
+    pub sealed: u64,
+    /// How often it was sealed anew.
+    pub resent: u32,
+}
+
+impl SentEntry {
+    /// As it stands in the file: `length (2, LE) || Sent`.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let entry = pb::Sent {
+            recipient: self.recipient.0.to_vec(),
+            message: self.message.0.to_vec(),
+            conversation: self.conversation.0.to_vec(),
+            file: self.file.clone(),
+            file_name: self.file_name.clone(),
+            time: self.time.micros(),
+            incarnation: self.incarnation.to_vec(),
+            counter: self.counter,
+            sha256: self.sha256.to_vec(),
+            sealed: self.sealed,
+            resent: self.resent,
+        }
+        .encode_to_vec();
+        let length = u16::try_from(entry.len()).expect("two names of a file and a few numbers are below 64 KiB");
+        [&length.to_le_bytes()[..], &entry].concat()
+    }
+
+    /// Parses a file: entries one behind the other.
+    ///
+    /// # Errors
+    /// [`Malformed`], naming the field.
+    pub fn all_from_bytes(mut bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
+        let cut = Malformed::new("sent messages", "cut off");
+        let mut entries = Vec::new();
+        while !bytes.is_empty() {
+            let (length, rest) = bytes.split_first_chunk::<LENGTH_BYTES>().ok_or(cut.clone())?;
+            let length = usize::from(u16::from_le_bytes(*length));
+            let (entry, rest) = rest.split_at_checked(length).ok_or(cut.clone())?;
+            entries.push(Self::parse(decode("sent message", entry)?)?);
+            bytes = rest;
+        }
+        Ok(entries)
+    }
+
+    fn parse(entry: pb::Sent) -> Result<Self, Malformed> {
+        Ok(Self {
+            recipient: Fingerprint(array("sent recipient", &entry.recipient)?),
+            message: MessageId(array("sent message id", &entry.message)?),
+            conversation: ConversationId::from_slice(&entry.conversation)?,
+            file: entry.file,
+            file_name: entry.file_name,
+            time: Timestamp::from_micros(entry.time),
+            incarnation: array("sent incarnation", &entry.incarnation)?,
+            counter: entry.counter,
+            sha256: array("sent hash", &entry.sha256)?,
+            sealed: entry.sealed,
+            resent: entry.resent,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry(number: u8) -> SentEntry {
+        SentEntry {
+            recipient: Fingerprint([number; 32]),
+            message: MessageId([2; 16]),
+            conversation: ConversationId([3; 16]),
+            file: "2026-11-22T101530.123456Z-alice-plan.pdf".into(),
+            file_name: b"plan.pdf".to_vec(),
+            time: Timestamp::from_micros(5),
+            incarnation: [6; 16],
+            counter: 7,
+            sha256: [8; 32],
+            sealed: 9,
+            resent: u32::from(number),
+        }
+    }
+
+    #[test]
+    fn entries_come_back_as_written_and_a_file_that_is_cut_off_is_refused() {
+        let entries: Vec<SentEntry> = (0..3).map(entry).collect();
+        let bytes: Vec<u8> = entries.iter().flat_map(SentEntry::to_bytes).collect();
+        assert_eq!(SentEntry::all_from_bytes(&bytes), Ok(entries));
+        assert!(SentEntry::all_from_bytes(&bytes[..bytes.len() - 1]).is_err());
+        assert!(SentEntry::all_from_bytes(&[5]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = SentEntry::all_from_bytes(&bytes);
+        }
+    }
+}
