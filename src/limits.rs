@@ -289,6 +289,30 @@ pub const COUNTER_INTERVAL_MIN_MS: u64 = 300_000;
 /// frame each ten minutes is nothing beside the pings.
 pub const COUNTER_INTERVAL_MAX_MS: u64 = 900_000;
 
+/// What a state that was lost may have missed reaches back before its last sign of life by so much: clocks differ, and
+/// envelopes wait on servers. A message too many costs an envelope.
+pub const LOSS_MARGIN_S: u64 = 86_400;
+
+/// How long after a loss of our own state it is gone on with: contacts that are added are told, lost directories are found
+/// again. As long as others remember what they sent.
+pub const RECOVERY_LIFETIME_S: u64 = SENT_LIFETIME_S;
+
+/// The shortest time between two who are told of our loss; as much again is added at random. So 10,000 contacts take four
+/// hours, and no server sees a burst of openings.
+pub const TELL_INTERVAL_MS: u64 = 1_000;
+
+/// For how long after a loss envelopes may still arrive that nobody can open, and nobody needs to hear of.
+pub const UNOPENED_QUIET_S: u64 = 86_400;
+
+/// Messages that are sealed anew in a second, for all who asked: 1 MiB of envelopes.
+pub const RESEND_MAX: usize = 64;
+
+/// Those who are looked after in that second. A look goes through all that was sent.
+pub const RESEND_PEERS_MAX: usize = 16;
+
+/// How often one peer may ask again for what was sent.
+pub const RESEND_INTERVAL_S: u64 = 3_600;
+
 /// How long it is remembered what was sent, so that it can be sent again to somebody who lost their state.
 pub const SENT_LIFETIME_S: u64 = 14 * 86_400;
 

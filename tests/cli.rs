@@ -652,6 +652,7 @@ fn running(connected: bool) -> Status {
         account: "alice 00".into(),
         connected,
         connection: connection.into(),
+        recovery: None,
         queue: 2,
         troubled: vec![("bob".into(), "connecting: refused".into())],
         prekeys: Some(100),

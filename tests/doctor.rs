@@ -225,7 +225,10 @@ fn damage(
 /// A file of this content in place of what is there.
 fn overwritten(kind: &'static str, path: &str, content: &'static str, says: [&'static str; 2]) -> Damage {
     let file = path.to_owned();
-    damage("error", kind, path, says, move |user| fs::write(user.at(&file), content).unwrap())
+    damage("error", kind, path, says, move |user| {
+        fs::write(user.at(&file), content).unwrap();
+        set_mode(user.at(&file), 0o600);
+    })
 }
 
 /// A new private file in a private directory.
@@ -297,6 +300,10 @@ fn keys(session: &str, record: &str) -> Vec<Damage> {
         overwritten("damaged", record, "\u{7f}", not_started),
         overwritten("damaged", "keys/names", "\u{7f}", not_started),
         damage("error", "damaged", profile.clone(), not_started, move |user| put(user, &profile, "\u{7f}")),
+        overwritten("damaged", "keys/counter", "\u{7f}", not_started),
+        overwritten("damaged", "keys/recovery", "\u{7f}", not_started),
+        overwritten("damaged", "keys/sent-7", "\u{7f}", not_started),
+        overwritten("damaged", "keys/told-7", "\u{7f}", ["no multiple of 32", "chatterboxd does not start"]),
         damage("error", "damaged", "keys/received-7", ["a symbolic link", "backup"], |user| {
             symlink("prekeys", user.at("keys/received-7")).unwrap();
         }),

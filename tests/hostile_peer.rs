@@ -204,9 +204,9 @@ async fn nobody_squats_on_the_conversation_of_others_or_smuggles_in_members() {
 }
 
 #[tokio::test]
-async fn garbage_is_kept_for_a_while_and_disturbs_nothing() {
+async fn garbage_is_kept_for_a_while_and_causes_no_answer() {
     let world = World::new();
-    let [alice, bob] = world.friends(["alice", "bob"]);
+    let [alice, mut bob] = world.friends(["alice", "bob"]);
     alice.drop_file("bob", "x", "before");
     bob.wait_for_message("before");
     let mut mallory = Peer::new("mallory", &bob).await;
@@ -218,6 +218,13 @@ async fn garbage_is_kept_for_a_while_and_disturbs_nothing() {
     alice.drop_file("bob", "x", "after");
     bob.wait_for_message("after");
     assert!(entries(&bob.at("alerts")).is_empty());
+    // Nobody was answered, and nothing was reset: the one session is with alice, and nothing is on its way.
+    bob.wait_for_status("queue: 0");
+    bob.stop();
+    assert_eq!(entries(&bob.at("keys/sessions")).len(), 1);
+    assert!(entries(&bob.at("journal/spool")).iter().all(|queue| entries(queue).is_empty()));
+    assert!(!bob.at("keys/recovery").exists());
+    bob.start();
     // What opens and cannot be understood is discarded, aloud.
     let envelope = mallory.seal(b"\xff\xff\xff no payload").await;
     mallory.deliver(envelope).await;
@@ -282,6 +289,51 @@ async fn a_message_that_comes_again_in_another_envelope_appears_once() {
     bob.wait_for_message("last");
     assert_eq!(bob.messages().len(), 2, "{name} came twice: {:?}", bob.messages());
     assert!(entries(&bob.at("alerts")).is_empty());
+}
+
+#[tokio::test]
+async fn a_key_that_is_used_again_causes_an_alert_and_nothing_appears() {
+    let world = World::new();
+    let mut bob = world.user("bob");
+    bob.start();
+    let mut peer = Peer::new("peer", &bob).await;
+    fs::write(bob.at("contacts/peer.card"), peer.profile.to_string()).unwrap();
+    peer.send(&peer.payload("opening")).await;
+    // The peer goes on from an earlier state, as after a backup was put back.
+    let backup = peer.session.clone();
+    peer.send(&peer.payload("before")).await;
+    bob.wait_for_message("before");
+    peer.session = backup;
+    peer.send(&peer.payload("under the same key")).await;
+    let alert = wait_for_alert(&bob, "key that was used before");
+    assert!(alert.contains("session with peer"), "{alert}");
+    peer.send(&peer.payload("beyond it")).await;
+    bob.wait_for_message("beyond it");
+    assert_eq!(bob.messages().len(), 3);
+    assert_eq!(entries(&bob.at("alerts")).len(), 1);
+}
+
+#[tokio::test]
+async fn a_stranger_who_says_that_they_lost_state_gets_no_answer() {
+    let world = World::new();
+    let [alice, mut bob] = world.friends(["alice", "bob"]);
+    alice.drop_file("bob", "x", "before");
+    bob.wait_for_message("before");
+    let mut mallory = Peer::new("mallory", &bob).await;
+    let lost = Control { lost_since: Some(0), ..Control::default() }.to_bytes();
+    let envelope = mallory.seal(&lost).await;
+    mallory.deliver(envelope).await;
+    bob.wait_for("the note put aside", || (entries(&bob.at("journal/unopened")).len() == 1).then_some(()));
+    alice.drop_file("bob", "x", "after");
+    bob.wait_for_message("after");
+    assert!(entries(&bob.at("alerts")).is_empty());
+    bob.stop();
+    assert_eq!(entries(&bob.at("keys/sessions")).len(), 1, "with alice");
+    assert!(!bob.at("keys/recovery").exists());
+    // From a contact it is heard.
+    bob.start();
+    fs::write(bob.at("contacts/mallory.card"), mallory.profile.to_string()).unwrap();
+    wait_for_alert(&bob, "mallory has restored a backup");
 }
 
 #[tokio::test]

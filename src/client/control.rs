@@ -8,12 +8,17 @@ use crate::wire::identity::Fingerprint;
 impl Engine {
     /// Does what a note asks, whose author is a contact or takes part in a conversation of ours.
     pub(super) fn heed(&mut self, author: Fingerprint, control: Control, now: Timestamp) {
-        if control.lost_since.is_some() {
-            self.known.forget_told(&author);
-        }
+        tracing::debug!(highest = control.highest.is_some(), lost = control.lost_since.is_some(), "a note");
         if let Some(profile) = &control.profile {
             self.heed_profile(&author, profile, None, now);
         }
-        tracing::debug!(author = author.short(8), highest = control.highest.is_some(), "a note");
+        if let Some(since) = control.lost_since {
+            self.known.forget_told(&author);
+            self.send_again(author, since, now);
+        }
+        if control.highest.is_some() {
+            // What we told them stood in a session below another of theirs, in which they may have answered.
+            self.recovery.tell_again(&author);
+        }
     }
 }

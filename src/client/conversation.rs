@@ -230,7 +230,7 @@ fn takes_messages(root: &Root, directory: &Path, found: &Stat) -> bool {
 }
 
 /// The name under `conversations/` of the directory that has this id.
-fn find(root: &Root, id: &ConversationId) -> Option<String> {
+pub fn find(root: &Root, id: &ConversationId) -> Option<String> {
     let conversations = Path::new("conversations");
     let mut names = root.names(conversations).into_iter();
     let is_it = |directory: &Path| {

@@ -193,12 +193,7 @@ impl Engine {
                 );
                 alerts::raise(&self.root, &mut self.pending, now, "counter", "", &text);
             }
-            Finding::Old { .. } => {
-                let text = "The state in this directory is older than what its home server has seen of it.\n\
-                            If you restored a backup or lost keys/, some messages may not be readable; if you did \
-                            neither, a copy of this directory is in use elsewhere.";
-                alerts::raise(&self.root, &mut self.pending, now, "rollback", "", text);
-            }
+            Finding::Old { written, unchecked_from } => self.lose_state(written, unchecked_from, now),
         }
         self.look_for_unsealed();
     }

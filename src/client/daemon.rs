@@ -25,6 +25,7 @@ use super::status::Status;
 use super::status_file::StatusFile;
 use super::watching::Watching;
 use crate::clock::Timestamp;
+use crate::disk::atomic;
 use crate::disk::journal::{Journal, JournalError, Transaction};
 use crate::disk::lock::RootLock;
 use crate::disk::watch::{Hint, WatchError, Watcher};
@@ -110,6 +111,8 @@ pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> 
 
 /// Takes the lock, makes what is missing, replays the journal, reads all state.
 fn begin(root: &Root) -> Result<(RootLock, Journal, Engine), DaemonError> {
+    // Somebody who starts over has an account, and not even the place of the lock.
+    atomic::make_private_directory(root.disk(), &root.journal())?;
     let lock = RootLock::acquire(&root.lock())?;
     account::make_directories(root)?;
     let (journal, engine) = open(root)?;
@@ -329,13 +332,14 @@ impl Worker {
 
     /// What follows from what is recorded.
     fn reveal(&mut self) {
-        let Consequences { deletions, uploads, counter, orders, reconnect } = self.engine.recorded(Timestamp::now());
+        let Consequences { deletions, uploads: prekeys, replaces, counter, orders, reconnect } =
+            self.engine.recorded(Timestamp::now());
         // The tasks end only after this thread; a queue that is closed means that all of it is ending.
         if !deletions.is_empty() {
             let _ = self.home.send(HomeOrder::Delete(deletions));
         }
-        if !uploads.is_empty() {
-            let _ = self.home.send(HomeOrder::Upload(uploads));
+        if !prekeys.is_empty() {
+            let _ = self.home.send(HomeOrder::Upload { prekeys, replaces });
         }
         if let Some((number, record)) = counter {
             let _ = self.home.send(HomeOrder::WriteCounter(number, record));

@@ -26,6 +26,7 @@ use super::pending::{self, Pending};
 use super::people::People;
 use super::prekeys::Prekeys;
 use super::received::Received;
+use super::recovery::Recovery;
 use super::root::{self, Root};
 use super::sent::Sent;
 use super::sessions::Sessions;
@@ -57,6 +58,7 @@ pub struct Engine {
     pub(super) unopened: Unopened,
     pub(super) counter: Counter,
     pub(super) sent: Sent,
+    pub(super) recovery: Recovery,
     pub(super) outbox: Outbox,
     pub(super) pending: Pending,
     pub(super) rng: OsRng,
@@ -101,6 +103,8 @@ pub struct Consequences {
     pub deletions: Vec<u64>,
     /// Prekeys to upload.
     pub uploads: Vec<SignedPrekey>,
+    /// Whether they replace all that are there.
+    pub replaces: bool,
     /// A number to write in the counter's place at our server, with the record that says it.
     pub counter: Option<(u64, Vec<u8>)>,
     /// Errands for couriers.
@@ -131,6 +135,7 @@ impl Engine {
             received: Received::load(root.disk(), &root.keys())?,
             unopened: Unopened::load(root.disk(), &root.join("journal/unopened"))?,
             sent: Sent::load(root.disk(), &root.keys())?,
+            recovery: Recovery::load(root.disk(), &root.keys())?,
             counter: Counter::load(root.disk(), &root.join(root::counter_file()))?,
             last_time: conversations.last_time(),
             outbox: Outbox::default(),
@@ -179,6 +184,7 @@ impl Engine {
                 if std::mem::take(&mut self.try_unopened) | self.unopened.is_trying() {
                     self.retry_unopened(now);
                 }
+                self.recover(now);
                 if self.connection.is_ok() {
                     self.counter.write_when_due(now);
                 }
@@ -195,6 +201,9 @@ impl Engine {
             }
             Event::Prekeys { count, after_upload } => {
                 self.uploading &= !after_upload;
+                if after_upload {
+                    self.recovery.prekeys_replaced();
+                }
                 self.count_prekeys(count, now);
             }
             Event::Envelope(stored) => self.receive(stored, now),
@@ -248,8 +257,10 @@ impl Engine {
         self.received.forget_old(now.seconds(), &mut self.pending);
         self.sessions.expire(now.seconds());
         self.sent.forget_old(now.seconds(), &mut self.pending);
-        let given_up = self.unopened.give_up_old(now.seconds(), &mut self.pending);
+        let quiet_until = self.recovery.quiet_until();
+        let given_up = self.unopened.give_up_old(now.seconds(), quiet_until, &mut self.pending);
         self.alert_given_up(given_up, now);
+        self.look_for_untold(now);
         Ok(())
     }
 
@@ -386,7 +397,10 @@ impl Engine {
     pub fn transaction(&mut self) -> Option<Transaction> {
         let steps = self.pending.take_steps().steps;
         for (peer, bytes) in self.sessions.take_dirty() {
-            self.pending.put_secret(root::sessions_file(&peer), bytes);
+            match bytes.is_empty() {
+                true => self.pending.erase(root::sessions_file(&peer)),
+                false => self.pending.put_secret(root::sessions_file(&peer), bytes),
+            }
         }
         match self.prekeys.take_dirty() {
             // A state file is never empty.
@@ -396,6 +410,11 @@ impl Engine {
         }
         for (path, bytes) in self.conversations.take_dirty().into_iter().chain(self.known.take_dirty()) {
             self.pending.put(path, bytes);
+        }
+        match self.recovery.take_dirty() {
+            Some(bytes) if bytes.is_empty() => self.pending.remove(root::recovery_file()),
+            Some(bytes) => self.pending.put(root::recovery_file(), bytes),
+            None => {}
         }
         if let Some(bytes) = self.counter.take_dirty() {
             self.pending.put(root::counter_file(), bytes);
@@ -438,6 +457,7 @@ impl Engine {
         Consequences {
             deletions: std::mem::take(&mut self.deletions),
             uploads: std::mem::take(&mut self.uploads),
+            replaces: self.recovery.prekeys_due(),
             counter: self.counter.take_write(&self.account.keys, &mut self.rng),
             reconnect: std::mem::take(&mut self.reconnect),
             orders,

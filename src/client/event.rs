@@ -69,7 +69,12 @@ pub enum HomeOrder {
     /// Delete these envelopes: what explains them is on disk.
     Delete(Vec<u64>),
     /// Upload these prekeys: their secrets are on disk.
-    Upload(Vec<SignedPrekey>),
+    Upload {
+        /// The prekeys.
+        prekeys: Vec<SignedPrekey>,
+        /// Whether they replace all that are there.
+        replaces: bool,
+    },
     /// Write this number in the counter's place, as this record: it is on disk.
     WriteCounter(u64, Vec<u8>),
     /// Begin anew: what was pushed may have been lost on its way to the disk.

@@ -45,6 +45,7 @@ enum Asked {
     Subscription,
     Deletion,
     Upload,
+    Replacement,
     Ping,
 }
 
@@ -138,9 +139,10 @@ impl Connection {
                     self.ask(Asked::Deletion, Command::DeleteEnvelopes(ids.to_vec())).await?;
                 }
             }
-            HomeOrder::Upload(prekeys) => {
-                for prekeys in uploads(prekeys) {
-                    self.ask(Asked::Upload, Command::UploadPrekeys { prekeys, replace: false }).await?;
+            HomeOrder::Upload { prekeys, replaces } => {
+                for (place, prekeys) in uploads(prekeys).into_iter().enumerate() {
+                    let asked = if replaces { Asked::Replacement } else { Asked::Upload };
+                    self.ask(asked, Command::UploadPrekeys { prekeys, replace: replaces && place == 0 }).await?;
                 }
                 self.ask(Asked::CountAfterUpload, Command::CountPrekeys).await?;
             }
@@ -173,6 +175,7 @@ impl Connection {
                         | Asked::Counter
                         | Asked::CounterWrite(_)
                         | Asked::Subscription
+                        | Asked::Replacement
                         | Asked::Count
                         | Asked::CountAfterUpload,
                         Err(refusal),

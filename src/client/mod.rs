@@ -66,9 +66,13 @@ mod receive;
 #[cfg(feature = "daemon")]
 mod received;
 #[cfg(feature = "daemon")]
+mod recovery;
+#[cfg(feature = "daemon")]
 mod reporting;
 #[cfg(feature = "daemon")]
 mod requests;
+#[cfg(feature = "daemon")]
+mod resend;
 #[cfg(feature = "daemon")]
 mod send;
 #[cfg(feature = "daemon")]

@@ -34,6 +34,8 @@ impl Engine {
         if self.uploading {
             return;
         }
+        // Prekeys whose secrets are lost count for nothing.
+        let count = if self.recovery.prekeys_due() { PrekeyCount::default() } else { count };
         let made = self.prekeys.refill(&self.account.keys, count, now.seconds(), &mut self.rng);
         self.uploading = !made.is_empty();
         self.uploads.extend(made);

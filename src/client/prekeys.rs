@@ -62,6 +62,12 @@ impl Prekeys {
         }
     }
 
+    /// Erases all secrets: they were lost, or are known to be old.
+    pub fn erase_all(&mut self) {
+        self.secrets.clear();
+        self.dirty = true;
+    }
+
     /// Given what the server holds, makes the prekeys that it lacks. They must be on disk before they are uploaded.
     pub fn refill(
         &mut self,

@@ -79,8 +79,9 @@ impl Engine {
             }
             Became::Done => {}
             Became::Kept(tried) => {
+                let quiet_until = self.recovery.quiet_until();
                 let kept = Kept { since: now.seconds(), hash, envelope: stored.envelope, tried };
-                let given_up = self.unopened.keep(kept, &mut self.pending);
+                let given_up = self.unopened.keep(kept, quiet_until, &mut self.pending);
                 self.alert_given_up(given_up, now);
             }
         }
@@ -132,7 +133,11 @@ impl Engine {
                 Became::Done
             }
             Err(NotOpened::Refused(Refused::AlreadyUsed)) => {
-                tracing::warn!("an envelope came whose key was used or given up");
+                tracing::warn!("an opening came a second time");
+                Became::Done
+            }
+            Err(NotOpened::Repeated(peer)) => {
+                self.alert_repeated(&peer, now);
                 Became::Done
             }
             Err(NotOpened::NotNow(requests::NO_ROOM)) => Became::Left,
@@ -193,16 +198,13 @@ impl Engine {
         let participants: Vec<Fingerprint> =
             introduction.profiles.iter().map(|profile| profile.identity().fingerprint()).collect();
         let created = introduction.created.min(now);
-        let directory = Conversations::free_name(
-            &self.root,
-            &self.pending,
-            &self.people,
-            author,
-            &participants,
-            &introduction.subject,
-            created,
-        );
         let id = payload.conversation;
+        let standing = self.standing_directory(&id);
+        let directory = standing.clone().unwrap_or_else(|| {
+            let (root, people) = (&self.root, &self.people);
+            let subject = &introduction.subject;
+            Conversations::free_name(root, &self.pending, people, author, &participants, subject, created)
+        });
         let record = ConversationRecord {
             id,
             salt: introduction.salt,
@@ -219,7 +221,15 @@ impl Engine {
         };
         self.conversations.add(record);
         if accepted {
-            self.conversations.make_directories(&id, &self.people, &mut self.pending);
+            self.make_directories(&id, standing.is_some());
+        }
+    }
+
+    /// Makes the directories of a conversation that was added; only the twin in `outbox/` where the other one stands.
+    pub(super) fn make_directories(&mut self, id: &ConversationId, stands: bool) {
+        match stands {
+            true => self.conversations.make_outbox_directory(&self.root, id, &self.people, &mut self.pending),
+            false => self.conversations.make_directories(id, &self.people, &mut self.pending),
         }
     }
 

@@ -33,6 +33,7 @@ impl Engine {
                 Ok(()) => format!("connected to {server}"),
                 Err(reason) => reason.clone(),
             },
+            recovery: self.recovery.status(|peer| self.people.name(peer)),
             queue: self.spool.len(),
             troubled: self
                 .trouble

@@ -157,6 +157,11 @@ pub fn counter_file() -> PathBuf {
     PathBuf::from("keys/counter")
 }
 
+/// `keys/recovery`, relative to the root.
+pub fn recovery_file() -> PathBuf {
+    PathBuf::from("keys/recovery")
+}
+
 /// `keys/sessions/FINGERPRINT`, relative to the root.
 pub fn sessions_file(peer: &Fingerprint) -> PathBuf {
     PathBuf::from(format!("keys/sessions/{peer}"))

@@ -169,8 +169,11 @@ impl Engine {
         let id = ConversationId::of(salt.as_ref(), participants);
         let own = self.people.own_fingerprint();
         let profiles = participants.iter().filter_map(|participant| self.people.profile(participant).cloned());
-        let directory =
-            Conversations::free_name(&self.root, &self.pending, &self.people, &own, participants, &subject, now);
+        let standing = self.standing_directory(&id);
+        let directory = standing.clone().unwrap_or_else(|| {
+            let (root, people) = (&self.root, &self.people);
+            Conversations::free_name(root, &self.pending, people, &own, participants, &subject, now)
+        });
         let record = ConversationRecord {
             id,
             salt,
@@ -186,7 +189,7 @@ impl Engine {
             heard: BTreeMap::new(),
         };
         self.conversations.add(record);
-        self.conversations.make_directories(&id, &self.people, &mut self.pending);
+        self.make_directories(&id, standing.is_some());
         id
     }
 

@@ -104,7 +104,6 @@ impl Sent {
     /// What was sealed for somebody at `since` or later, is remembered in a place `from` or later and before `until`, and
     /// may be sealed once more; in the order in which it was written. What is sealed anew gets a later place, so that
     /// asking again goes on behind it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "recovery asks"))]
     pub fn asked_for(&self, recipient: &Fingerprint, since: u64, from: Place, until: Place) -> Vec<SentEntry> {
         let mut newest: HashMap<MessageId, (Place, &SentEntry)> = HashMap::new();
         for (number, file) in &self.files {
@@ -121,7 +120,6 @@ impl Sent {
     }
 
     /// Everybody for whom something was sealed that has a place `from` or later.
-    #[cfg_attr(not(test), expect(dead_code, reason = "recovery asks"))]
     pub fn recipients_from(&self, from: Place) -> Vec<Fingerprint> {
         let mut found = Vec::new();
         for (number, file) in &self.files {

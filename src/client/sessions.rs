@@ -43,6 +43,9 @@ pub enum NotOpened {
     /// Its session refuses it.
     #[error("its session refuses it: {0}")]
     Refused(#[from] Refused),
+    /// Its session, which is with this peer, has used its key, or given it up.
+    #[error("its key was used, or given up")]
+    Repeated(Fingerprint),
     /// Its body is not its author's.
     #[error("its body is refused: {0}")]
     Body(#[from] BodyError),
@@ -69,7 +72,8 @@ impl Sessions {
         Ok(sessions)
     }
 
-    /// The peers whose sessions changed since they were last taken, each with its file's new content.
+    /// The peers whose sessions changed since they were last taken, each with its file's new content: none where no
+    /// session is left.
     pub fn take_dirty(&mut self) -> Vec<(Fingerprint, Zeroizing<Vec<u8>>)> {
         let dirty = std::mem::take(&mut self.dirty);
         let content = |peer: Fingerprint| {
@@ -79,9 +83,17 @@ impl Sessions {
         dirty.into_iter().map(content).collect()
     }
 
+    /// Erases all sessions: what they hold was lost, or is known to be old.
+    pub fn erase_all(&mut self) {
+        self.dirty.extend(self.by_peer.keys().copied());
+        self.by_peer.clear();
+        self.tags = Tags::default();
+        self.added.clear();
+    }
+
     /// What [`Sessions::take_dirty`] would write, about.
     pub fn dirty_bytes(&self) -> usize {
-        const SESSION_BYTES: usize = 1_000;
+        const SESSION_BYTES: usize = 2_500;
         const SKIPPED_BYTES: usize = 60;
         let sessions = self.dirty.iter().filter_map(|peer| self.by_peer.get(peer)).flatten();
         let size = |session: &Session| {
@@ -178,6 +190,10 @@ impl Sessions {
         let opened = session.receive(ours, at, &header, now_s, rng, |key, auth| {
             let body = envelope::open_body(envelope, key)?;
             take(&auth.sender, body.payload(envelope, auth, false)?)
+        });
+        let opened = opened.map_err(|error| match error {
+            NotOpened::Refused(Refused::AlreadyUsed) => NotOpened::Repeated(peer),
+            error => error,
         })?;
         self.dirty.insert(peer);
         self.keep_up(&peer);

@@ -15,6 +15,8 @@ pub struct Status {
     pub connected: bool,
     /// The home connection in words.
     pub connection: String,
+    /// What is under way because state was lost, here or elsewhere.
+    pub recovery: Option<String>,
     /// Messages that wait, counted once for each recipient.
     pub queue: usize,
     /// Recipients whose server does not answer or refuses: name, and why.
@@ -46,6 +48,7 @@ impl Status {
                     status.connected = value.starts_with("connected");
                     status.connection = value.to_owned();
                 }
+                "recovery" => status.recovery = Some(value.to_owned()),
                 "queue" => status.queue = value.parse().unwrap_or(0),
                 "trouble" => status.troubled.push(owned(pair())),
                 "prekeys" => status.prekeys = value.parse().ok(),
@@ -66,6 +69,9 @@ impl fmt::Display for Status {
         writeln!(formatter, "pid: {}", self.pid)?;
         writeln!(formatter, "account: {}", self.account)?;
         writeln!(formatter, "connection: {}", self.connection)?;
+        if let Some(recovery) = &self.recovery {
+            writeln!(formatter, "recovery: {}", one_line(recovery))?;
+        }
         writeln!(formatter, "queue: {}", self.queue)?;
         if let Some(prekeys) = self.prekeys {
             writeln!(formatter, "prekeys: {prekeys}")?;
@@ -103,6 +109,7 @@ mod tests {
             account: "alice 00ff".into(),
             connected: true,
             connection: "connected to 127.0.0.1:1984".into(),
+            recovery: Some("2 people are still to be told".into()),
             queue: 3,
             troubled: vec![("bob".into(), "connecting: refused".into())],
             prekeys: Some(100),

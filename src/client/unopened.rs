@@ -49,12 +49,12 @@ impl Unopened {
         Ok(unopened)
     }
 
-    /// Keeps one. Hands out how many older ones were given up for it.
-    pub fn keep(&mut self, kept: Kept, pending: &mut Pending) -> usize {
+    /// Keeps one. Hands out how many were given up for it that came after `quiet_until`.
+    pub fn keep(&mut self, kept: Kept, quiet_until: u64, pending: &mut Pending) -> usize {
         pending.put(file(kept.since, &kept.hash), kept.envelope.as_bytes().to_vec());
         self.put_back(kept);
         let surplus = self.kept.len().saturating_sub(UNOPENED_MAX);
-        self.give_up_first(surplus, pending)
+        self.give_up_first(surplus, quiet_until, pending)
     }
 
     /// Whether one of them has not been tried in all sessions.
@@ -77,19 +77,21 @@ impl Unopened {
         pending.remove(file(since, hash));
     }
 
-    /// Gives up those that were kept for too long. Hands out how many.
-    pub fn give_up_old(&mut self, now_s: u64, pending: &mut Pending) -> usize {
+    /// Gives up those that were kept for too long. Hands out how many of them came after `quiet_until`.
+    pub fn give_up_old(&mut self, now_s: u64, quiet_until: u64, pending: &mut Pending) -> usize {
         let old = self.kept.keys().filter(|(since, _)| since + UNOPENED_LIFETIME_S < now_s).count();
-        self.give_up_first(old, pending)
+        self.give_up_first(old, quiet_until, pending)
     }
 
-    fn give_up_first(&mut self, count: usize, pending: &mut Pending) -> usize {
+    fn give_up_first(&mut self, count: usize, quiet_until: u64, pending: &mut Pending) -> usize {
+        let mut told = 0;
         for _ in 0..count {
             if let Some(((since, hash), _)) = self.kept.pop_first() {
                 pending.remove(file(since, &hash));
+                told += usize::from(since > quiet_until);
             }
         }
-        count
+        told
     }
 }
 

@@ -17,6 +17,7 @@ pub mod known;
 pub mod payload;
 pub mod prekey;
 pub mod profile;
+pub mod recovery;
 pub mod reply;
 pub mod request;
 pub mod sealing;

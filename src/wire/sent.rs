@@ -5,11 +5,8 @@ use prost::Message as _;
 
 use super::generated::state as pb;
 use super::identity::{ConversationId, Fingerprint, MessageId};
-use super::{Malformed, array, decode};
+use super::{Malformed, array};
 use crate::clock::Timestamp;
-
-/// The bytes of an entry's length in front of it.
-const LENGTH_BYTES: usize = 2;
 
 /// One message for one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,9 +36,9 @@ pub struct SentEntry {
 }
 
 impl SentEntry {
-    /// As it stands in the file: `length (2, LE) || Sent`.
+    /// As it stands in the file: `varint(length) || Sent`.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let entry = pb::Sent {
+        pb::Sent {
             recipient: self.recipient.0.to_vec(),
             message: self.message.0.to_vec(),
             conversation: self.conversation.0.to_vec(),
@@ -54,24 +51,23 @@ impl SentEntry {
             sealed: self.sealed,
             resent: self.resent,
         }
-        .encode_to_vec();
-        let length = u16::try_from(entry.len()).expect("two names of a file and a few numbers are below 64 KiB");
-        [&length.to_le_bytes()[..], &entry].concat()
+        .encode_length_delimited_to_vec()
     }
 
-    /// Parses a file: entries one behind the other.
+    /// Parses a file: entries one behind the other. Zeros between them are a hole, where the file was removed while the
+    /// log still held its last entries.
     ///
     /// # Errors
     /// [`Malformed`], naming the field.
     pub fn all_from_bytes(mut bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
-        let cut = Malformed::new("sent messages", "cut off");
         let mut entries = Vec::new();
-        while !bytes.is_empty() {
-            let (length, rest) = bytes.split_first_chunk::<LENGTH_BYTES>().ok_or(cut.clone())?;
-            let length = usize::from(u16::from_le_bytes(*length));
-            let (entry, rest) = rest.split_at_checked(length).ok_or(cut.clone())?;
-            entries.push(Self::parse(decode("sent message", entry)?)?);
-            bytes = rest;
+        // No entry is empty, so its length does not begin with a zero.
+        while let Some(begin) = bytes.iter().position(|byte| *byte != 0) {
+            bytes = &bytes[begin..];
+            let entry = pb::Sent::decode_length_delimited(&mut bytes);
+            entries.push(Self::parse(
+                entry.map_err(|_| Malformed::new("sent message", "not the protobuf it should be"))?,
+            )?);
         }
         Ok(entries)
     }
@@ -118,7 +114,9 @@ mod tests {
     fn entries_come_back_as_written_and_a_file_that_is_cut_off_is_refused() {
         let entries: Vec<SentEntry> = (0..3).map(entry).collect();
         let bytes: Vec<u8> = entries.iter().flat_map(SentEntry::to_bytes).collect();
-        assert_eq!(SentEntry::all_from_bytes(&bytes), Ok(entries));
+        assert_eq!(SentEntry::all_from_bytes(&bytes), Ok(entries.clone()));
+        let with_hole = [&[0; 77][..], &bytes].concat();
+        assert_eq!(SentEntry::all_from_bytes(&with_hole), Ok(entries));
         assert!(SentEntry::all_from_bytes(&bytes[..bytes.len() - 1]).is_err());
         assert!(SentEntry::all_from_bytes(&[5]).is_err());
     }

@@ -37,6 +37,8 @@ pub(super) struct Server {
     last_resort: HashMap<AccountId, SignedPrekey>,
     last_id: u64,
     pub(super) counters: HashMap<AccountId, Vec<u8>>,
+    /// Places in a chain may be sealed twice: somebody goes on from an old state, and cannot know it.
+    pub(super) allows_reuse: bool,
     /// Each place in a chain has a tag of its own: two envelopes with one tag were sealed under one chain key.
     sealed: HashMap<Tag, [u8; 32]>,
 }
@@ -45,20 +47,30 @@ impl Server {
     pub(super) fn deliver(&mut self, account: AccountId, envelope: &Envelope) {
         let hash = envelope.sha256();
         let first = *self.sealed.entry(envelope::tag(envelope)).or_insert(hash);
-        assert_eq!(first, hash, "two envelopes were sealed in one place of a chain");
+        assert!(self.allows_reuse || first == hash, "two envelopes were sealed in one place of a chain");
         if self.seen.insert(hash) {
             self.last_id += 1;
             self.mailboxes.entry(account).or_default().insert(self.last_id, envelope.clone());
         }
     }
 
-    pub(super) fn upload(&mut self, account: AccountId, prekeys: Vec<SignedPrekey>) {
+    pub(super) fn upload(&mut self, account: AccountId, prekeys: Vec<SignedPrekey>, replaces: bool) {
+        if replaces {
+            self.one_time.remove(&account);
+            self.last_resort.remove(&account);
+        }
         for prekey in prekeys {
             match prekey.kind {
                 PrekeyKind::OneTime => self.one_time.entry(account).or_default().push_back(prekey),
                 PrekeyKind::LastResort => drop(self.last_resort.insert(account, prekey)),
             }
         }
+    }
+
+    /// All that it may hand out.
+    pub(super) fn prekeys(&self, account: AccountId) -> Vec<SignedPrekey> {
+        let one_time = self.one_time.get(&account).into_iter().flatten();
+        one_time.chain(self.last_resort.get(&account)).cloned().collect()
     }
 
     pub(super) fn take_prekey(&mut self, account: AccountId) -> Option<SignedPrekey> {
@@ -116,6 +128,18 @@ impl Machine {
 
     /// Starts it. False if the power went off meanwhile.
     pub(super) fn start(&mut self, server: &Server, now: Timestamp) -> bool {
+        let started = self.start_unheard(now);
+        if let Some(running) = self.running.as_mut().filter(|_| started) {
+            let account = self.profile.profile().account;
+            let count = Event::Prekeys { count: server.count(account), after_upload: false };
+            let counter = Event::Counter(server.counters.get(&account).cloned());
+            running.events.extend([counter, Event::Connected, count]);
+        }
+        started
+    }
+
+    /// Starts it without its home server; the servers of others answer.
+    pub(super) fn start_unheard(&mut self, now: Timestamp) -> bool {
         let opened = Journal::open(Arc::new(self.disk.clone()), self.root.path());
         let loaded = opened.map_err(|error| error.to_string()).and_then(|(journal, _)| {
             let engine = Engine::load(self.root.clone()).map_err(|error| error.to_string())?;
@@ -128,11 +152,8 @@ impl Machine {
                 return false;
             }
         };
-        let count = Event::Prekeys { count: server.count(self.account()), after_upload: false };
-        let counter = Event::Counter(server.counters.get(&self.account()).cloned());
-        let events = [Event::Hint(Hint::Rescan), counter, Event::Connected, count].into();
-        let mut running = Running { journal, engine, events, pushed: HashSet::new() };
-        running.engine.handle(running.events.pop_front().unwrap(), now).ok();
+        let mut running = Running { journal, engine, events: VecDeque::new(), pushed: HashSet::new() };
+        running.engine.handle(Event::Hint(Hint::Rescan), now).ok();
         let found = running.engine.take_directories();
         running.engine.restore_outbox(&found);
         self.running = Some(running);
@@ -171,12 +192,12 @@ impl Machine {
             self.running = None;
             return true;
         }
-        let Consequences { deletions, uploads, counter, orders, .. } = running.engine.recorded(now);
+        let Consequences { deletions, uploads, replaces, counter, orders, .. } = running.engine.recorded(now);
         if let Some(mailbox) = server.mailboxes.get_mut(&account) {
             deletions.iter().for_each(|id| drop(mailbox.remove(id)));
         }
         if !uploads.is_empty() {
-            server.upload(account, uploads);
+            server.upload(account, uploads, replaces);
             let count = server.count(account);
             running.events.push_back(Event::Prekeys { count, after_upload: true });
         }
@@ -250,6 +271,25 @@ impl Machine {
         found
     }
 
+    /// Every file below a directory that is to go does, hidden ones too.
+    pub(super) fn delete_all(&self, directory: &str, goes: &dyn Fn(&str) -> bool) {
+        for entry in self.disk.entries(&self.path(directory)).unwrap() {
+            let name = entry.name.to_str().unwrap();
+            let path = if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
+            match entry.kind {
+                Kind::Directory => self.delete_all(&path, goes),
+                _ if goes(&path) => self.delete(&self.path(&path)),
+                _ => {}
+            }
+        }
+    }
+
+    /// A file goes, and its name with it.
+    pub(super) fn delete(&self, path: &Path) {
+        self.disk.unlink(path).unwrap();
+        self.disk.open_directory(path.parent().unwrap()).unwrap().sync().unwrap();
+    }
+
     pub(super) fn messages(&self) -> Vec<String> {
         let files = self.files("conversations").into_iter().filter(|(path, _)| !path.ends_with("metadata.toml"));
         let mut messages: Vec<String> = files.map(|(_, content)| content).collect();
@@ -266,6 +306,6 @@ impl Machine {
 impl Machine {
     /// Whether something is under way that needs no event but time.
     pub(super) fn waits(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| running.engine.has_queue())
+        self.running.as_ref().is_some_and(|running| running.engine.has_queue() || running.engine.is_recovering())
     }
 }

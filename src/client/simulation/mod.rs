@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, reason = "a test, as a whole")]
 
 mod machine;
+mod recovery;
 mod world;
 
 use std::io::Write as _;

@@ -6,8 +6,12 @@ use super::machine::{Machine, Server};
 use crate::client::contacts;
 use crate::clock::Timestamp;
 use crate::disk::system::Disk as _;
+use crate::wire::prekey::SignedPrekey;
 
-use self::Act::{Checkpoint, Drop, Kill, Run, Start};
+use self::Act::{Checkpoint, Drop, Kill, Run, Start, StartUnheard};
+
+/// In front of an alert's kind.
+const TIME_AND_DASH: usize = 26;
 
 /// Rounds after which two clients that have nothing to wait for must be done.
 const ROUNDS_MAX: usize = 400;
@@ -16,6 +20,8 @@ const ROUNDS_MAX: usize = 400;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Act {
     Start(usize),
+    /// Without a word from its home server.
+    StartUnheard(usize),
     /// A file appears in an outbox, whole; on the disk for certain, or in memory only.
     Drop {
         from: usize,
@@ -40,6 +46,10 @@ pub(super) struct World {
     now: u64,
     /// By whom, what, and whether it was on the disk when it was dropped.
     dropped: Vec<(usize, &'static str, bool)>,
+    /// Who has lost state, and what of their own went with it.
+    lost: Option<(usize, Vec<&'static str>)>,
+    /// Kinds of alerts that each must find.
+    alerts: [&'static [&'static str]; 2],
 }
 
 impl World {
@@ -53,13 +63,65 @@ impl World {
             machines[one].disk.make_directory(&outbox).unwrap();
             machines[one].disk.open_directory(outbox.parent().unwrap()).unwrap().sync().unwrap();
         }
-        Self { machines, server: Server::default(), now: 1_790_000_000_000_000, dropped: Vec::new() }
+        Self {
+            machines,
+            server: Server::default(),
+            now: 1_790_000_000_000_000,
+            dropped: Vec::new(),
+            lost: None,
+            alerts: [&[], &[]],
+        }
     }
 
     /// Of the same content; nobody runs.
     pub(super) fn copy(&self) -> Self {
         let machines = [0, 1].map(|place| self.machines[place].copy());
-        Self { machines, server: self.server.clone(), now: self.now, dropped: self.dropped.clone() }
+        let (server, dropped, lost) = (self.server.clone(), self.dropped.clone(), self.lost.clone());
+        Self { machines, server, now: self.now, dropped, lost, alerts: self.alerts }
+    }
+
+    /// The disk of one of them is as it was in another world, an earlier one of this.
+    pub(super) fn restore(&mut self, who: usize, earlier: &Self) {
+        self.machines[who] = earlier.machines[who].copy();
+        self.note_loss(who);
+    }
+
+    /// Files of one of them go.
+    pub(super) fn remove(&mut self, who: usize, goes: impl Fn(&str) -> bool) {
+        self.machines[who].delete_all("", &goes);
+        self.note_loss(who);
+    }
+
+    fn note_loss(&mut self, who: usize) {
+        let kept = self.machines[who].messages();
+        let own = self.dropped.iter().filter(|(from, ..)| *from == who).map(|(_, content, _)| *content);
+        self.lost = Some((who, own.filter(|content| !kept.contains(&(*content).to_owned())).collect()));
+    }
+
+    pub(super) fn allow_reuse(&mut self) {
+        self.server.allows_reuse = true;
+    }
+
+    pub(super) fn withhold_counters(&mut self) {
+        self.server.counters.clear();
+    }
+
+    pub(super) fn expect_alerts(&mut self, kinds: [&'static [&'static str]; 2]) {
+        self.alerts = kinds;
+    }
+
+    /// All kinds that are expected, and no other; once but for those that each envelope causes.
+    pub(super) fn check_alerts(&self, told: &str) {
+        for (machine, expected) in self.machines.iter().zip(self.alerts) {
+            let kind = |(path, _): (String, String)| {
+                let name = path.strip_prefix("alerts/").unwrap()[TIME_AND_DASH..].to_owned();
+                name.split('-').next().unwrap().to_owned()
+            };
+            let mut found: Vec<String> = machine.files("alerts").into_iter().map(kind).collect();
+            found.sort();
+            found.dedup_by(|left, right| left == right && left == "repeated");
+            assert_eq!(found, expected, "{told}: alerts of {}", machine.name);
+        }
     }
 
     pub(super) fn time(&mut self) -> Timestamp {
@@ -74,6 +136,7 @@ impl World {
                 // The daemon tries again each second what a sync that failed kept it from.
                 let _ = self.machines[who].start(&self.server, now) || self.machines[who].start(&self.server, now);
             }
+            StartUnheard(who) => assert!(self.machines[who].start_unheard(now)),
             Drop { from, name, content, synced } => {
                 let machine = &self.machines[from];
                 if machine.disk.has_crashed() {
@@ -150,7 +213,12 @@ impl World {
 
     /// The oracle.
     pub(super) fn compare(&self, told: &str) {
-        let [mut alice, bob] = self.machines.each_ref().map(Machine::messages);
+        let [mut alice, mut bob] = self.machines.each_ref().map(Machine::messages);
+        if let Some((who, own)) = &self.lost {
+            let messages = if *who == 0 { &mut alice } else { &mut bob };
+            messages.extend(own.iter().map(|content| (*content).to_owned()));
+            messages.sort();
+        }
         assert_eq!(alice, bob, "{told}: what one has and the other has not");
         let mut outboxes = self.machines.each_ref().map(Machine::outbox);
         let mut expected: Vec<&str> = Vec::new();
@@ -173,10 +241,20 @@ impl World {
         assert_eq!(alice, expected, "{told}: what was sent and what came");
         assert!(outboxes.iter().all(Vec::is_empty), "{told}: {outboxes:?}");
         for machine in &self.machines {
-            for empty in ["alerts", "requests", "journal/spool", "journal/unopened", "tmp"] {
+            for empty in ["requests", "journal/spool", "journal/unopened", "tmp"] {
                 let left = machine.files(empty);
+                if empty == "journal/unopened" && self.lost.is_some() {
+                    continue;
+                }
                 assert!(left.is_empty(), "{told}: {} has left {left:?}", machine.name);
             }
+        }
+        self.check_alerts(told);
+        for machine in &self.machines {
+            let engine = &machine.running.as_ref().unwrap().engine;
+            let handed_out = self.server.prekeys(machine.account());
+            let opens = |prekey: &SignedPrekey| engine.prekeys.by_tag(&prekey.tag()).is_some();
+            assert!(handed_out.iter().all(opens), "{told}: {} has lost a prekey's secrets", machine.name);
         }
         assert!(self.server.mailboxes.values().all(BTreeMap::is_empty), "{told}: something was not fetched");
     }

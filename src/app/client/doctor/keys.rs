@@ -13,6 +13,7 @@ use crate::wire::conversation::ConversationRecord;
 use crate::wire::counter::CounterState;
 use crate::wire::identity::{ConversationId, Fingerprint};
 use crate::wire::known::{ProfileRecord, names_from_bytes};
+use crate::wire::recovery::RecoveryState;
 use crate::wire::sent::SentEntry;
 use crate::wire::session::sessions_from_bytes;
 use crate::wire::state::prekeys_from_bytes;
@@ -22,6 +23,9 @@ const RESTORE: &str =
 
 /// What is kept of each envelope that was received.
 const HASH_BYTES: usize = 40;
+
+/// What is kept of each who was told that state was lost here.
+const FINGERPRINT_BYTES: usize = 32;
 
 const ORPHAN: &str = "Nobody reads it. Move it away if you know it; only chatterboxd's own files belong here.";
 
@@ -50,7 +54,9 @@ pub(super) fn check(checkup: &mut Checkup<'_>, contacts: Option<&Contacts>) -> K
             Some("counter") => check_parsed(checkup, &entry.path, CounterState::from_bytes),
             Some("names") => check_parsed(checkup, &entry.path, names_from_bytes),
             Some("sessions" | "conversations" | "profiles") => {}
-            Some(name) if is_numbered(name, "received-") => check_received(checkup, &entry),
+            Some("recovery") => check_parsed(checkup, &entry.path, RecoveryState::from_bytes),
+            Some(name) if is_numbered(name, "received-") => check_entries(checkup, &entry, HASH_BYTES),
+            Some(name) if is_numbered(name, "told-") => check_entries(checkup, &entry, FINGERPRINT_BYTES),
             Some(name) if is_numbered(name, "sent-") => check_parsed(checkup, &entry.path, SentEntry::all_from_bytes),
             _ => checkup.warning("orphan", &entry.path, "this is no file of chatterboxd", ORPHAN),
         }
@@ -102,9 +108,9 @@ fn check_parsed<T>(checkup: &mut Checkup<'_>, path: &Path, parse: impl FnOnce(&[
 }
 
 /// Any bytes are hashes, if they are whole ones.
-fn check_received(checkup: &mut Checkup<'_>, entry: &Entry) {
-    if state(checkup, &entry.path).is_some_and(|bytes| bytes.len() % HASH_BYTES != 0) {
-        checkup.damaged("damaged", &entry.path, "its size is no multiple of 40", RESTORE);
+fn check_entries(checkup: &mut Checkup<'_>, entry: &Entry, each: usize) {
+    if state(checkup, &entry.path).is_some_and(|bytes| bytes.len() % each != 0) {
+        checkup.damaged("damaged", &entry.path, format!("its size is no multiple of {each}"), RESTORE);
     }
 }
 
