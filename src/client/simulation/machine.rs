@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rand_core::OsRng;
 
 use crate::client::account::Account;
+use crate::client::delivery;
 use crate::client::engine::{Consequences, Engine};
 use crate::client::event::{Errand, Event, Order};
 use crate::client::root::Root;
@@ -288,6 +289,18 @@ impl Machine {
     pub(super) fn delete(&self, path: &Path) {
         self.disk.unlink(path).unwrap();
         self.disk.open_directory(path.parent().unwrap()).unwrap().sync().unwrap();
+    }
+
+    /// All that `.delivery/` says of messages of conversations.
+    pub(super) fn deliveries(&self) -> String {
+        let mut text = String::new();
+        for conversation in self.disk.entries(&self.path("conversations")).unwrap() {
+            let place = self.path("conversations").join(conversation.name).join(delivery::DIRECTORY);
+            for entry in self.disk.entries(&place).unwrap() {
+                text += &String::from_utf8(self.disk.read_file(&place.join(entry.name))).unwrap();
+            }
+        }
+        text
     }
 
     pub(super) fn messages(&self) -> Vec<String> {

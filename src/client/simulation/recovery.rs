@@ -99,9 +99,18 @@ fn what_was_sealed_before_the_loss_was_noticed_is_sealed_anew() {
     let mut world = lost(Loss::Backup, BOB_GOES_ON);
     world.allow_reuse();
     // The home server is away for longer than is waited for it, and nobody can know that the state is old.
-    for act in [Start(0), StartUnheard(1), drop_by(1, "4", "not knowing"), drop_by(1, "5", "still not"), Run] {
+    for act in [Start(0), StartUnheard(1), drop_by(1, "4", "not knowing"), drop_by(1, "5", "still not")] {
         world.act(act);
     }
+    world.run_rounds(20);
+    let states = |world: &World| {
+        let deliveries = world.machines[1].deliveries();
+        let [queued, sealed] = [" queued ", " sealed "].map(|state| deliveries.matches(state).count());
+        (queued, sealed, deliveries.matches(" accepted ").count())
+    };
+    assert_eq!(states(&world), (2, 0, 1), "nothing is sealed before it is waited for long enough");
+    world.act(Run);
+    assert_eq!(states(&world), (0, 0, 3));
     world.expect_alerts([&["repeated"], &[]]);
     world.check_alerts("before the counter is heard");
     world.expect_alerts([&["recovered", "repeated"], &["rollback"]]);

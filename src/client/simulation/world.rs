@@ -1,11 +1,12 @@
 //! Two clients and their server, what happens to them, and the oracle that compares both ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::machine::{Machine, Server};
 use crate::client::contacts;
 use crate::clock::Timestamp;
 use crate::disk::system::Disk as _;
+use crate::wire::identity::{AccountId, Fingerprint};
 use crate::wire::prekey::SignedPrekey;
 
 use self::Act::{Checkpoint, Drop, Kill, Run, Start, StartUnheard};
@@ -153,8 +154,23 @@ impl World {
         }
     }
 
+    /// So many seconds, whatever is left to be done then.
+    pub(super) fn run_rounds(&mut self, rounds: usize) {
+        let peers = self.peers();
+        for _ in 0..rounds {
+            let now = self.time();
+            for machine in &mut self.machines {
+                machine.step(&mut self.server, &peers, now);
+            }
+        }
+    }
+
+    fn peers(&self) -> HashMap<Fingerprint, AccountId> {
+        self.machines.iter().map(|machine| (machine.fingerprint(), machine.account())).collect()
+    }
+
     pub(super) fn run(&mut self) {
-        let peers = self.machines.iter().map(|machine| (machine.fingerprint(), machine.account())).collect();
+        let peers = self.peers();
         for _ in 0..ROUNDS_MAX {
             let now = self.time();
             let busy = [0, 1].map(|place| self.machines[place].step(&mut self.server, &peers, now));
@@ -167,7 +183,7 @@ impl World {
 
     /// Until somebody's messages are sealed in part: more waited for a session than one batch seals. They are stopped then.
     pub(super) fn stop_between_batches(&mut self, who: usize) {
-        let peers = self.machines.iter().map(|machine| (machine.fingerprint(), machine.account())).collect();
+        let peers = self.peers();
         for _ in 0..ROUNDS_MAX {
             let now = self.time();
             for place in [0, 1] {
