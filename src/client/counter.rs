@@ -13,6 +13,7 @@ use super::alerts;
 use super::engine::Engine;
 use super::state::{self, StateError};
 use crate::clock::Timestamp;
+use crate::crypto::dh::PublicKey;
 use crate::disk::open::OpenError;
 use crate::disk::system::Disk;
 use crate::limits::{COUNTER_INTERVAL_MAX_MS, COUNTER_INTERVAL_MIN_MS, COUNTER_WAIT_MS};
@@ -95,9 +96,11 @@ impl Counter {
         }
     }
 
-    /// Compares our number with the server's record, and lets the next one be written.
-    pub fn check(&mut self, keys: &AccountKeys, record: Option<&[u8]>, now_s: u64) -> Finding {
+    /// Compares our number with the record of `server`, and lets the next one be written there.
+    pub fn check(&mut self, keys: &AccountKeys, server: PublicKey, record: Option<&[u8]>, now_s: u64) -> Finding {
         let ours = self.state;
+        // Who has moved finds no record at the new server, or one from an earlier time there.
+        let has_moved = ours.server != Some(server);
         let theirs = record.map(|record| CounterRecord::open(keys, record).map(|record| record.number));
         let finding = match theirs {
             Some(Ok(number)) if number > ours.number => {
@@ -107,6 +110,7 @@ impl Counter {
             // The last write was not answered, and did not happen, or not yet.
             Some(Ok(number)) if ours.is_writing && number + 1 == ours.number => Finding::Newest,
             None if ours.number == 0 || (ours.is_writing && ours.number == 1) => Finding::Newest,
+            Some(Ok(_)) | None if has_moved => Finding::Newest,
             Some(Ok(_)) => self.complain(Complaint::Older),
             Some(Err(_)) => self.complain(Complaint::Unreadable),
             None => self.complain(Complaint::Missing),
@@ -119,7 +123,8 @@ impl Counter {
         self.state.unchecked_from = None;
         // A write that may still be under way is repeated: were the next number written instead, the late one could
         // come after it and look like a server that goes back.
-        let is_repeated = finding == Finding::Newest && ours.is_writing && theirs < ours.number;
+        let is_repeated = !has_moved && finding == Finding::Newest && ours.is_writing && theirs < ours.number;
+        self.state.server = Some(server);
         self.begin_write(ours.number.max(theirs), !is_repeated, now_s);
         finding
     }
@@ -173,7 +178,8 @@ impl Counter {
 impl Engine {
     /// What our server has in the place of our counter.
     pub(super) fn check_counter(&mut self, record: Option<&[u8]>, now: Timestamp) {
-        match self.counter.check(&self.account.keys, record, now.seconds()) {
+        let server = *self.account.profile.profile().server.key();
+        match self.counter.check(&self.account.keys, server, record, now.seconds()) {
             Finding::Newest | Finding::Untold { is_news: false, .. } => {}
             Finding::Untold { complaint, is_news: true } => {
                 self.counter.told(complaint);
@@ -207,6 +213,7 @@ mod tests {
     use rand_core::OsRng;
 
     const NOW: u64 = 1_790_000_000;
+    const HOME: PublicKey = PublicKey([5; 32]);
 
     fn at(second: u64) -> Timestamp {
         Timestamp::from_micros(second * 1_000_000)
@@ -225,7 +232,7 @@ mod tests {
         let mut counter = Counter::default();
         let mut record = None;
         for _ in 0..times {
-            assert_eq!(counter.check(keys, record.as_deref(), NOW), Finding::Newest);
+            assert_eq!(counter.check(keys, HOME, record.as_deref(), NOW), Finding::Newest);
             let (number, written) = counter.take_write(keys, &mut OsRng).unwrap();
             counter.answered(number, at(NOW), &mut OsRng);
             record = Some(written);
@@ -251,11 +258,11 @@ mod tests {
         let (old, _) = written(&keys, 2);
         let (_, record) = written(&keys, 3);
         let mut restored = again(&old);
-        let finding = restored.check(&keys, Some(&record), NOW + 5);
+        let finding = restored.check(&keys, HOME, Some(&record), NOW + 5);
         assert_eq!(finding, Finding::Old { written: Some(NOW), unchecked_from: None });
         let (number, _) = restored.take_write(&keys, &mut OsRng).unwrap();
         assert_eq!(number, 4, "above both");
-        let finding = Counter::default().check(&keys, Some(&record), NOW);
+        let finding = Counter::default().check(&keys, HOME, Some(&record), NOW);
         assert_eq!(finding, Finding::Old { written: None, unchecked_from: None });
     }
 
@@ -267,14 +274,14 @@ mod tests {
         let (number, late) = counter.take_write(&keys, &mut OsRng).unwrap();
         assert_eq!(number, 3);
         let mut restarted = again(&counter);
-        assert_eq!(restarted.check(&keys, Some(&record), NOW), Finding::Newest, "it has not arrived");
+        assert_eq!(restarted.check(&keys, HOME, Some(&record), NOW), Finding::Newest, "it has not arrived");
         assert_eq!(restarted.take_write(&keys, &mut OsRng).unwrap().0, 3);
         let mut restarted = again(&counter);
-        assert_eq!(restarted.check(&keys, Some(&late), NOW), Finding::Newest, "it has arrived");
+        assert_eq!(restarted.check(&keys, HOME, Some(&late), NOW), Finding::Newest, "it has arrived");
         assert_eq!(restarted.take_write(&keys, &mut OsRng).unwrap().0, 4);
         let mut first = Counter::default();
-        first.check(&keys, None, NOW);
-        assert_eq!(again(&first).check(&keys, None, NOW), Finding::Newest, "the very first has not arrived");
+        first.check(&keys, HOME, None, NOW);
+        assert_eq!(again(&first).check(&keys, HOME, None, NOW), Finding::Newest, "the very first has not arrived");
     }
 
     #[test]
@@ -288,11 +295,27 @@ mod tests {
         {
             let mut counter = again(&counter);
             let record = record.map(Vec::as_slice);
-            assert_eq!(counter.check(&keys, record, NOW), Finding::Untold { complaint, is_news: true });
+            assert_eq!(counter.check(&keys, HOME, record, NOW), Finding::Untold { complaint, is_news: true });
             counter.told(complaint);
             let mut counter = again(&counter);
-            assert_eq!(counter.check(&keys, record, NOW), Finding::Untold { complaint, is_news: false });
+            assert_eq!(counter.check(&keys, HOME, record, NOW), Finding::Untold { complaint, is_news: false });
             assert!(counter.may_seal());
+        }
+    }
+
+    #[test]
+    fn a_server_to_which_somebody_moves_need_not_have_the_newest_record() {
+        let keys = keys();
+        let (_, older) = written(&keys, 2);
+        let (counter, _) = written(&keys, 4);
+        for record in [None, Some(&older[..])] {
+            let mut counter = again(&counter);
+            let elsewhere = PublicKey([6; 32]);
+            assert_eq!(counter.check(&keys, elsewhere, record, NOW), Finding::Newest);
+            let (number, record) = counter.take_write(&keys, &mut OsRng).unwrap();
+            assert_eq!(number, 5, "it rises also there");
+            let finding = Counter::default().check(&keys, elsewhere, Some(&record), NOW);
+            assert!(matches!(finding, Finding::Old { .. }));
         }
     }
 
@@ -303,7 +326,7 @@ mod tests {
         counter.pass(at(NOW), 0);
         assert!(!counter.may_seal());
         let mut checked = again(&counter);
-        checked.check(&keys, None, NOW);
+        checked.check(&keys, HOME, None, NOW);
         assert!(checked.may_seal());
         counter.pass(at(NOW + COUNTER_WAIT_MS / 1_000 - 1), 5);
         assert!(!counter.may_seal());
@@ -311,7 +334,7 @@ mod tests {
         assert!(counter.may_seal());
         counter.pass(at(NOW + COUNTER_WAIT_MS), 7);
         let (_, record) = written(&keys, 1);
-        let finding = counter.check(&keys, Some(&record), NOW);
+        let finding = counter.check(&keys, HOME, Some(&record), NOW);
         assert_eq!(finding, Finding::Old { written: None, unchecked_from: Some(6) });
     }
 
@@ -319,7 +342,7 @@ mod tests {
     fn on_a_connection_that_stands_the_next_write_waits_for_the_answer_and_a_random_time() {
         let keys = keys();
         let (mut counter, record) = written(&keys, 1);
-        counter.check(&keys, Some(&record), NOW);
+        counter.check(&keys, HOME, Some(&record), NOW);
         let (number, _) = counter.take_write(&keys, &mut OsRng).unwrap();
         let late = at(NOW + COUNTER_INTERVAL_MAX_MS / 1_000);
         counter.write_when_due(late);

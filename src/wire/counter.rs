@@ -16,7 +16,8 @@ use zeroize::Zeroizing;
 
 use super::generated::state as pb;
 use super::state::AccountKeys;
-use super::{Malformed, decode};
+use super::{Malformed, array, decode};
+use crate::crypto::dh::PublicKey;
 use crate::crypto::kdf::hkdf;
 use crate::crypto::secretbox::{BoxKey, NonceBytes};
 use crate::limits::{BOX_OVERHEAD_BYTES, SEALED_COUNTER_BYTES};
@@ -93,6 +94,8 @@ pub struct CounterState {
     pub complaint: Option<Complaint>,
     /// From which place among what was sent on nobody knew whether this state is the newest.
     pub unchecked_from: Option<u64>,
+    /// The server that the number was written to, by its transport key.
+    pub server: Option<PublicKey>,
 }
 
 impl CounterState {
@@ -114,6 +117,10 @@ impl CounterState {
             written: state.written,
             complaint,
             unchecked_from: state.unchecked_from,
+            server: match &state.server[..] {
+                [] => None,
+                key => Some(PublicKey(array("counter server", key)?)),
+            },
         })
     }
 
@@ -131,6 +138,7 @@ impl CounterState {
             written: self.written,
             complaint: complaint.into(),
             unchecked_from: self.unchecked_from,
+            server: self.server.map_or_else(Vec::new, |key| key.0.to_vec()),
         }
         .encode_to_vec()
     }
