@@ -28,6 +28,11 @@ fn identities_profiles_cards_and_addresses_are_those_of_the_vectors() {
 }
 
 #[test]
+fn safety_numbers_are_those_of_the_vectors() {
+    identity::safety_numbers(&Vectors::load());
+}
+
+#[test]
 fn ids_of_conversations_are_those_of_the_vectors() {
     identity::conversations(&Vectors::load());
 }
@@ -56,6 +61,7 @@ async fn connections_carry_the_bytes_of_the_vectors_in_both_directions() {
 async fn every_value_of_the_vectors_is_checked() {
     let vectors = Vectors::load();
     identity::identities(&vectors);
+    identity::safety_numbers(&vectors);
     identity::conversations(&vectors);
     identity::kem(&vectors);
     identity::prekey(&vectors);

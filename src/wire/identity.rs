@@ -212,9 +212,9 @@ mod tests {
         assert_ne!(ConversationId::salted(&[7; 16], &[a, b]), ConversationId::salted(&[8; 16], &[a, b]));
     }
 
-    /// The two identities of the worked example in docs/protocol.md; the number is computed there, apart from this code.
+    /// Computed in Python, apart from this code, as are those of `tests/vectors/protocol.json`.
     #[test]
-    fn both_sides_see_the_safety_number_of_the_worked_example() {
+    fn both_sides_see_the_same_safety_number() {
         let fingerprint = |hex: &str| Fingerprint::from_hex(hex).unwrap();
         let alice = fingerprint("c4df2b9d56e826cb95508a8684fffd60e927d91d3f1c0797a1a93fe05c8ccd4f");
         let bob = fingerprint("7c07a3678a9c01e51abd88becbd04809095c2f8270ee54379c5d2f735934e2e4");

@@ -5,7 +5,7 @@ use chatterbox::crypto::kem::{Ciphertext, EncapsulationKey};
 use chatterbox::crypto::secret::Secret;
 use chatterbox::crypto::sign::SigningKey;
 use chatterbox::wire::address::ServerAddress;
-use chatterbox::wire::identity::{ConversationId, Fingerprint, participants_hash};
+use chatterbox::wire::identity::{ConversationId, Fingerprint, participants_hash, safety_number};
 use chatterbox::wire::prekey::{PrekeyKind, SignedPrekey};
 use chatterbox::wire::profile::{Profile, SignedProfile};
 use chatterbox::wire::state::{AccountKeys, PrekeySecret};
@@ -54,6 +54,15 @@ pub fn identities(vectors: &Vectors) {
         assert!(signed.as_bytes().windows(message.len() - label.len()).any(|part| part == &message[label.len()..]));
         assert_eq!(signed.to_string(), person.text("card"));
         assert_eq!(person.text("card").parse::<SignedProfile>().unwrap(), signed);
+    }
+}
+
+pub fn safety_numbers(vectors: &Vectors) {
+    for pair in vectors.part("safety_numbers").parts() {
+        let people = pair.part("people");
+        let [one, other] = ["0", "1"].map(|at| account(vectors, people.text(at)).identity().fingerprint());
+        assert_eq!(safety_number(&one, &other), pair.text("number"));
+        assert_eq!(safety_number(&other, &one), pair.text("number"));
     }
 }
 
