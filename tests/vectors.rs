@@ -33,6 +33,11 @@ fn safety_numbers_are_those_of_the_vectors() {
 }
 
 #[test]
+fn the_sealed_counter_is_that_of_the_vectors() {
+    identity::sealed_counter(&Vectors::load());
+}
+
+#[test]
 fn ids_of_conversations_are_those_of_the_vectors() {
     identity::conversations(&Vectors::load());
 }
@@ -62,6 +67,7 @@ async fn every_value_of_the_vectors_is_checked() {
     let vectors = Vectors::load();
     identity::identities(&vectors);
     identity::safety_numbers(&vectors);
+    identity::sealed_counter(&vectors);
     identity::conversations(&vectors);
     identity::kem(&vectors);
     identity::prekey(&vectors);

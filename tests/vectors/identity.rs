@@ -1,10 +1,12 @@
-//! Identities, conversations, ML-KEM-768 and prekeys.
+//! Identities, conversations, the sealed counter, ML-KEM-768 and prekeys.
 
 use chatterbox::crypto::hash::sha256;
 use chatterbox::crypto::kem::{Ciphertext, EncapsulationKey};
 use chatterbox::crypto::secret::Secret;
+use chatterbox::crypto::secretbox::BoxKey;
 use chatterbox::crypto::sign::SigningKey;
 use chatterbox::wire::address::ServerAddress;
+use chatterbox::wire::counter::CounterRecord;
 use chatterbox::wire::identity::{ConversationId, Fingerprint, participants_hash, safety_number};
 use chatterbox::wire::prekey::{PrekeyKind, SignedPrekey};
 use chatterbox::wire::profile::{Profile, SignedProfile};
@@ -64,6 +66,19 @@ pub fn safety_numbers(vectors: &Vectors) {
         assert_eq!(safety_number(&one, &other), pair.text("number"));
         assert_eq!(safety_number(&other, &one), pair.text("number"));
     }
+}
+
+pub fn sealed_counter(vectors: &Vectors) {
+    let counter = vectors.part("sealed_counter");
+    let owner = account(vectors, counter.text("owner"));
+    let record = CounterRecord { number: counter.number("number"), time: counter.number("time") };
+    let mut randomness = Script::of(&[(&counter, "nonce")]);
+    counter.is("record", record.seal(&owner, &mut randomness));
+    randomness.end();
+    assert_eq!(CounterRecord::open(&owner, &counter.bytes("record")).unwrap(), record);
+    let key = BoxKey::new(Secret::new(counter.array("key")));
+    let plaintext = key.open(&counter.array("nonce"), &counter.bytes("record")[24..]).unwrap();
+    assert_eq!(plaintext[..16], [record.number.to_le_bytes(), record.time.to_le_bytes()].concat());
 }
 
 pub fn conversations(vectors: &Vectors) {
