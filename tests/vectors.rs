@@ -11,6 +11,7 @@ mod vectors {
     pub mod connection;
     pub mod file;
     pub mod identity;
+    pub mod payload;
     pub mod script;
     pub mod session;
 }
@@ -20,7 +21,7 @@ use std::fs;
 use std::path::Path;
 
 use vectors::file::Vectors;
-use vectors::{connection, identity, session};
+use vectors::{connection, identity, payload, session};
 
 #[test]
 fn identities_profiles_cards_and_addresses_are_those_of_the_vectors() {
@@ -57,6 +58,11 @@ fn a_session_makes_the_envelopes_of_the_vectors_and_opens_them() {
     session::talk(&Vectors::load());
 }
 
+#[test]
+fn payloads_and_notes_are_those_of_the_vectors() {
+    payload::payloads(&Vectors::load());
+}
+
 #[tokio::test]
 async fn connections_carry_the_bytes_of_the_vectors_in_both_directions() {
     connection::both_sides(&Vectors::load()).await;
@@ -72,6 +78,7 @@ async fn every_value_of_the_vectors_is_checked() {
     identity::kem(&vectors);
     identity::prekey(&vectors);
     session::talk(&vectors);
+    payload::payloads(&vectors);
     connection::both_sides(&vectors).await;
     assert_eq!(vectors.unread(), ["/about"]);
 }
