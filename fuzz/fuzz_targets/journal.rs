@@ -2,4 +2,6 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| chatterbox_fuzz::journal::check(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    chatterbox_fuzz::journal::check(input);
+});
