@@ -253,7 +253,8 @@ fn walk(mut chain_key: Secret<32>, from: u64, to: u64, now_s: u64) -> Result<(Se
         }
     }
     let (seed, chain_key) = derive::advance(chain_key);
-    Ok((seed, Walked { chain_key, counter: to + 1, skipped }))
+    // A peer cannot come near the end, a damaged disk can.
+    Ok((seed, Walked { chain_key, counter: to.saturating_add(1), skipped }))
 }
 
 /// The keys of positions `from` to `end` (exclusive) of a chain that ends there.
