@@ -11,9 +11,8 @@ use poly1305::universal_hash::KeyInit as _;
 use subtle::ConstantTimeEq as _;
 use xsalsa20poly1305::aead::AeadInPlace as _;
 use xsalsa20poly1305::{Key, Nonce, Tag, XChaCha20Poly1305};
-use zeroize::Zeroizing;
 
-use super::secret::Secret;
+use super::secret::{Secret, SecretBytes};
 use super::secretbox::{Forged, NonceBytes};
 
 /// Bytes of a Poly1305 tag.
@@ -49,9 +48,9 @@ impl SealKey {
     ///
     /// # Errors
     /// [`Forged`], whatever the reason.
-    pub fn open(&self, nonce: &NonceBytes, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Forged> {
+    pub fn open(&self, nonce: &NonceBytes, sealed: &[u8]) -> Result<SecretBytes, Forged> {
         let (tag, text) = sealed.split_at_checked(TAG_BYTES).ok_or(Forged)?;
-        let mut message = Zeroizing::new(text.to_vec());
+        let mut message = SecretBytes::copy_of(text);
         self.cipher()
             .decrypt_in_place_detached(Nonce::from_slice(nonce), &[], &mut message, Tag::from_slice(tag))
             .map_err(|_| Forged)?;
@@ -118,7 +117,7 @@ mod tests {
         let mut sealed = b"front".to_vec();
         key.seal(&[2; 24], b"message", &mut sealed);
         let sealed = &sealed[5..];
-        assert_eq!(**key.open(&[2; 24], sealed).unwrap(), *b"message");
+        assert_eq!(*key.open(&[2; 24], sealed).unwrap(), *b"message");
         assert_eq!(key.open(&[3; 24], sealed).map(|_| ()), Err(Forged));
         for position in 0..sealed.len() {
             let mut changed = sealed.to_vec();

@@ -5,12 +5,12 @@
 
 use salsa20::cipher::consts::U10;
 use thiserror::Error;
-use xsalsa20poly1305::aead::{Aead, KeyInit};
-use xsalsa20poly1305::{Key, Nonce, XSalsa20Poly1305};
-use zeroize::Zeroizing;
+use xsalsa20poly1305::aead::{Aead, AeadInPlace as _, KeyInit};
+use xsalsa20poly1305::{Key, Nonce, Tag, XSalsa20Poly1305};
 
 use super::dh::{PublicKey, SecretKey, SmallOrder};
-use super::secret::Secret;
+use super::secret::{Secret, SecretBytes};
+use crate::limits::BOX_OVERHEAD_BYTES;
 
 /// A nonce, 24 bytes.
 pub type NonceBytes = [u8; 24];
@@ -59,8 +59,13 @@ impl BoxKey {
     ///
     /// # Errors
     /// [`Forged`], whatever the reason.
-    pub fn open(&self, nonce: &NonceBytes, boxed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Forged> {
-        self.cipher().decrypt(Nonce::from_slice(nonce), boxed).map(Zeroizing::new).map_err(|_| Forged)
+    pub fn open(&self, nonce: &NonceBytes, boxed: &[u8]) -> Result<SecretBytes, Forged> {
+        let (tag, text) = boxed.split_at_checked(BOX_OVERHEAD_BYTES).ok_or(Forged)?;
+        let mut message = SecretBytes::copy_of(text);
+        self.cipher()
+            .decrypt_in_place_detached(Nonce::from_slice(nonce), &[], &mut message, Tag::from_slice(tag))
+            .map_err(|_| Forged)?;
+        Ok(message)
     }
 
     fn cipher(&self) -> XSalsa20Poly1305 {

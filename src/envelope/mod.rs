@@ -21,12 +21,11 @@ use std::fmt;
 
 use rand_core::CryptoRngCore;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use crate::crypto::dh::PublicKey;
 use crate::crypto::kdf::hmac;
 use crate::crypto::sealing::{OneTimeMac, SealKey};
-use crate::crypto::secret::Secret;
+use crate::crypto::secret::{Secret, SecretBytes};
 use crate::crypto::secretbox::{NonceBytes, ZERO_NONCE};
 use crate::limits::{BOX_OVERHEAD_BYTES, ENVELOPE_BYTES};
 use crate::wire::envelope::Envelope;
@@ -93,12 +92,12 @@ fn nonce(bytes: &[u8]) -> NonceBytes {
 }
 
 /// What goes into the body's box, with zeros where the MAC goes.
-fn body(opening: Option<&Opening>, payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
+fn body(opening: Option<&Opening>, payload: &[u8]) -> Result<SecretBytes, TooLong> {
     let length = u16::try_from(payload.len()).map_err(|_| TooLong(payload.len()))?;
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(TooLong(payload.len()));
     }
-    let mut body = Zeroizing::new(vec![0; OPENED_BYTES]);
+    let mut body = SecretBytes::copy_of(&[0; OPENED_BYTES]);
     if let Some(opening) = opening {
         body[MAC_BYTES..LENGTH_AT].copy_from_slice(&opening.to_bytes());
     }
@@ -127,7 +126,7 @@ pub fn open_header(envelope: &Envelope, key: &SealKey) -> Option<Header> {
 
 /// A body whose box opened, and whose author is not proved yet.
 pub struct Opened {
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: SecretBytes,
 }
 
 impl fmt::Debug for Opened {

@@ -1,6 +1,6 @@
 //! The two directions of a connection after the ephemerals: `[frame](a<>b)`, nonces counting up by two.
 
-use zeroize::Zeroizing;
+use crate::crypto::secret::SecretBytes;
 
 use super::HandshakeError;
 use crate::crypto::dh::{PublicKey, SecretKey};
@@ -59,7 +59,7 @@ impl Opener {
     ///
     /// # Errors
     /// [`Forged`]; the connection is of no use after it.
-    pub fn open(&mut self, boxed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Forged> {
+    pub fn open(&mut self, boxed: &[u8]) -> Result<SecretBytes, Forged> {
         let nonce = self.0.next_nonce();
         self.0.key.open(&nonce, boxed)
     }

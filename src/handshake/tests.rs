@@ -22,8 +22,8 @@ fn both_sides_end_with_each_others_keys_and_open_each_others_frames() {
     let (shown, mut server_sealer, mut server_opener) = server.receive(&proof).unwrap();
     assert_eq!(shown, client.public());
     for round in 0..3u8 {
-        assert_eq!(**server_opener.open(&client_sealer.seal(&[round])).unwrap(), [round]);
-        assert_eq!(**client_opener.open(&server_sealer.seal(&[round, round])).unwrap(), [round, round]);
+        assert_eq!(*server_opener.open(&client_sealer.seal(&[round])).unwrap(), [round]);
+        assert_eq!(*client_opener.open(&server_sealer.seal(&[round, round])).unwrap(), [round, round]);
     }
 }
 

@@ -102,7 +102,7 @@ fn opened() -> (Side, Side) {
     let keys = OpeningKeys::derive(&bob, &prekey, ephemeral).unwrap();
     assert_eq!(*keys.header_key(), first.header_key);
     let (key, body) = keys.body(&first.header).unwrap();
-    assert_eq!(**key.open(&ZERO_NONCE, &first.body).unwrap(), *b"first");
+    assert_eq!(*key.open(&ZERO_NONCE, &first.body).unwrap(), *b"first");
     let author = body.author(first.opening.unwrap()).unwrap();
     assert_eq!(author.auth_key().key, first.auth_key);
     assert_eq!(author.auth_key().sender, alice.identity());
