@@ -66,7 +66,7 @@ impl Bob {
                 // A stride through all of them: no two in a row are neighbours.
                 self.next = (self.next + 7_919) % self.contacts.len();
                 let contact = &mut self.contacts[self.next];
-                contact.sessions.seal(&contact.keys, &peer, b"text", &mut OsRng).unwrap().unwrap()
+                contact.sessions.seal(&contact.keys, &peer, b"text", 1, &mut OsRng).unwrap().unwrap()
             })
             .collect();
         let start = Instant::now();

@@ -88,6 +88,41 @@ pub const SKIPPED_KEY_LIFETIME_S: u64 = 30 * 86_400;
 /// restarts.
 pub const SESSIONS_PER_PEER_MAX: usize = 8;
 
+/// How long a session still receives after a higher one was known: what was sealed in it meanwhile has arrived by then, or
+/// lies with a courier whose sender is away.
+pub const SESSION_RETIRED_S: u64 = 30 * 86_400;
+
+/// Peers whose spent sessions are erased in one look: a batch stays small, and the next look comes within a minute.
+pub const SESSIONS_SWEPT_MAX: usize = 64;
+
+/// Envelopes that we seal in one chain without an answer. Fixed by the design: a thief of the state reads no further.
+pub const CHAIN_ENVELOPES_MAX: u64 = 10_000;
+
+/// How long after its first message a chain goes on without an answer. Fixed by the design, as above.
+pub const CHAIN_LIFETIME_S: u64 = 7 * 86_400;
+
+/// From here on a peer's unanswered chain may have been over for the peer: the rest is on its way.
+pub const CHAIN_EXCUSED_ENVELOPES: u64 = 9_000;
+
+/// The same by age: clocks differ, and answers cross.
+pub const CHAIN_EXCUSED_S: u64 = 6 * 86_400;
+
+/// The highest generation that is taken from a peer: half of what a number holds, so that there is always one above it. As
+/// microseconds it is the year 294,000.
+pub const GENERATION_MAX: u64 = u64::MAX / 2;
+
+/// How long we wait for a session that a peer names and that we have asked for, before we open another above it: longer
+/// than servers take to deliver, unless they do it on purpose.
+pub const ANNOUNCED_WAIT_S: u64 = 3_600;
+
+/// How long no envelope must have come from our mailbox before a chain counts as unanswered: the answer may be among what
+/// is being pushed.
+pub const MAILBOX_QUIET_MS: u64 = 30_000;
+
+/// How long we wait for that, or for a connection: a mailbox that never rests and a server that is gone must not keep
+/// messages here.
+pub const MAILBOX_QUIET_WAIT_MS: u64 = 3_600_000;
+
 // ---- Prekeys (design, section 5) ----
 
 /// One-time prekeys an account keeps at its server.
@@ -106,11 +141,35 @@ pub const PREKEY_SECRETS_MAX: usize = 2_000;
 /// How long a one-time prekey may be used after its making: 30 days.
 pub const PREKEY_LIFETIME_S: u64 = 30 * 86_400;
 
-/// How long a last-resort prekey may be used after its making: 14 days.
-pub const LAST_RESORT_LIFETIME_S: u64 = 14 * 86_400;
+/// How long after its expiry a one-time prekey still opens: a sender who took it in its last hour, and an envelope that
+/// waited at the server meanwhile.
+pub const PREKEY_GRACE_S: u64 = 14 * 86_400;
+
+/// One-time prekeys that served and are remembered, some 60 bytes each: forty days of a hundred new sessions a day. Beyond
+/// it the oldest go, and what comes for them is an envelope that nothing opens.
+pub const USED_PREKEYS_MAX: usize = 4_096;
+
+/// How long a last-resort prekey may be used after its making: 10 days.
+pub const LAST_RESORT_LIFETIME_S: u64 = 10 * 86_400;
 
 /// When a last-resort prekey is replaced by a fresh one: halfway, so that one in a sender's hand is still good.
-pub const LAST_RESORT_ROTATE_S: u64 = 7 * 86_400;
+pub const LAST_RESORT_ROTATE_S: u64 = 5 * 86_400;
+
+/// How long after its expiry a last-resort prekey still opens. Its secret dies 14 days after its making: it serves many, so
+/// it is the one most worth stealing.
+pub const LAST_RESORT_GRACE_S: u64 = 4 * 86_400;
+
+/// Openings that one last-resort prekey serves, each remembered with 32 bytes: then it is replaced, and its secret erased
+/// with this memory.
+pub const LAST_RESORT_OPENINGS_MAX: usize = 4_096;
+
+/// How long a run must have been connected before secrets are erased for their age: what waited in the mailbox for them
+/// comes first.
+pub const MAILBOX_DRAINED_MS: u64 = 3_600_000;
+
+/// What passes for time that a daemon was there, between two events: a tick comes each second, and more has passed only
+/// while the machine slept or its clock was set.
+pub const PRESENCE_STEP_MAX_MS: u64 = 10_000;
 
 /// One serialized signed prekey. Today some 1,400 bytes, most of them its ML-KEM-768 key.
 pub const PREKEY_BYTES_MAX: usize = 2_048;

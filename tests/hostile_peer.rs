@@ -495,3 +495,53 @@ async fn an_emptied_pool_leaves_the_account_reachable_and_is_refilled_while_the_
             .then_some(())
     });
 }
+
+/// Adds the peer as a contact, and lets it say something.
+async fn befriended(bob: &User) -> Peer {
+    let mut peer = Peer::new("peer", bob).await;
+    fs::write(bob.at("contacts/peer.card"), format!("{}\n", peer.profile)).unwrap();
+    let first = peer.payload("the first");
+    peer.send(&first).await;
+    bob.wait_for("the first in a conversation", || (bob.heard_from("peer") == ["the first"]).then_some(()));
+    peer
+}
+
+#[tokio::test]
+async fn somebody_with_a_copy_of_a_contacts_keys_who_opens_a_session_raises_an_alert() {
+    let world = World::new();
+    let mut bob = world.user("bob");
+    bob.start();
+    let mut peer = befriended(&bob).await;
+    peer.session = None;
+    let mut second = Payload { id: MessageId([8; 16]), counter: 2, introduction: None, ..peer.payload("the second") };
+    second.time = second.time.next();
+    peer.send(&second).await;
+    bob.wait_for_message("the second");
+    wait_for_alert(&bob, "peer opened a new session beside the one that stood");
+}
+
+#[tokio::test]
+async fn a_prekey_that_is_handed_out_twice_raises_an_alert_and_serves_once() {
+    let world = World::new();
+    let mut bob = world.user("bob");
+    bob.start();
+    let mut peer = Peer::new("peer", &bob).await;
+    fs::write(bob.at("contacts/peer.card"), format!("{}\n", peer.profile)).unwrap();
+    let account = peer.victim.profile().account;
+    let Ok(Reply::Prekey(prekey)) = peer.ask(Command::TakePrekey(account)).await else { panic!("no prekey") };
+    let (now, victim) = (Timestamp::now(), *peer.victim.identity());
+    let [first, second] = ["the first", "the second"].map(|text| {
+        let (_, sealing) = ratchet::open(&peer.keys, victim, &prekey, now.micros(), now.seconds(), &mut OsRng).unwrap();
+        envelope::seal(sealing, &peer.payload(text).to_bytes(), &mut OsRng).unwrap()
+    });
+    let mut damaged = first.as_bytes().to_vec();
+    damaged[ENVELOPE_BYTES - 1] ^= 1;
+    peer.deliver(first).await;
+    bob.wait_for("the first in a conversation", || (bob.heard_from("peer") == ["the first"]).then_some(()));
+    // The same opening in other bytes is a repetition, of which nobody hears.
+    peer.deliver(Envelope::from_vec(damaged).unwrap()).await;
+    peer.deliver(second).await;
+    wait_for_alert(&bob, "a one-time prekey of ours that had served already");
+    assert_eq!(entries(&bob.at("alerts")).len(), 1, "{}", support::tree(&bob.root));
+    assert_eq!(bob.heard_from("peer"), ["the first"]);
+}

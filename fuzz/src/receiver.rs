@@ -9,6 +9,7 @@ use chatterbox::limits::{RECEIVING_CHAINS_MAX, SKIPPED_KEYS_MAX};
 use chatterbox::ratchet::{OpeningKeys, Refused, Session};
 use chatterbox::wire::envelope::Envelope;
 use chatterbox::wire::prekey::PrekeyKind;
+use chatterbox::wire::served::Served;
 use chatterbox::wire::state::{AccountKeys, PrekeySecret, prekeys_to_bytes};
 
 use super::rng::Rng;
@@ -138,6 +139,6 @@ impl Receiver {
     }
 
     fn to_bytes(&self) -> (Vec<u8>, Vec<u8>) {
-        (self.sessions_to_bytes(), prekeys_to_bytes(&self.prekeys).to_vec())
+        (self.sessions_to_bytes(), prekeys_to_bytes(&self.prekeys, &Served::default()).to_vec())
     }
 }

@@ -201,7 +201,7 @@ impl Engine {
             }
             Finding::Old { written, unchecked_from } => self.lose_state(written, unchecked_from, now),
         }
-        self.look_for_unsealed();
+        self.look_for_unsealed(now);
     }
 }
 

@@ -332,7 +332,7 @@ impl Worker {
 
     /// What follows from what is recorded.
     fn reveal(&mut self) {
-        let Consequences { deletions, uploads: prekeys, replaces, counter, orders, reconnect } =
+        let Consequences { deletions, uploads: prekeys, replaces, counter, count, orders, reconnect } =
             self.engine.recorded(Timestamp::now());
         // The tasks end only after this thread; a queue that is closed means that all of it is ending.
         if !deletions.is_empty() {
@@ -343,6 +343,9 @@ impl Worker {
         }
         if let Some((number, record)) = counter {
             let _ = self.home.send(HomeOrder::WriteCounter(number, record));
+        }
+        if count {
+            let _ = self.home.send(HomeOrder::Count);
         }
         if reconnect {
             let _ = self.home.send(HomeOrder::Reconnect);

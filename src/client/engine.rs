@@ -25,6 +25,7 @@ use super::outbox::Outbox;
 use super::pending::{self, Pending};
 use super::people::People;
 use super::prekeys::Prekeys;
+use super::presence::Presence;
 use super::received::Received;
 use super::recovery::Recovery;
 use super::root::{self, Root};
@@ -78,6 +79,11 @@ pub struct Engine {
     pub(super) uploads: Vec<SignedPrekey>,
     /// Prekeys are on their way to our server, or about to be.
     pub(super) uploading: bool,
+    /// Openings since our server last counted our prekeys.
+    pub(super) used_since_count: u32,
+    /// It is to count them now.
+    pub(super) wants_count: bool,
+    pub(super) presence: Presence,
     /// Envelopes were left at our server for want of room.
     pub(super) left: usize,
     contacts_changed: bool,
@@ -107,6 +113,8 @@ pub struct Consequences {
     pub replaces: bool,
     /// A number to write in the counter's place at our server, with the record that says it.
     pub counter: Option<(u64, Vec<u8>)>,
+    /// Whether our server is to count our prekeys now.
+    pub count: bool,
     /// Errands for couriers.
     pub orders: Vec<Order>,
     /// Whether our mailbox is to be pushed anew.
@@ -149,6 +157,9 @@ impl Engine {
             deletions: Vec::new(),
             uploads: Vec::new(),
             uploading: false,
+            used_since_count: 0,
+            wants_count: false,
+            presence: Presence::default(),
             left: 0,
             contacts_changed: false,
             profiles_changed: false,
@@ -174,12 +185,13 @@ impl Engine {
     /// An I/O error of the root's own directories; the event can be handled again.
     pub fn handle(&mut self, event: Event, now: Timestamp) -> io::Result<()> {
         self.counter.pass(now, self.sent.next_place());
+        self.presence.pass(self.connection.is_ok(), now);
         match event {
             Event::Hint(Hint::Rescan) => self.rescan(now)?,
             Event::Hint(Hint::Path(path)) => self.look_at(&path)?,
             Event::Tick => {
                 self.outbox.tick();
-                self.look_for_unsealed();
+                self.look_for_unsealed(now);
                 // At most once a second: a stranger can make what is kept expensive to try.
                 if std::mem::take(&mut self.try_unopened) | self.unopened.is_trying() {
                     self.retry_unopened(now);
@@ -204,9 +216,13 @@ impl Engine {
                 if after_upload {
                     self.recovery.prekeys_replaced();
                 }
-                self.count_prekeys(count, now);
+                self.count_prekeys(count, false, now);
             }
-            Event::Envelope(stored) => self.receive(stored, now),
+            Event::PrekeysCounted(count) => self.count_prekeys(count, true, now),
+            Event::Envelope(stored) => {
+                self.presence.heard();
+                self.receive(stored, now);
+            }
             Event::Accepted { recipient, sequence } => self.accepted(&recipient, sequence, now),
             Event::Prekey { recipient, prekey } => self.take_prekey(recipient, &prekey, now),
             Event::NoPrekey { recipient, reason } => self.ask_again_later(recipient, &reason, now),
@@ -256,6 +272,9 @@ impl Engine {
         self.outbox.forget_gone(&self.root);
         self.received.forget_old(now.seconds(), &mut self.pending);
         self.sessions.expire(now.seconds());
+        if self.presence.has_drained() {
+            self.sessions.erase_spent(now.seconds());
+        }
         self.sent.forget_old(now.seconds(), &mut self.pending);
         let quiet_until = self.recovery.quiet_until();
         let given_up = self.unopened.give_up_old(now.seconds(), quiet_until, &mut self.pending);
@@ -328,6 +347,7 @@ impl Engine {
     fn accepted(&mut self, recipient: &Fingerprint, sequence: u64, now: Timestamp) {
         self.trouble.remove(recipient);
         if let Some(item) = self.spool.remove(recipient, sequence, &mut self.pending) {
+            self.sessions.accepted(recipient, now.seconds());
             self.set_state(&item.conversation, &item.file, recipient, State::Accepted, now);
         }
     }
@@ -397,16 +417,10 @@ impl Engine {
     pub fn transaction(&mut self) -> Option<Transaction> {
         let steps = self.pending.take_steps().steps;
         for (peer, bytes) in self.sessions.take_dirty() {
-            match bytes.is_empty() {
-                true => self.pending.erase(root::sessions_file(&peer)),
-                false => self.pending.put_secret(root::sessions_file(&peer), bytes),
-            }
+            self.pending.put_secret_or_erase(root::sessions_file(&peer), bytes);
         }
-        match self.prekeys.take_dirty() {
-            // A state file is never empty.
-            Some(bytes) if bytes.is_empty() => self.pending.erase(root::prekeys_file()),
-            Some(bytes) => self.pending.put_secret(root::prekeys_file(), bytes),
-            None => {}
+        if let Some(bytes) = self.prekeys.take_dirty() {
+            self.pending.put_secret_or_erase(root::prekeys_file(), bytes);
         }
         for (path, bytes) in self.conversations.take_dirty().into_iter().chain(self.known.take_dirty()) {
             self.pending.put(path, bytes);
@@ -436,7 +450,9 @@ impl Engine {
     pub fn recorded(&mut self, now: Timestamp) -> Consequences {
         let mut orders = Vec::new();
         let profiles_changed = std::mem::take(&mut self.profiles_changed);
-        for recipient in self.spool.recipients() {
+        let recipients: BTreeSet<Fingerprint> =
+            self.spool.recipients().into_iter().chain(self.sessions.outranked()).collect();
+        for recipient in recipients {
             let Some(profile) = self.people.profile(&recipient).cloned() else { continue };
             if profiles_changed {
                 orders.push(Order { recipient: profile.clone(), errand: Errand::NewProfile });
@@ -449,7 +465,7 @@ impl Engine {
             }
             let asked = self.asked.get(&recipient);
             let may_ask = self.counter.may_seal() && asked.is_none_or(|asked| asked.is_due(now));
-            if may_ask && !self.sessions.has(&recipient) && self.spool.has_waiting(&recipient) {
+            if may_ask && self.may_open(&recipient, now) {
                 self.asked.entry(recipient).or_default().again = None;
                 orders.push(Order { recipient: profile, errand: Errand::TakePrekey });
             }
@@ -459,6 +475,7 @@ impl Engine {
             uploads: std::mem::take(&mut self.uploads),
             replaces: self.recovery.prekeys_due(),
             counter: self.counter.take_write(&self.account.keys, &mut self.rng),
+            count: std::mem::take(&mut self.wants_count),
             reconnect: std::mem::take(&mut self.reconnect),
             orders,
         }

@@ -29,6 +29,8 @@ pub enum Event {
         /// Whether all that we uploaded is counted.
         after_upload: bool,
     },
+    /// The same, in answer to [`HomeOrder::Count`].
+    PrekeysCounted(PrekeyCount),
     /// An envelope from our mailbox.
     Envelope(StoredEnvelope),
     /// A recipient's server has a sealed message.
@@ -75,6 +77,8 @@ pub enum HomeOrder {
         /// Whether they replace all that are there.
         replaces: bool,
     },
+    /// Count our prekeys now.
+    Count,
     /// Write this number in the counter's place, as this record: it is on disk.
     WriteCounter(u64, Vec<u8>),
     /// Begin anew: what was pushed may have been lost on its way to the disk.

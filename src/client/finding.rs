@@ -91,7 +91,7 @@ mod tests {
         }
 
         fn seal(&mut self, peer: &Self) -> Envelope {
-            let sealed = self.sessions.seal(&self.keys, &peer.fingerprint(), b"text", &mut OsRng);
+            let sealed = self.sessions.seal(&self.keys, &peer.fingerprint(), b"text", 1, &mut OsRng);
             sealed.unwrap().unwrap()
         }
 

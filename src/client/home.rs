@@ -42,6 +42,7 @@ enum Asked {
     CounterWrite(u64),
     Count,
     CountAfterUpload,
+    CountNow,
     Subscription,
     Deletion,
     Upload,
@@ -149,6 +150,7 @@ impl Connection {
             HomeOrder::WriteCounter(number, record) => {
                 self.ask(Asked::CounterWrite(number), Command::WriteCounter(record)).await?;
             }
+            HomeOrder::Count => self.ask(Asked::CountNow, Command::CountPrekeys).await?,
             HomeOrder::Reconnect => return Err(LinkError::Silent),
         }
         Ok(())
@@ -177,7 +179,8 @@ impl Connection {
                         | Asked::Subscription
                         | Asked::Replacement
                         | Asked::Count
-                        | Asked::CountAfterUpload,
+                        | Asked::CountAfterUpload
+                        | Asked::CountNow,
                         Err(refusal),
                     ) => return Err(refusal.into()),
                     (Asked::Counter, Ok(Reply::Counter(record))) => Event::Counter(record),
@@ -190,7 +193,15 @@ impl Connection {
                     (Asked::CountAfterUpload, Ok(Reply::PrekeyCount(count))) => {
                         Event::Prekeys { count, after_upload: true }
                     }
-                    (Asked::Counter | Asked::CounterWrite(_) | Asked::Count | Asked::CountAfterUpload, Ok(_)) => {
+                    (Asked::CountNow, Ok(Reply::PrekeyCount(count))) => Event::PrekeysCounted(count),
+                    (
+                        Asked::Counter
+                        | Asked::CounterWrite(_)
+                        | Asked::Count
+                        | Asked::CountAfterUpload
+                        | Asked::CountNow,
+                        Ok(_),
+                    ) => {
                         return Err(LinkError::OutOfTurn);
                     }
                     (Asked::Upload, Err(Refusal::PrekeysFull)) => return Ok(Ok(())),

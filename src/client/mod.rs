@@ -54,6 +54,8 @@ mod known;
 #[cfg(feature = "daemon")]
 mod link;
 #[cfg(feature = "daemon")]
+mod opened;
+#[cfg(feature = "daemon")]
 mod opening;
 #[cfg(feature = "daemon")]
 mod outbox;
@@ -61,6 +63,8 @@ mod outbox;
 mod pending;
 #[cfg(feature = "daemon")]
 mod prekeys;
+#[cfg(feature = "daemon")]
+mod presence;
 #[cfg(feature = "daemon")]
 mod receive;
 #[cfg(feature = "daemon")]
@@ -83,6 +87,8 @@ pub mod sessions;
 mod simulation;
 #[cfg(feature = "daemon")]
 mod spool;
+#[cfg(feature = "daemon")]
+mod standing;
 #[cfg(feature = "daemon")]
 mod tags;
 #[cfg(feature = "daemon")]

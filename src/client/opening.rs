@@ -5,6 +5,7 @@ use super::delivery::State;
 use super::engine::Engine;
 use crate::clock::Timestamp;
 use crate::limits::{RECONNECT_DELAY_MAX_MS, SEAL_BATCH_MAX};
+use crate::wire::control::Control;
 use crate::wire::identity::Fingerprint;
 use crate::wire::prekey::SignedPrekey;
 use crate::wire::reply::PrekeyCount;
@@ -27,9 +28,19 @@ impl Asked {
 }
 
 impl Engine {
-    /// What our server holds of our prekeys: makes and uploads what is missing.
-    pub(super) fn count_prekeys(&mut self, count: PrekeyCount, now: Timestamp) {
+    /// What our server holds of our prekeys: makes and uploads what is missing. `is_answer` where we asked for this count
+    /// because of an opening.
+    pub(super) fn count_prekeys(&mut self, count: PrekeyCount, is_answer: bool, now: Timestamp) {
+        // The first one of a connection was counted before anything was pushed.
+        let is_answer = is_answer || self.prekeys_at_server.is_none();
         self.prekeys_at_server = Some(count);
+        self.used_since_count = 0;
+        if self.prekeys.counted(count, is_answer) {
+            self.alert_needless_last_resort(now);
+        }
+        if self.presence.has_drained() {
+            self.prekeys.forget_expired(now.seconds());
+        }
         // The server may complain of a low pool more than once before our upload arrives.
         if self.uploading {
             return;
@@ -52,27 +63,32 @@ impl Engine {
             let problem = "the server handed out a prekey that is not theirs or is too old";
             return self.ask_again_later(recipient, problem, now);
         }
-        let mut waiting = self.spool.waiting(&self.root, &recipient, 1).into_iter();
-        if !self.sessions.has(&recipient) {
-            let Some((sequence, first)) = waiting.next() else {
+        if self.may_open(&recipient, now) {
+            let first = self.spool.waiting(&self.root, &recipient, 1).into_iter().next();
+            if first.is_none() && self.spool.has_waiting(&recipient) {
                 return self.ask_again_later(recipient, "what waits for them cannot be read from the disk now", now);
+            }
+            // Where nothing waits, a note that says nothing carries the opening.
+            let note = Control::default().to_bytes();
+            let payload = match &first {
+                Some((_, Spooled { form: Form::Waiting(payload), .. })) => &payload[..],
+                _ => &note,
             };
-            let Form::Waiting(payload) = &first.form else { return };
-            let opened = self.sessions.open_and_seal(
-                &self.account.keys,
-                &identity,
-                prekey,
-                payload,
-                now.micros(),
-                &mut self.rng,
-            );
+            let keys = &self.account.keys;
+            let opened = self.sessions.open_and_seal(keys, &identity, prekey, payload, now.micros(), &mut self.rng);
             let Ok(envelope) = opened else {
                 return self.ask_again_later(recipient, "the server handed out a prekey with a bad key in it", now);
             };
-            self.note_sealed(recipient, payload, &first.file, now);
+            let file = first.as_ref().map_or_else(String::new, |(_, first)| first.file.clone());
+            self.note_sealed(recipient, payload, &file, now);
             let form = Form::Sealed { envelope, opening: true };
-            self.set_state(&first.conversation, &first.file, &recipient, State::Sealed, now);
-            self.spool.seal(&recipient, sequence, Spooled { form, ..first }, &mut self.pending);
+            match first {
+                Some((sequence, first)) => {
+                    self.set_state(&first.conversation, &first.file, &recipient, State::Sealed, now);
+                    self.spool.seal(&recipient, sequence, Spooled { form, ..first }, &mut self.pending);
+                }
+                None => self.spool_note(recipient, form, now),
+            }
         }
         self.asked.remove(&recipient);
         self.trouble.remove(&recipient);
@@ -87,13 +103,22 @@ impl Engine {
         self.trouble.insert(recipient, reason.to_owned());
     }
 
+    /// Whether a session with somebody is to be opened now. One in place of another whose chain nobody has answered is
+    /// opened only once the answer cannot be on its way to us any more.
+    pub(super) fn may_open(&self, recipient: &Fingerprint, now: Timestamp) -> bool {
+        let is_due = || self.sessions.highest(recipient).is_none() || self.presence.has_settled();
+        let lacks = self.spool.has_waiting(recipient) && !self.sessions.is_usable(recipient, now.seconds());
+        self.sessions.is_outranked(recipient, now.seconds()) || (lacks && is_due())
+    }
+
     /// Finds those for whom something waits although there is a session: the last run ended between two batches of it, or
     /// the disk did not give some of it.
-    pub(super) fn look_for_unsealed(&mut self) {
+    pub(super) fn look_for_unsealed(&mut self, now: Timestamp) {
         if !self.counter.may_seal() {
             return;
         }
-        let ready = |recipient: &Fingerprint| self.spool.has_waiting(recipient) && self.sessions.has(recipient);
+        let usable = |recipient: &Fingerprint| self.sessions.is_usable(recipient, now.seconds());
+        let ready = |recipient: &Fingerprint| self.spool.has_waiting(recipient) && usable(recipient);
         let found: Vec<Fingerprint> = self.spool.recipients().into_iter().filter(ready).collect();
         self.unsealed.extend(found);
     }
@@ -104,12 +129,12 @@ impl Engine {
             return;
         }
         let waiting = self.spool.waiting(&self.root, recipient, SEAL_BATCH_MAX);
-        if waiting.len() == SEAL_BATCH_MAX && self.sessions.has(recipient) {
+        if waiting.len() == SEAL_BATCH_MAX && self.sessions.is_usable(recipient, now.seconds()) {
             self.unsealed.insert(*recipient);
         }
         for (sequence, item) in waiting {
             let Form::Waiting(payload) = &item.form else { continue };
-            let sealed = self.sessions.seal(&self.account.keys, recipient, payload, &mut self.rng);
+            let sealed = self.sessions.seal(&self.account.keys, recipient, payload, now.seconds(), &mut self.rng);
             let sealed = sealed.expect("payloads are measured when they are made");
             let Some(envelope) = sealed else { return };
             self.note_sealed(*recipient, payload, &item.file, now);

@@ -48,6 +48,14 @@ impl Pending {
         self.steps.push(Step::Put { path, bytes, secret: true });
     }
 
+    /// The same, where nothing may be left to write: a state file is never empty.
+    pub fn put_secret_or_erase(&mut self, path: PathBuf, bytes: Zeroizing<Vec<u8>>) {
+        match bytes.is_empty() {
+            true => self.erase(path),
+            false => self.put_secret(path, bytes),
+        }
+    }
+
     /// Adds to the end of a state file, whose length so far is `offset`.
     pub fn append(&mut self, path: PathBuf, offset: u64, bytes: Vec<u8>) {
         self.steps.push(Step::Append { path, offset, bytes });

@@ -12,17 +12,18 @@ use super::conversation::Conversations;
 use super::delivery::{self, Delivery};
 use super::engine::Engine;
 use super::people::People;
+use super::prekeys::Found;
 use super::received;
 use super::requests;
-use super::sessions::NotOpened;
+use super::sessions::{NotOpened, Taken};
 use super::trials::Tried;
 use super::unopened::Kept;
 use crate::clock::Timestamp;
 use crate::envelope;
 use crate::limits::REQUESTS_LEFT_MAX;
 use crate::name;
-use crate::ratchet::Refused;
-use crate::wire::control::Control;
+use crate::ratchet::{self, Refused};
+use crate::wire::control::{Control, Rank};
 use crate::wire::conversation::{ConversationRecord, Heard};
 use crate::wire::envelope::Envelope;
 use crate::wire::identity::{ConversationId, Fingerprint, Identity, participants_hash};
@@ -47,6 +48,22 @@ enum Verdict {
     Discarded(&'static str),
     /// The same from a stranger: nobody hears of it.
     Ignored,
+}
+
+impl Taken for Judged {
+    fn written_s(&self) -> Option<u64> {
+        match &self.verdict {
+            Verdict::Message(payload) | Verdict::Opens { payload, .. } => Some(payload.time.seconds()),
+            Verdict::Control(_) | Verdict::Discarded(_) | Verdict::Ignored => None,
+        }
+    }
+
+    fn names(&self) -> Option<Rank> {
+        match &self.verdict {
+            Verdict::Control(control) => control.highest,
+            _ => None,
+        }
+    }
 }
 
 /// What became of an envelope.
@@ -110,24 +127,38 @@ impl Engine {
 
     fn try_open(&mut self, envelope: &Envelope, hints: (&[Fingerprint], Tried), now: Timestamp) -> Became {
         let tag = envelope::tag(envelope);
-        let prekey = self.prekeys.by_tag(&tag);
+        let hash = ratchet::opening_hash(&tag, &envelope::ephemeral(envelope));
+        let prekey = match self.prekeys.find(&tag, &hash) {
+            Found::Prekey(prekey) => Some(prekey),
+            Found::Nothing => None,
+            Found::Repeated => {
+                tracing::warn!("an opening came again");
+                return Became::Done;
+            }
+            Found::Taken => {
+                self.alert_taken_prekey(now);
+                return Became::Done;
+            }
+        };
         let opens = prekey.is_some();
         let judge = |author: &Identity, payload: &[u8]| {
             let has_room = |name: &str| requests::has_room(&self.root, &self.conversations, name);
             judge(author, payload, &self.people, &self.conversations, opens, has_room)
         };
+        let (keys, now_s) = (&self.account.keys, now.seconds());
         let judged = match prekey {
-            Some(prekey) => {
-                self.sessions.accept(&self.account.keys, prekey, envelope, now.seconds(), &mut self.rng, judge)
-            }
-            None => self.sessions.open(&self.account.keys, envelope, hints, now.seconds(), &mut self.rng, judge),
+            Some(prekey) => self
+                .sessions
+                .accept(keys, prekey, envelope, now_s, &mut self.rng, judge)
+                .map(|(judged, opened)| (judged, Some(opened))),
+            None => self.sessions.open(keys, envelope, hints, now_s, &mut self.rng, judge).map(|judged| (judged, None)),
         };
         match judged {
-            Ok(Judged { author, verdict }) => {
-                if opens {
-                    self.prekeys.used(&tag);
-                    self.seal_waiting(&author, now);
-                    self.try_unopened = true;
+            Ok((Judged { author, verdict }, opened)) => {
+                if let Some(opened) = opened {
+                    self.used_prekey(&tag, hash);
+                    let tells_why = matches!(&verdict, Verdict::Control(control) if control.lost_since.is_some());
+                    self.opened(&author, &opened, tells_why, now);
                 }
                 self.carry_out(author, verdict, now);
                 Became::Done

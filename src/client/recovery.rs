@@ -225,7 +225,7 @@ impl Engine {
         self.prekeys.erase_all();
         self.uploads.clear();
         self.uploading = false;
-        self.count_prekeys(PrekeyCount::default(), now);
+        self.count_prekeys(PrekeyCount::default(), false, now);
         let ids: Vec<ConversationId> = self.conversations.iter().map(|record| record.id).collect();
         for id in ids {
             let incarnation = self.random_16();
@@ -279,6 +279,7 @@ impl Engine {
         let next = now.micros().saturating_add(1_000 * (TELL_INTERVAL_MS + jitter_ms));
         self.recovery.next = Some(Timestamp::from_micros(next));
         self.recovery.note_told(peer, &mut self.pending);
+        self.sessions.renew(&peer, now.seconds());
         self.queue_note(peer, &Control { lost_since: Some(lost.since), ..Control::default() }, now);
     }
 
@@ -291,7 +292,7 @@ impl Engine {
             form: Form::Waiting(Zeroizing::new(note.to_bytes())),
         };
         self.spool.push(recipient, item, now, &mut self.pending);
-        self.look_for_unsealed();
+        self.look_for_unsealed(now);
     }
 
     /// A contact, or a member of a conversation of ours, has lost state and asks again for what we sent since then.

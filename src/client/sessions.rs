@@ -3,7 +3,7 @@
 //! An envelope finds its session through its tag, in one look-up however many contacts there are. Where no tag fits
 //! (far disorder), the header keys of all sessions are tried, within a budget.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use rand_core::CryptoRngCore;
@@ -16,22 +16,54 @@ use super::trials::{Budget, Tried};
 use crate::disk::system::Disk;
 use crate::envelope::{self, BodyError};
 use crate::limits::SESSIONS_PER_PEER_MAX;
-use crate::ratchet::{self, BadPeerKey, OpeningKeys, Refused, Session};
+use crate::ratchet::{self, BadPeerKey, ChainAt, OpeningKeys, Refused, Session, rank};
+use crate::wire::control::Rank;
 use crate::wire::envelope::Envelope;
 use crate::wire::identity::{Fingerprint, Identity};
 use crate::wire::prekey::SignedPrekey;
-use crate::wire::session::{sessions_from_bytes, sessions_to_bytes};
+use crate::wire::session::{Standing, sessions_from_bytes, sessions_to_bytes};
 use crate::wire::state::{AccountKeys, PrekeySecret};
 
 /// All sessions.
 #[derive(Debug, Default)]
 pub struct Sessions {
     pub(super) by_peer: BTreeMap<Fingerprint, Vec<Session>>,
+    /// What is known of a peer's sessions besides themselves; nobody stands here of whom nothing is.
+    pub(super) standings: HashMap<Fingerprint, Standing>,
+    /// Peers who told us of a higher session than is here.
+    pub(super) outranked: BTreeSet<Fingerprint>,
     pub(super) tags: Tags,
     pub(super) budget: Budget,
     /// With whom there is a session since what waits for one was last tried.
     added: BTreeSet<Fingerprint>,
-    dirty: BTreeSet<Fingerprint>,
+    pub(super) dirty: BTreeSet<Fingerprint>,
+}
+
+/// What a caller has taken from an envelope.
+pub trait Taken {
+    /// When its author says to have written it, seconds since 1970.
+    fn written_s(&self) -> Option<u64> {
+        None
+    }
+
+    /// The highest session that its author knows, if it says so in answer to an opening.
+    fn names(&self) -> Option<Rank> {
+        None
+    }
+}
+
+/// For a caller who only wants to know that it opens.
+impl Taken for () {}
+
+/// An opening that was accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    /// The new session.
+    pub rank: Rank,
+    /// The highest session, where that is above the new one: its name is to be told to the peer in the new one.
+    pub answer: Option<Rank>,
+    /// There were sessions with this peer already, and nothing that we know of made it open another.
+    pub is_unexplained: bool,
 }
 
 /// Why an envelope yields nothing, as far as its session can tell.
@@ -63,22 +95,26 @@ impl Sessions {
         let mut sessions = Self::default();
         for (path, name) in state::files(disk, directory)? {
             let Some(peer) = Fingerprint::from_hex(&name) else { continue };
-            let states =
+            let (states, standing) =
                 sessions_from_bytes(&state::read(disk, &path)?).map_err(|error| StateError::malformed(&path, error))?;
+            if standing != Standing::default() {
+                sessions.standings.insert(peer, standing);
+            }
             let loaded: Vec<Session> = states.into_iter().map(Session::new).collect();
             sessions.tags.keep_up(&peer, &loaded);
             sessions.by_peer.insert(peer, loaded);
+            sessions.note_outranked(&peer);
         }
         Ok(sessions)
     }
 
-    /// The peers whose sessions changed since they were last taken, each with its file's new content: none where no
-    /// session is left.
+    /// The peers whose sessions changed since they were last taken, each with its file's new content: empty where nothing
+    /// is left of them.
     pub fn take_dirty(&mut self) -> Vec<(Fingerprint, Zeroizing<Vec<u8>>)> {
         let dirty = std::mem::take(&mut self.dirty);
         let content = |peer: Fingerprint| {
             let sessions = self.by_peer.get(&peer).map_or(&[][..], Vec::as_slice);
-            (peer, sessions_to_bytes(sessions.iter().map(Session::state)))
+            (peer, sessions_to_bytes(sessions.iter().map(Session::state), &self.standing(&peer)))
         };
         dirty.into_iter().map(content).collect()
     }
@@ -87,6 +123,8 @@ impl Sessions {
     pub fn erase_all(&mut self) {
         self.dirty.extend(self.by_peer.keys().copied());
         self.by_peer.clear();
+        self.standings.clear();
+        self.outranked.clear();
         self.tags = Tags::default();
         self.added.clear();
     }
@@ -103,12 +141,7 @@ impl Sessions {
         sessions.map(size).sum()
     }
 
-    /// Whether there is a session to send in.
-    pub fn has(&self, peer: &Fingerprint) -> bool {
-        self.by_peer.get(peer).is_some_and(|sessions| !sessions.is_empty())
-    }
-
-    /// Seals `payload` in the session of the highest generation. None if there is no session.
+    /// Seals `payload` in the highest session. None if there is no session, or its chain is over.
     ///
     /// # Errors
     /// [`envelope::TooLong`].
@@ -117,15 +150,32 @@ impl Sessions {
         ours: &AccountKeys,
         peer: &Fingerprint,
         payload: &[u8],
+        now_s: u64,
         rng: &mut impl CryptoRngCore,
     ) -> Result<Option<Envelope>, envelope::TooLong> {
-        let sessions = self.by_peer.entry(*peer).or_default();
-        let newest = sessions.iter_mut().max_by(|left, right| {
-            let by_opening = right.opening_hash().cmp(left.opening_hash());
-            left.generation().cmp(&right.generation()).then(by_opening)
-        });
-        let Some(session) = newest else { return Ok(None) };
+        match self.highest(peer).filter(|_| self.is_usable(peer, now_s)) {
+            Some(rank) => self.seal_in(ours, peer, rank, payload, now_s, rng),
+            None => Ok(None),
+        }
+    }
+
+    /// Seals `payload` in the session named, whether it is the highest or not. None if it is not here.
+    ///
+    /// # Errors
+    /// [`envelope::TooLong`].
+    pub fn seal_in(
+        &mut self,
+        ours: &AccountKeys,
+        peer: &Fingerprint,
+        rank: Rank,
+        payload: &[u8],
+        now_s: u64,
+        rng: &mut impl CryptoRngCore,
+    ) -> Result<Option<Envelope>, envelope::TooLong> {
+        let mut sessions = self.by_peer.get_mut(peer).into_iter().flatten();
+        let Some(session) = sessions.find(|session| session.rank() == rank) else { return Ok(None) };
         let sealing = session.send(&ours.identity(), rng);
+        session.sealed(now_s);
         self.dirty.insert(*peer);
         envelope::seal(sealing, payload, rng).map(Some)
     }
@@ -144,11 +194,12 @@ impl Sessions {
         rng: &mut impl CryptoRngCore,
     ) -> Result<Envelope, BadPeerKey> {
         let fingerprint = peer.fingerprint();
-        let known = self.by_peer.get(&fingerprint).into_iter().flatten().map(Session::generation).max();
-        let generation = now_micros.max(known.map_or(0, |highest| highest.saturating_add(1)));
-        let (session, sealing) = ratchet::open(ours, *peer, prekey, generation, now_micros / 1_000_000, rng)?;
+        let generation = rank::generation(&self.standing(&fingerprint), self.highest(&fingerprint), now_micros);
+        let now_s = now_micros / 1_000_000;
+        let (mut session, sealing) = ratchet::open(ours, *peer, prekey, generation, now_s, rng)?;
+        session.sealed(now_s);
         let sealed = envelope::seal(sealing, payload, rng).expect("payloads are measured when they are made");
-        self.add(fingerprint, session);
+        self.add(fingerprint, session, now_s);
         Ok(sealed)
     }
 
@@ -174,7 +225,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`NotOpened`]; the session is as before.
-    pub fn open<T>(
+    pub fn open<T: Taken>(
         &mut self,
         ours: &AccountKeys,
         envelope: &Envelope,
@@ -187,6 +238,7 @@ impl Sessions {
         let Found { peer, place, at, header } = found;
         let session = self.by_peer.get_mut(&peer).and_then(|sessions| sessions.get_mut(place));
         let session = session.ok_or(NotOpened::NoSession(Tried::All))?;
+        let answers_s = session.sending_since();
         let opened = session.receive(ours, at, &header, now_s, rng, |key, auth| {
             let body = envelope::open_body(envelope, key)?;
             take(&auth.sender, body.payload(envelope, auth, false)?)
@@ -195,6 +247,14 @@ impl Sessions {
             NotOpened::Refused(Refused::AlreadyUsed) => NotOpened::Repeated(peer),
             error => error,
         })?;
+        if at == ChainAt::Next {
+            session.begun(opened.written_s().unwrap_or(now_s).min(now_s), answers_s);
+        }
+        let rank = session.rank();
+        match opened.names() {
+            Some(named) => self.heed(&peer, named, now_s),
+            None => self.received_in(&peer, rank),
+        }
         self.dirty.insert(peer);
         self.keep_up(&peer);
         Ok(opened)
@@ -204,7 +264,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`NotOpened`]; nothing has changed.
-    pub fn accept<T>(
+    pub fn accept<T: Taken>(
         &mut self,
         ours: &AccountKeys,
         prekey: &PrekeySecret,
@@ -212,7 +272,7 @@ impl Sessions {
         now_s: u64,
         rng: &mut impl CryptoRngCore,
         take: impl FnOnce(&Identity, &[u8]) -> Result<T, NotOpened>,
-    ) -> Result<T, NotOpened> {
+    ) -> Result<(T, Opened), NotOpened> {
         let keys = OpeningKeys::derive(ours, prekey, envelope::ephemeral(envelope))?;
         let header = envelope::open_header(envelope, keys.header_key()).ok_or(NotOpened::NoSession(Tried::All))?;
         let hash = keys.opening_hash();
@@ -224,28 +284,45 @@ impl Sessions {
         if known.any(|session| *session.opening_hash() == hash) {
             return Err(Refused::AlreadyUsed.into());
         }
+        if !rank::is_plausible(opened.opening().generation) {
+            return Err(Refused::Inconsistent.into());
+        }
         let payload = opened.payload(envelope, author.auth_key(), true)?;
         let taken = take(&author.auth_key().sender, payload)?;
-        let session = author.accept(now_s, rng)?;
-        self.add(session.peer().fingerprint(), session);
-        Ok(taken)
+        let mut session = author.accept(now_s, rng)?;
+        let rank = session.rank();
+        let opened_s = rank.generation / 1_000_000;
+        session.begun(taken.written_s().unwrap_or(opened_s).min(now_s), 0);
+        let opened_s = opened_s.max(taken.written_s().unwrap_or(0)).min(now_s);
+        let is_unexplained = self.is_unexplained(&peer, rank, opened_s, now_s);
+        self.received_in(&peer, rank);
+        let answer = self.answer(&peer, rank, now_s);
+        self.add(peer, session, now_s);
+        Ok((taken, Opened { rank, answer, is_unexplained }))
     }
 
-    fn add(&mut self, peer: Fingerprint, session: Session) {
+    /// Adds a session, and retires what is below the highest. Beyond the bound the lowest goes, but not the new one: its
+    /// opener does not know yet that it is not the highest.
+    fn add(&mut self, peer: Fingerprint, session: Session, now_s: u64) {
+        let added = session.rank();
         let sessions = self.by_peer.entry(peer).or_default();
         sessions.push(session);
+        let highest = sessions.iter().map(Session::rank).max();
+        sessions.iter_mut().filter(|session| Some(session.rank()) < highest).for_each(|session| session.retire(now_s));
         if sessions.len() > SESSIONS_PER_PEER_MAX {
-            let lowest = sessions.iter().enumerate().min_by_key(|(_, session)| session.generation());
-            if let Some(place) = lowest.map(|(place, _)| place) {
-                sessions.remove(place);
+            let others = sessions.iter().enumerate().filter(|(_, session)| session.rank() != added);
+            if let Some((place, _)) = others.min_by_key(|(_, session)| session.rank()) {
+                let gone = sessions.remove(place);
+                self.note_erased(&peer, &gone);
             }
         }
+        self.note_outranked(&peer);
         self.dirty.insert(peer);
         self.added.insert(peer);
         self.keep_up(&peer);
     }
 
-    fn keep_up(&mut self, peer: &Fingerprint) {
+    pub(super) fn keep_up(&mut self, peer: &Fingerprint) {
         self.tags.keep_up(peer, self.by_peer.get(peer).map_or(&[][..], Vec::as_slice));
     }
 }

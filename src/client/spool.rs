@@ -22,6 +22,8 @@ pub struct Spool {
 #[derive(Default)]
 struct Queue {
     items: BTreeMap<u64, Item>,
+    /// How many of them wait for a session.
+    waiting: usize,
     /// Up to here the courier has them.
     handed_out: u64,
     next: u64,
@@ -94,6 +96,7 @@ impl Spool {
                 }
                 queue.items.insert(sequence, item);
                 queue.next = queue.next.max(sequence + 1);
+                queue.waiting += usize::from(queue.items[&sequence].is_waiting);
             }
             spool.queues.insert(recipient, queue);
         }
@@ -119,13 +122,15 @@ impl Spool {
             // What a server may hold is no secret on our own disk.
             Form::Sealed { .. } => pending.put(path, spooled.to_bytes().to_vec()),
         }
+        queue.waiting += usize::from(matches!(spooled.form, Form::Waiting(_)));
         queue.items.insert(sequence, Item::new(spooled));
     }
 
     /// Replaces a waiting message by its sealed form.
     pub fn seal(&mut self, recipient: &Fingerprint, sequence: u64, sealed: Spooled, pending: &mut Pending) {
-        let item = self.queues.get_mut(recipient).and_then(|queue| queue.items.get_mut(&sequence));
-        if let Some(item) = item {
+        let Some(queue) = self.queues.get_mut(recipient) else { return };
+        if let Some(item) = queue.items.get_mut(&sequence) {
+            queue.waiting -= usize::from(item.is_waiting);
             pending.put_secret(root::spool_file(recipient, sequence), sealed.to_bytes());
             *item = Item::new(sealed);
         }
@@ -133,7 +138,9 @@ impl Spool {
 
     /// Takes a message out that was accepted or given up.
     pub fn remove(&mut self, recipient: &Fingerprint, sequence: u64, pending: &mut Pending) -> Option<Removed> {
-        let item = self.queues.get_mut(recipient)?.items.remove(&sequence)?;
+        let queue = self.queues.get_mut(recipient)?;
+        let item = queue.items.remove(&sequence)?;
+        queue.waiting -= usize::from(item.is_waiting);
         let path = root::spool_file(recipient, sequence);
         match item.is_waiting {
             true => pending.erase(path),
@@ -151,8 +158,7 @@ impl Spool {
 
     /// Whether messages of a recipient wait for a session: later ones then wait behind them.
     pub fn has_waiting(&self, recipient: &Fingerprint) -> bool {
-        let last = self.queues.get(recipient).and_then(|queue| queue.items.values().next_back());
-        last.is_some_and(|item| item.is_waiting)
+        self.queues.get(recipient).is_some_and(|queue| queue.waiting > 0)
     }
 
     /// The next sealed messages for a recipient's courier, at most [`COURIER_QUEUE_MAX`] ahead of what was accepted.

@@ -16,13 +16,15 @@
 //! It is hybrid: every root key behind an opening rests on X25519 and on ML-KEM-768, so that who breaks one of them has
 //! nothing. The header of an opening alone is sealed under X25519 only; so it says nothing of who opens.
 
+mod age;
 mod derive;
 mod opening;
+pub mod rank;
 mod receiving;
 mod refused;
 mod session;
 
-pub use opening::{OpeningAuthor, OpeningBody, OpeningKeys, open};
+pub use opening::{OpeningAuthor, OpeningBody, OpeningKeys, open, opening_hash};
 pub use receiving::ChainAt;
 pub use refused::{BadPeerKey, Refused};
 pub use session::{Announced, Session};

@@ -20,7 +20,7 @@ use crate::wire::session::{ReceivingChain, SessionState};
 use crate::wire::state::{AccountKeys, PrekeySecret};
 
 /// What an opening is known by: SHA-256 of its tag and ephemeral key, the first 48 bytes of its envelope.
-fn opening_hash(tag: &Tag, ephemeral: &PublicKey) -> [u8; 32] {
+pub fn opening_hash(tag: &Tag, ephemeral: &PublicKey) -> [u8; 32] {
     sha256(&[tag, &ephemeral.0])
 }
 
@@ -63,6 +63,7 @@ pub fn open(
         next_sending: stepped.next_sending,
         next_receiving: responder,
         receiving: Vec::new(),
+        retired: 0,
     });
     let mut first = session.send(&ours.identity(), rng);
     first.tag = tag;
@@ -179,6 +180,7 @@ impl OpeningAuthor<'_> {
             peer_ratchet: header.ratchet,
             our_auth: auth.recipient_auth,
             skipped: BTreeMap::new(),
+            since: 0,
         };
         let start = SendingStart {
             root: stepped.root,
@@ -202,6 +204,7 @@ impl OpeningAuthor<'_> {
             next_sending: sending.next_sending,
             next_receiving: stepped.next,
             receiving: vec![receiving],
+            retired: 0,
         }))
     }
 }

@@ -169,6 +169,7 @@ impl Session {
             peer_ratchet: header.ratchet,
             our_auth,
             skipped: walked.skipped,
+            since: 0,
         };
         let stepped = Stepped { closed, begun, next_receiving: stepped.next, sending };
         Ok((seed, auth, Change::Stepped(Box::new(stepped))))

@@ -181,6 +181,8 @@ impl SendingStart<'_> {
                 auth_key,
                 peer_auth: self.peer_auth,
                 ciphertext,
+                since: 0,
+                accepted: 0,
             },
             next_sending: stepped.next,
         })

@@ -10,7 +10,7 @@ use crate::limits::{CHAIN_JUMP_MAX, SKIPPED_KEY_LIFETIME_S, SKIPPED_KEYS_MAX};
 use crate::wire::header::Opening;
 use crate::wire::prekey::PrekeyKind;
 use crate::wire::sealing::Sealing;
-use crate::wire::session::{sessions_from_bytes, sessions_to_bytes};
+use crate::wire::session::{Standing, sessions_from_bytes, sessions_to_bytes};
 use crate::wire::state::{AccountKeys, PrekeySecret};
 
 #[derive(Debug, PartialEq)]
@@ -84,8 +84,8 @@ impl Side {
     }
 
     fn stored_and_loaded(&mut self) {
-        let bytes = sessions_to_bytes([self.session.state()]);
-        let loaded = sessions_from_bytes(&bytes).unwrap().pop().unwrap();
+        let bytes = sessions_to_bytes([self.session.state()], &Standing::default());
+        let loaded = sessions_from_bytes(&bytes).unwrap().0.pop().unwrap();
         assert!(&loaded == self.session.state());
         self.session = Session::new(loaded);
     }
@@ -183,7 +183,7 @@ fn forged_envelope_leaves_the_session_unchanged() {
     let _skipped = alice.send(b"skipped");
     let ahead = alice.send(b"ahead");
     for (victim, genuine) in [(&mut bob, &good), (&mut alice, &old_chain)] {
-        let before = sessions_to_bytes([victim.session.state()]);
+        let before = sessions_to_bytes([victim.session.state()], &Standing::default());
         let forged = Message {
             tag: genuine.tag,
             header: genuine.header.clone(),
@@ -193,7 +193,7 @@ fn forged_envelope_leaves_the_session_unchanged() {
             opening: None,
         };
         assert_eq!(victim.receive(&forged).unwrap_err(), Fault::Unauthentic);
-        assert!(before == sessions_to_bytes([victim.session.state()]));
+        assert!(before == sessions_to_bytes([victim.session.state()], &Standing::default()));
         victim.receive(genuine).unwrap();
     }
     assert_eq!(bob.receive(&ahead).unwrap(), b"ahead");

@@ -8,7 +8,7 @@ use super::profile::SignedProfile;
 use super::{Malformed, array};
 
 /// Where a session stands among several with the same peer: of two, both sides send in the higher.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Rank {
     /// The larger of the opener's clock in microseconds and one above the highest that it knew.
     pub generation: u64,

@@ -22,6 +22,7 @@ pub mod reply;
 pub mod request;
 pub mod sealing;
 pub mod sent;
+pub mod served;
 pub mod session;
 pub mod spool;
 pub mod state;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 use zeroize::Zeroizing;
 
+use super::control::Rank;
 use super::generated::state as pb;
 use super::identity::Identity;
 use super::{Malformed, array, decode, required, secret};
@@ -41,6 +42,8 @@ pub struct SessionState {
     pub next_receiving: NextChain,
     /// The peer's chains, oldest first. Only the last may be open.
     pub receiving: Vec<ReceivingChain>,
+    /// When a higher session was first known, seconds since 1970; 0 in the highest.
+    pub retired: u64,
 }
 
 /// An X25519 pair that compares by its public key.
@@ -81,6 +84,10 @@ pub struct SendingChain {
     pub peer_auth: PublicKey,
     /// What the chain began with; in every header of it.
     pub ciphertext: Ciphertext,
+    /// When its first message was sealed, seconds since 1970; 0 while there is none.
+    pub since: u64,
+    /// When the peer's server first took one of them; 0 while that is not known.
+    pub accepted: u64,
 }
 
 /// What the peer sends on, or sent on.
@@ -102,6 +109,8 @@ pub struct ReceivingChain {
     pub our_auth: PublicKey,
     /// Message seeds of the counters that were jumped over.
     pub skipped: BTreeMap<u64, SkippedKey>,
+    /// When the peer began it, by its own clock, seconds since 1970; 0 if it did not say.
+    pub since: u64,
 }
 
 /// The seed of a message that has not arrived yet.
@@ -113,21 +122,70 @@ pub struct SkippedKey {
     pub since: u64,
 }
 
+/// What is known of the sessions with a peer besides themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Standing {
+    /// The highest session that the peer told us of and that was not here.
+    pub announced: Option<Rank>,
+    /// From when on we open one above that if it has not come, seconds since 1970.
+    pub due: u64,
+    /// What we told the peer.
+    pub invitation: Option<Invitation>,
+    /// A session in which something was received has been erased.
+    pub heard: bool,
+}
+
+/// We told a peer of a session: it opens one above that if it has not got it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Invitation {
+    /// The session that we named.
+    pub rank: Rank,
+    /// When, seconds since 1970.
+    pub since: u64,
+}
+
 /// All sessions with one peer, as one file.
 ///
 /// # Errors
 /// [`Malformed`], naming the field.
-pub fn sessions_from_bytes(bytes: &[u8]) -> Result<Vec<SessionState>, Malformed> {
+pub fn sessions_from_bytes(bytes: &[u8]) -> Result<(Vec<SessionState>, Standing), Malformed> {
     let sessions: pb::Sessions = decode("sessions", bytes)?;
-    sessions.sessions.into_iter().map(SessionState::parse).collect()
+    let invitation = sessions.invitation.map(|invitation| {
+        let rank = rank(required("invitation", invitation.rank)?)?;
+        Ok::<_, Malformed>(Invitation { rank, since: invitation.since })
+    });
+    let standing = Standing {
+        announced: sessions.announced.map(rank).transpose()?,
+        due: sessions.due,
+        invitation: invitation.transpose()?,
+        heard: sessions.heard,
+    };
+    let sessions = sessions.sessions.into_iter().map(SessionState::parse).collect::<Result<_, _>>()?;
+    Ok((sessions, standing))
 }
 
 /// The serialized form of [`sessions_from_bytes`].
-pub fn sessions_to_bytes<'a>(sessions: impl IntoIterator<Item = &'a SessionState>) -> Zeroizing<Vec<u8>> {
-    let mut generated = pb::Sessions { sessions: sessions.into_iter().map(SessionState::to_generated).collect() };
+pub fn sessions_to_bytes<'a>(
+    sessions: impl IntoIterator<Item = &'a SessionState>,
+    standing: &Standing,
+) -> Zeroizing<Vec<u8>> {
+    let generated_rank = |rank: Rank| pb::Rank { generation: rank.generation, opening: rank.opening.to_vec() };
+    let mut generated = pb::Sessions {
+        sessions: sessions.into_iter().map(SessionState::to_generated).collect(),
+        announced: standing.announced.map(generated_rank),
+        due: standing.due,
+        invitation: standing
+            .invitation
+            .map(|given| pb::Invitation { rank: Some(generated_rank(given.rank)), since: given.since }),
+        heard: standing.heard,
+    };
     let bytes = Zeroizing::new(generated.encode_to_vec());
     generated.sessions.iter_mut().for_each(wipe);
     bytes
+}
+
+fn rank(rank: pb::Rank) -> Result<Rank, Malformed> {
+    Ok(Rank { generation: rank.generation, opening: array("rank opening", &rank.opening)? })
 }
 
 impl SessionState {
@@ -155,10 +213,13 @@ impl SessionState {
                 peer_auth: PublicKey(array("sending peer auth", &sending.peer_auth_public)?),
                 ciphertext: Ciphertext::from_slice(&sending.ciphertext)
                     .ok_or(Malformed::new("sending ciphertext", "wrong length"))?,
+                since: sending.since,
+                accepted: sending.accepted,
             },
             next_sending: NextChain::parse(session.next_sending)?,
             next_receiving: NextChain::parse(session.next_receiving)?,
             receiving: session.receiving.into_iter().map(ReceivingChain::parse).collect::<Result<_, _>>()?,
+            retired: session.retired,
         })
     }
 
@@ -182,10 +243,13 @@ impl SessionState {
                 auth_key: self.sending.auth_key.expose().to_vec(),
                 peer_auth_public: self.sending.peer_auth.0.to_vec(),
                 ciphertext: self.sending.ciphertext.as_bytes().to_vec(),
+                since: self.sending.since,
+                accepted: self.sending.accepted,
             }),
             next_sending: Some(self.next_sending.to_generated()),
             next_receiving: Some(self.next_receiving.to_generated()),
             receiving: self.receiving.iter().map(ReceivingChain::to_generated).collect(),
+            retired: self.retired,
         }
     }
 }
@@ -227,6 +291,7 @@ impl ReceivingChain {
             peer_ratchet: PublicKey(array("receiving peer ratchet", &chain.peer_ratchet)?),
             our_auth: PublicKey(array("receiving auth public", &chain.our_auth_public)?),
             skipped,
+            since: chain.since,
         })
     }
 
@@ -248,6 +313,7 @@ impl ReceivingChain {
                     since: skipped.since,
                 })
                 .collect(),
+            since: self.since,
         }
     }
 }

@@ -7,6 +7,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::generated::state as pb;
 use super::identity::{AccountId, Identity};
 use super::prekey::{PrekeyKind, SignedPrekey};
+use super::served::Served;
 use super::{Malformed, decode, secret};
 use crate::crypto::dh::SecretKey;
 use crate::crypto::kem::DecapsulationKey;
@@ -96,9 +97,10 @@ impl PrekeySecret {
 ///
 /// # Errors
 /// [`Malformed`], naming the field.
-pub fn prekeys_from_bytes(bytes: &[u8]) -> Result<Vec<PrekeySecret>, Malformed> {
+pub fn prekeys_from_bytes(bytes: &[u8]) -> Result<(Vec<PrekeySecret>, Served), Malformed> {
     let prekeys: pb::Prekeys = decode("prekeys", bytes)?;
-    prekeys
+    let served = Served::parse(prekeys.used, prekeys.last_resort)?;
+    let secrets = prekeys
         .secrets
         .into_iter()
         .map(|entry| {
@@ -109,11 +111,16 @@ pub fn prekeys_from_bytes(bytes: &[u8]) -> Result<Vec<PrekeySecret>, Malformed> 
                 kem: DecapsulationKey::from_seed(secret("prekey KEM seed", entry.kem)?),
             })
         })
-        .collect()
+        .collect::<Result<_, Malformed>>()?;
+    Ok((secrets, served))
 }
 
 /// The serialized form of [`prekeys_from_bytes`].
-pub fn prekeys_to_bytes<'a>(secrets: impl IntoIterator<Item = &'a PrekeySecret>) -> Zeroizing<Vec<u8>> {
+pub fn prekeys_to_bytes<'a>(
+    secrets: impl IntoIterator<Item = &'a PrekeySecret>,
+    served: &Served,
+) -> Zeroizing<Vec<u8>> {
+    let (used, last_resort) = served.to_generated();
     let mut prekeys = pb::Prekeys {
         secrets: secrets
             .into_iter()
@@ -124,6 +131,8 @@ pub fn prekeys_to_bytes<'a>(secrets: impl IntoIterator<Item = &'a PrekeySecret>)
                 kem: entry.kem.seed().expose().to_vec(),
             })
             .collect(),
+        used,
+        last_resort,
     };
     let bytes = Zeroizing::new(prekeys.encode_to_vec());
     for entry in &mut prekeys.secrets {

@@ -13,7 +13,7 @@ use chatterbox::wire::envelope::Envelope;
 use chatterbox::wire::header::Header;
 use chatterbox::wire::payload::Plaintext;
 use chatterbox::wire::sealing::Sealing;
-use chatterbox::wire::session::{sessions_from_bytes, sessions_to_bytes};
+use chatterbox::wire::session::{Standing, sessions_from_bytes, sessions_to_bytes};
 use chatterbox::wire::state::AccountKeys;
 use rand_core::{CryptoRngCore, OsRng};
 
@@ -267,6 +267,6 @@ fn is_skipped(session: &Session, chain: usize, message: &Part<'_>) {
 }
 
 fn stored_and_loaded(session: &mut Session) {
-    let bytes = sessions_to_bytes([session.state()]);
-    *session = Session::new(sessions_from_bytes(&bytes).unwrap().pop().unwrap());
+    let bytes = sessions_to_bytes([session.state()], &Standing::default());
+    *session = Session::new(sessions_from_bytes(&bytes).unwrap().0.pop().unwrap());
 }

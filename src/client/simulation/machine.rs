@@ -193,7 +193,7 @@ impl Machine {
             self.running = None;
             return true;
         }
-        let Consequences { deletions, uploads, replaces, counter, orders, .. } = running.engine.recorded(now);
+        let Consequences { deletions, uploads, replaces, counter, count, orders, .. } = running.engine.recorded(now);
         if let Some(mailbox) = server.mailboxes.get_mut(&account) {
             deletions.iter().for_each(|id| drop(mailbox.remove(id)));
         }
@@ -205,6 +205,9 @@ impl Machine {
         if let Some((number, record)) = counter {
             server.counters.insert(account, record);
             running.events.push_back(Event::CounterWritten(number));
+        }
+        if count {
+            running.events.push_back(Event::PrekeysCounted(server.count(account)));
         }
         for Order { recipient, errand } in orders {
             let recipient = recipient.identity().fingerprint();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::machine::{Machine, Server};
 use crate::client::contacts;
+use crate::client::prekeys::Found;
 use crate::clock::Timestamp;
 use crate::disk::system::Disk as _;
 use crate::wire::identity::{AccountId, Fingerprint};
@@ -269,7 +270,8 @@ impl World {
         for machine in &self.machines {
             let engine = &machine.running.as_ref().unwrap().engine;
             let handed_out = self.server.prekeys(machine.account());
-            let opens = |prekey: &SignedPrekey| engine.prekeys.by_tag(&prekey.tag()).is_some();
+            let opens =
+                |prekey: &SignedPrekey| matches!(engine.prekeys.find(&prekey.tag(), &[0; 32]), Found::Prekey(_));
             assert!(handed_out.iter().all(opens), "{told}: {} has lost a prekey's secrets", machine.name);
         }
         assert!(self.server.mailboxes.values().all(BTreeMap::is_empty), "{told}: something was not fetched");

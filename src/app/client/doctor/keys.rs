@@ -127,7 +127,7 @@ fn state(checkup: &mut Checkup<'_>, path: &Path) -> Option<Zeroizing<Vec<u8>>> {
 fn check_sessions(checkup: &mut Checkup<'_>, path: &Path, peer: &Fingerprint) {
     let Some(bytes) = state(checkup, path) else { return };
     match sessions_from_bytes(&bytes) {
-        Ok(sessions) if sessions.iter().all(|session| session.peer.fingerprint() == *peer) => {}
+        Ok((sessions, _)) if sessions.iter().all(|session| session.peer.fingerprint() == *peer) => {}
         Ok(_) => checkup.damaged("damaged", path, "it holds sessions with somebody else", RESTORE),
         Err(error) => checkup.damaged("damaged", path, error.to_string(), RESTORE),
     }
