@@ -453,3 +453,28 @@ fn what_the_daemon_watches_does_not_grow_with_the_messages() {
     // Bob wrote to `outbox/alice` too, which is one more.
     assert_eq!([watches(&alice), watches(&bob)], [before[0], before[1] + 1]);
 }
+
+/// The mistake: both write first, each overwrites the other's session, and both directions are dead.
+#[test]
+fn when_both_write_first_both_directions_live() {
+    let world = World::new();
+    let of_bob = world.another_server("server-of-bob");
+    let (mut alice, mut bob) = (world.user("alice"), world.user_at("bob", &of_bob.address));
+    alice.add(&bob);
+    bob.add(&alice);
+    alice.drop_file("bob", "0", "0 of alice");
+    bob.drop_file("alice", "0", "0 of bob");
+    alice.start();
+    bob.start();
+    for number in 0..3 {
+        alice.wait_for_message(&format!("{number} of bob"));
+        bob.wait_for_message(&format!("{number} of alice"));
+        alice.drop_file("bob", "next", format!("{} of alice", number + 1));
+        bob.drop_file("alice", "next", format!("{} of bob", number + 1));
+    }
+    alice.wait_for_message("3 of bob");
+    bob.wait_for_message("3 of alice");
+    assert_heard(&[&alice, &bob], "alice", &numbered(4, "alice"));
+    assert_heard(&[&alice, &bob], "bob", &numbered(4, "bob"));
+    assert_nothing_amiss(&[&alice, &bob]);
+}
