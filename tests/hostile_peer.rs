@@ -232,6 +232,27 @@ async fn garbage_is_kept_for_a_while_and_causes_no_answer() {
 }
 
 #[tokio::test]
+async fn an_envelope_that_was_damaged_on_its_way_is_dropped_aloud_and_the_genuine_one_still_opens() {
+    let world = World::new();
+    let mut bob = world.user("bob");
+    bob.start();
+    let mut peer = Peer::new("peer", &bob).await;
+    fs::write(bob.at("contacts/peer.card"), peer.profile.to_string()).unwrap();
+    peer.send(&peer.payload("first")).await;
+    bob.wait_for_message("first");
+    let genuine = peer.seal(&peer.payload("genuine").to_bytes()).await;
+    let mut damaged = genuine.as_bytes().to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    peer.deliver(Envelope::from_vec(damaged).unwrap()).await;
+    wait_for_alert(&bob, "was damaged or forged on its way");
+    assert!(entries(&bob.at("journal/unopened")).is_empty());
+    peer.deliver(genuine).await;
+    bob.wait_for_message("genuine");
+    peer.send(&peer.payload("last")).await;
+    bob.wait_for_message("last");
+}
+
+#[tokio::test]
 async fn a_repeated_envelope_appears_once() {
     let world = World::new();
     let mut bob = world.user("bob");

@@ -171,6 +171,11 @@ impl Engine {
                 self.alert_repeated(&peer, now);
                 Became::Done
             }
+            // Not kept, to be tried again and again: a peer who jumps far ahead each time makes that dear.
+            Err(NotOpened::Damaged(peer)) => {
+                self.alert_damaged(&peer, now);
+                Became::Done
+            }
             Err(NotOpened::NotNow(requests::NO_ROOM)) => Became::Left,
             Err(NotOpened::NoSession(tried)) => Became::Kept(tried),
             Err(reason) => {
@@ -215,6 +220,15 @@ impl Engine {
                 alerts::raise(&self.root, &mut self.pending, now, "discarded", &about, &text);
             }
         }
+    }
+
+    fn alert_damaged(&mut self, peer: &Fingerprint, now: Timestamp) {
+        let name = self.people.name(peer);
+        let text = format!(
+            "An envelope of a session with {name} was damaged or forged on its way, and was dropped.\n\
+             If {name} says that you did not get a message, ask them to send it again."
+        );
+        alerts::raise(&self.root, &mut self.pending, now, "damaged", &peer.short(8), &text);
     }
 
     fn add_conversation(

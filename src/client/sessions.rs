@@ -78,6 +78,10 @@ pub enum NotOpened {
     /// Its session, which is with this peer, has used its key, or given it up.
     #[error("its key was used, or given up")]
     Repeated(Fingerprint),
+    /// Its session, which is with this peer, is its own, but it is not as the peer made it, and will never be: it was damaged
+    /// or forged on its way, or the peer's program is faulty.
+    #[error("it was damaged or forged")]
+    Damaged(Fingerprint),
     /// Its body is not its author's.
     #[error("its body is refused: {0}")]
     Body(#[from] BodyError),
@@ -245,6 +249,9 @@ impl Sessions {
         });
         let opened = opened.map_err(|error| match error {
             NotOpened::Refused(Refused::AlreadyUsed) => NotOpened::Repeated(peer),
+            NotOpened::Body(_) | NotOpened::Refused(Refused::Inconsistent | Refused::BadKey(_)) => {
+                NotOpened::Damaged(peer)
+            }
             error => error,
         })?;
         if at == ChainAt::Next {
