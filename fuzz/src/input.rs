@@ -42,7 +42,8 @@ impl<'a> Input<'a> {
     pub fn counter(&mut self) -> u64 {
         match self.byte() {
             small @ ..200 => u64::from(small),
-            200..220 => self.place(1 << 16) as u64,
+            // A walk of more takes long, and is like any other.
+            200..220 => self.place(1 << 12) as u64,
             kept @ 220..230 => SKIPPED_KEYS_MAX as u64 + u64::from(kept) - 225,
             jump @ 230..240 => CHAIN_JUMP_MAX + u64::from(jump) - 235,
             large => u64::MAX - u64::from(255 - large),
