@@ -232,7 +232,7 @@ fn former(talk: &Talk, of: usize) -> Vec<SessionState> {
         .snapshots
         .iter()
         .filter(is_former)
-        .map(|snapshot| sessions_from_bytes(&snapshot.bytes).unwrap().pop().unwrap())
+        .map(|snapshot| sessions_from_bytes(&snapshot.bytes).unwrap().0.pop().unwrap())
         .collect();
     assert!(states.len() > 10);
     states

@@ -93,6 +93,38 @@ impl SignedPrekey {
             return Err(Malformed::new("prekey", "too long"));
         }
         let prekey: pb::SignedPrekey = decode("prekey", bytes)?;
+        let ratchet = PublicKey(array("prekey ratchet key", &prekey.ratchet_key)?);
+        let auth = PublicKey(array("prekey auth key", &prekey.auth_key)?);
+        let kem = EncapsulationKey::from_slice(&prekey.kem_key);
+        let kem = kem.ok_or(Malformed::new("prekey KEM key", "wrong length"))?;
+        Self::parse(&prekey, (ratchet, auth, kem))
+    }
+
+    /// The serialized form.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        pb::SignedPrekey {
+            ratchet_key: self.ratchet.0.to_vec(),
+            auth_key: self.auth.0.to_vec(),
+            kem_key: self.kem.as_bytes().to_vec(),
+            ..self.to_generated()
+        }
+        .encode_to_vec()
+    }
+
+    /// Parses what [`SignedPrekey::to_bytes_without_keys`] made, of one with these keys.
+    pub(super) fn with_keys(bytes: &[u8], keys: (PublicKey, PublicKey, EncapsulationKey)) -> Result<Self, Malformed> {
+        Self::parse(&decode("prekey", bytes)?, keys)
+    }
+
+    /// The serialized form for whoever has the keys anyway: a fourteenth of the whole.
+    pub(super) fn to_bytes_without_keys(&self) -> Vec<u8> {
+        self.to_generated().encode_to_vec()
+    }
+
+    fn parse(
+        prekey: &pb::SignedPrekey,
+        (ratchet, auth, kem): (PublicKey, PublicKey, EncapsulationKey),
+    ) -> Result<Self, Malformed> {
         if prekey.suite != u32::from(SUITE) {
             return Err(Malformed::new("prekey suite", "not one that this version knows"));
         }
@@ -101,20 +133,11 @@ impl SignedPrekey {
             pb::signed_prekey::Kind::LastResort => PrekeyKind::LastResort,
             pb::signed_prekey::Kind::Unknown => return Err(Malformed::new("prekey kind", "unknown")),
         };
-        Ok(Self {
-            id: array("prekey id", &prekey.id)?,
-            kind,
-            expires: prekey.expires,
-            ratchet: PublicKey(array("prekey ratchet key", &prekey.ratchet_key)?),
-            auth: PublicKey(array("prekey auth key", &prekey.auth_key)?),
-            kem: EncapsulationKey::from_slice(&prekey.kem_key)
-                .ok_or(Malformed::new("prekey KEM key", "wrong length"))?,
-            signature: array("prekey signature", &prekey.signature)?,
-        })
+        let (id, signature) = (array("prekey id", &prekey.id)?, array("prekey signature", &prekey.signature)?);
+        Ok(Self { id, kind, expires: prekey.expires, ratchet, auth, kem, signature })
     }
 
-    /// The serialized form.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    fn to_generated(&self) -> pb::SignedPrekey {
         let kind = match self.kind {
             PrekeyKind::OneTime => pb::signed_prekey::Kind::OneTime,
             PrekeyKind::LastResort => pb::signed_prekey::Kind::LastResort,
@@ -124,12 +147,9 @@ impl SignedPrekey {
             id: self.id.to_vec(),
             kind: kind.into(),
             expires: self.expires,
-            ratchet_key: self.ratchet.0.to_vec(),
-            auth_key: self.auth.0.to_vec(),
-            kem_key: self.kem.as_bytes().to_vec(),
             signature: self.signature.to_vec(),
+            ..Default::default()
         }
-        .encode_to_vec()
     }
 
     /// `label || suite (1) || fingerprint (32) || id (16) || kind (1) || expires (8, LE) || ratchet (32) || auth (32)

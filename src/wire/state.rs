@@ -104,12 +104,11 @@ pub fn prekeys_from_bytes(bytes: &[u8]) -> Result<(Vec<PrekeySecret>, Served), M
         .secrets
         .into_iter()
         .map(|entry| {
-            Ok(PrekeySecret {
-                prekey: SignedPrekey::from_bytes(&entry.prekey)?,
-                ratchet: SecretKey::from_secret(&secret("prekey ratchet secret", entry.ratchet)?),
-                auth: SecretKey::from_secret(&secret("prekey auth secret", entry.auth)?),
-                kem: DecapsulationKey::from_seed(secret("prekey KEM seed", entry.kem)?),
-            })
+            let ratchet = SecretKey::from_secret(&secret("prekey ratchet secret", entry.ratchet)?);
+            let auth = SecretKey::from_secret(&secret("prekey auth secret", entry.auth)?);
+            let kem = DecapsulationKey::from_seed(secret("prekey KEM seed", entry.kem)?);
+            let publics = (ratchet.public(), auth.public(), kem.public().clone());
+            Ok(PrekeySecret { prekey: SignedPrekey::with_keys(&entry.prekey, publics)?, ratchet, auth, kem })
         })
         .collect::<Result<_, Malformed>>()?;
     Ok((secrets, served))
@@ -125,7 +124,7 @@ pub fn prekeys_to_bytes<'a>(
         secrets: secrets
             .into_iter()
             .map(|entry| pb::PrekeySecret {
-                prekey: entry.prekey.to_bytes(),
+                prekey: entry.prekey.to_bytes_without_keys(),
                 ratchet: entry.ratchet.to_secret().expose().to_vec(),
                 auth: entry.auth.to_secret().expose().to_vec(),
                 kem: entry.kem.seed().expose().to_vec(),

@@ -9,7 +9,7 @@ use chatterbox::ratchet::{OpeningKeys, Refused, Session, open};
 use chatterbox::wire::envelope::Envelope;
 use chatterbox::wire::prekey::PrekeyKind;
 use chatterbox::wire::sealing::Sealing;
-use chatterbox::wire::session::sessions_to_bytes;
+use chatterbox::wire::session::{Standing, sessions_to_bytes};
 use chatterbox::wire::state::{AccountKeys, PrekeySecret};
 use rand_core::OsRng;
 use zeroize::Zeroizing;
@@ -64,7 +64,7 @@ impl Side {
 
     /// The state as it lies on disk.
     pub fn bytes(&self) -> Zeroizing<Vec<u8>> {
-        sessions_to_bytes([self.session.state()])
+        sessions_to_bytes([self.session.state()], &Standing::default())
     }
 }
 

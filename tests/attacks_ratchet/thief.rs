@@ -44,7 +44,7 @@ pub struct Thief {
 impl Thief {
     /// With the whole state of one side, its long-term auth key, and what else is broken.
     pub fn of_state(talk: &Talk, snapshot: &Snapshot, broken: &Secrets) -> Self {
-        let state: SessionState = sessions_from_bytes(&snapshot.bytes).unwrap().pop().unwrap();
+        let state: SessionState = sessions_from_bytes(&snapshot.bytes).unwrap().0.pop().unwrap();
         let mut secrets = broken.clone();
         let long_term = talk.sides[snapshot.of].keys.auth.clone();
         secrets.x25519.extend([state.ratchet.0.clone(), state.auth.0.clone(), long_term]);
