@@ -185,7 +185,7 @@ impl Connection {
                     ) => return Err(refusal.into()),
                     (Asked::Counter, Ok(Reply::Counter(record))) => Event::Counter(record),
                     (Asked::CounterWrite(number), Ok(Reply::Done)) => Event::CounterWritten(number),
-                    (Asked::Subscription, Ok(_)) => {
+                    (Asked::Subscription, Ok(Reply::Done)) => {
                         backoff.succeeded();
                         Event::Connected
                     }
@@ -194,22 +194,17 @@ impl Connection {
                         Event::Prekeys { count, after_upload: true }
                     }
                     (Asked::CountNow, Ok(Reply::PrekeyCount(count))) => Event::PrekeysCounted(count),
-                    (
-                        Asked::Counter
-                        | Asked::CounterWrite(_)
-                        | Asked::Count
-                        | Asked::CountAfterUpload
-                        | Asked::CountNow,
-                        Ok(_),
-                    ) => {
-                        return Err(LinkError::OutOfTurn);
-                    }
                     (Asked::Upload, Err(Refusal::PrekeysFull)) => return Ok(Ok(())),
                     (_, Err(refusal)) => {
                         tracing::warn!(%refusal, ?asked, "our server refused a request");
                         return Ok(Ok(()));
                     }
-                    (_, Ok(_)) => return Ok(Ok(())),
+                    (
+                        Asked::Account | Asked::Deletion | Asked::Upload | Asked::Replacement | Asked::Ping,
+                        Ok(Reply::Done),
+                    ) => return Ok(Ok(())),
+                    // What was not asked for is no answer, whatever it is.
+                    (_, Ok(_)) => return Err(LinkError::OutOfTurn),
                 }
             }
         };
