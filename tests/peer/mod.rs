@@ -38,6 +38,15 @@ pub struct Peer {
     pub session: Option<Session>,
 }
 
+/// The keys of a new account.
+pub fn account() -> AccountKeys {
+    AccountKeys {
+        signing: SigningKey::random(&mut OsRng),
+        auth: SecretKey::random(&mut OsRng),
+        transport: SecretKey::random(&mut OsRng),
+    }
+}
+
 impl Peer {
     pub async fn new(name: &str, victim: &User) -> Self {
         victim.wait_for("prekeys at the server", || {
@@ -50,11 +59,7 @@ impl Peer {
         let stream = TcpStream::connect((server.host(), server.port())).await.unwrap();
         let key = SecretKey::random(&mut OsRng);
         let (reader, writer) = connect(stream.into_split(), *server.key(), key, &mut OsRng).await.unwrap();
-        let keys = AccountKeys {
-            signing: SigningKey::random(&mut OsRng),
-            auth: SecretKey::random(&mut OsRng),
-            transport: SecretKey::random(&mut OsRng),
-        };
+        let keys = account();
         let profile = Profile {
             name: name.into(),
             server: server.clone(),
