@@ -1,15 +1,25 @@
 //! Mistakes that a messenger of this kind makes easily, because one did: each test holds the real programs to the
 //! opposite.
 
+#![cfg(feature = "server")]
 #![allow(clippy::unwrap_used)]
 
+mod lying_server;
+mod peer;
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use chatterbox::wire::profile::{Profile, SignedProfile};
+use lying_server::store::Fate;
+use lying_server::wire::{Damage, HANDSHAKE, Harm, Way};
+use lying_server::{LyingServer, Trick};
+use peer::Peer;
 use support::strace::{self, Tracer, calls};
 use support::{User, World, entries};
 
@@ -276,6 +286,41 @@ fn a_backlog_of_hundreds_from_several_people_arrives_whole_and_in_each_ones_orde
     assert_nothing_amiss(&[&alice, &bob, &carol, &dave]);
 }
 
+/// The same mistake, at its worst: hundreds of envelopes that come last to first, each of them further from where its chain
+/// stood than the predecessor kept keys for; those of a first conversation too, whose opening comes behind all.
+#[test]
+fn a_backlog_that_comes_backwards_arrives_whole_and_in_each_ones_order() {
+    const EACH: usize = 220;
+    let (world, server) = (World::new(), LyingServer::start());
+    let mut users = ["alice", "bob", "carol"].map(|name| world.user_at(name, &server.address));
+    for one in 0..users.len() {
+        (0..users.len()).filter(|other| *other != one).for_each(|other| users[one].add(&users[other]));
+    }
+    users.iter_mut().for_each(User::start);
+    let [mut alice, bob, carol] = users;
+    bob.drop_file("alice", "0", "0 of bob");
+    alice.wait_for_message("0 of bob");
+    alice.drop_file("bob", "0", "0 of alice");
+    bob.wait_for_message("0 of alice");
+    alice.stop();
+    server.lie(|lies| lies.on_delivery = Some(Box::new(|_| Fate::Withheld)));
+    for (sender, first) in [(&bob, 1), (&carol, 0)] {
+        for number in first..EACH {
+            sender.move_file("alice", &number.to_string(), format!("{number} of {}", sender.name));
+        }
+    }
+    let wanted = 2 * EACH - 1;
+    alice.wait_for("everything at the server", || server.lie(|lies| lies.withheld.len() == wanted).then_some(()));
+    let withheld = server.lie(|lies| std::mem::take(&mut lies.withheld));
+    withheld.into_iter().rev().for_each(|(to, envelope)| server.deliver(to, envelope));
+    alice.start();
+    alice.wait_for("all of them", || (alice.messages().len() > wanted + 1).then_some(()));
+    for sender in [&bob, &carol] {
+        assert_heard(&[&alice, sender], &sender.name, &numbered(EACH, &sender.name));
+    }
+    assert_nothing_amiss(&[&alice, &bob, &carol]);
+}
+
 /// The mistake: messages were named by their file's modification time, and two of the same time overwrote each other,
 /// with the sender and with the recipient.
 #[test]
@@ -477,4 +522,105 @@ fn when_both_write_first_both_directions_live() {
     assert_heard(&[&alice, &bob], "alice", &numbered(4, "alice"));
     assert_heard(&[&alice, &bob], "bob", &numbered(4, "bob"));
     assert_nothing_amiss(&[&alice, &bob]);
+}
+
+/// The mistake: an unknown recipient ended the daemon, at every restart again; so did a peer that hung up in the handshake.
+/// (An emptied state file stops it with a message, until it is back: `bad_input`.)
+#[test]
+fn an_unknown_recipient_and_peers_that_hang_up_in_the_handshake_end_no_daemon_and_no_server() {
+    let (world, server) = (World::new(), LyingServer::start());
+    let (mut alice, mut bob) = (world.user("alice"), world.user_at("bob", &server.address));
+    alice.add(&bob);
+    bob.add(&alice);
+    // Nothing, half an ephemeral key, a whole one, half a proof, a handshake and no more.
+    let ends = [0, 16, 32, 100, HANDSHAKE].map(|at| Trick::Wire(Damage { way: Way::ToClient, at, harm: Harm::End }));
+    let mut ends = ends.into_iter().peekable();
+    for length in [0, 16, 32, 100] {
+        let mut stream = TcpStream::connect(world.server.listen_address()).unwrap();
+        stream.write_all(&vec![7; length]).unwrap();
+    }
+    let mut sent = Vec::new();
+    while ends.peek().is_some() || server.tricks_left() > 0 {
+        server.play(ends.by_ref().take(2));
+        for user in [&mut alice, &mut bob] {
+            user.drop_file("nobody", "x", "to nobody");
+            user.start();
+            user.wait_for_file("outbox/nobody.error");
+        }
+        let content = format!("{} of both", sent.len());
+        alice.drop_file("bob", "x", &content);
+        bob.drop_file("alice", "x", &content);
+        sent.push(content);
+        for user in [&alice, &bob] {
+            user.wait_for("both", || (user.messages().len() == 2 * sent.len()).then_some(()));
+        }
+        for user in [&mut alice, &mut bob] {
+            assert!(user.daemon.as_mut().unwrap().is_running());
+            user.kill();
+        }
+    }
+    for author in ["alice", "bob"] {
+        assert_heard(&[&alice, &bob], author, &sent);
+    }
+    assert_nothing_amiss(&[&alice, &bob]);
+}
+
+/// The mistake: every message read every contact's state from the disk.
+#[test]
+fn what_a_received_message_reads_from_the_disk_does_not_grow_with_the_contacts() {
+    if let Some(reason) = strace::missing() {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: nothing can be traced here: {reason}");
+        return;
+    }
+    let [few, many] = [3, 300].map(read_for_messages);
+    assert_eq!(few, many);
+    let holds_state = |path: &String| ["keys", "contacts"].iter().any(|directory| path.starts_with(directory));
+    assert!(!many.iter().any(holds_state), "{many:?}");
+}
+
+/// Receives messages from the last of so many contacts, all of whom have a session with us, and hands out which files below the
+/// root were read meanwhile. Theirs is called by one name whoever they are.
+fn read_for_messages(contacts: usize) -> BTreeSet<String> {
+    let world = World::new();
+    let mut alice = world.user("alice");
+    alice.start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut peer = runtime.block_on(Peer::new("peer", &alice));
+    for number in 0..contacts {
+        // Another account each time, over the same connection.
+        peer.keys = peer::account();
+        let (name, account) = (format!("n{number}"), peer.keys.account());
+        let profile = Profile { name, account, identity: peer.keys.identity(), ..peer.profile.profile().clone() };
+        peer.profile = SignedProfile::sign(profile, &peer.keys.signing).unwrap();
+        fs::write(alice.at(format!("contacts/n{number}.card")), peer.profile.to_string()).unwrap();
+        peer.session = None;
+        let payload = peer.payload(&format!("hello of {number}"));
+        runtime.block_on(peer.send(&payload));
+    }
+    alice.wait_for("all of them", || (alice.messages().len() == contacts).then_some(()));
+    alice.stop();
+    assert_eq!(entries(&alice.at("keys/sessions")).len(), contacts);
+    alice.start();
+    alice.wait_for_status("connection: connected");
+    let log = strace::log_in(world.scratch.path(), "alice");
+    let options = ["-e".to_owned(), "trace=openat,openat2,open".to_owned()];
+    let tracer = Tracer::attach_with(alice.daemon.as_ref().unwrap(), &log, &options);
+    for number in 0..10 {
+        let content = format!("number {number}");
+        let payload = peer.payload(&content);
+        runtime.block_on(peer.send(&payload));
+        alice.wait_for_message(&content);
+    }
+    alice.kill();
+    tracer.wait();
+    let calls = calls(&log);
+    assert!(calls.len() >= 10, "{calls:?}");
+    let root = format!("\"{}", alice.root.display());
+    let is_read = |call: &&strace::Call| call.rest.contains("O_RDONLY") && !call.rest.contains("O_DIRECTORY");
+    let below = calls
+        .iter()
+        .filter(is_read)
+        .filter_map(|call| Some(call.rest.split_once(&root)?.1.split_once('"')?.0.trim_start_matches('/')));
+    let last = [format!("n{}", contacts - 1), peer.fingerprint().to_string()];
+    below.map(|path| last.iter().fold(path.to_owned(), |path, last| path.replace(last, "LAST"))).collect()
 }
