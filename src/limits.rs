@@ -342,11 +342,11 @@ pub const RECEIVED_HASH_LIFETIME_S: u64 = 90 * 86_400;
 pub const COUNTER_WAIT_MS: u64 = 30_000;
 
 /// The shortest time between two writes of the counter on a connection that stands.
-pub const COUNTER_INTERVAL_MIN_MS: u64 = 300_000;
+pub const COUNTER_INTERVAL_MIN_MS: u64 = 60_000;
 
 /// The longest. A backup younger than the last write restores unnoticed, so this is the most that can be lost so; and a
-/// frame each ten minutes is nothing beside the pings.
-pub const COUNTER_INTERVAL_MAX_MS: u64 = 900_000;
+/// frame each few minutes is nothing beside the pings.
+pub const COUNTER_INTERVAL_MAX_MS: u64 = 300_000;
 
 /// What a state that was lost may have missed reaches back before its last sign of life by so much: clocks differ, and
 /// envelopes wait on servers. A message too many costs an envelope.
@@ -369,8 +369,9 @@ pub const RESEND_MAX: usize = 64;
 /// Those who are looked after in that second. A look goes through all that was sent.
 pub const RESEND_PEERS_MAX: usize = 16;
 
-/// How often one peer may ask again for what was sent.
-pub const RESEND_INTERVAL_S: u64 = 3_600;
+/// How often one peer may ask again for what was sent. Who restores the wrong backup restores another one minutes later;
+/// and each message is sealed anew three times at most, however often somebody asks.
+pub const RESEND_INTERVAL_S: u64 = 600;
 
 /// How long it is remembered what was sent, so that it can be sent again to somebody who lost their state.
 pub const SENT_LIFETIME_S: u64 = 14 * 86_400;

@@ -62,7 +62,7 @@ fn who_moves_to_another_server_is_answered_there_after_their_next_message() {
 
     alice.wait_for("what is known of bob", || {
         let text = shown(&alice, "bob");
-        (text.contains(&format!("server: {}\nversion: 2\n", other.address))).then_some(())
+        (text.contains(&format!("server: {}\n", other.address)) && !text.contains("\nversion: 1\n")).then_some(())
     });
     assert_eq!(fs::read_to_string(alice.at("contacts/bob.card")).unwrap(), card, "the card is hers");
     assert!(shown(&alice, "bob").contains("version in the file: 1"));
@@ -160,7 +160,7 @@ fn a_profile_set_anew_keeps_the_keys_and_raises_the_version() {
     let before = profile();
     assert!(alice.cli(&["profile", "set"]).status.success());
     let after = profile();
-    assert_eq!((before.profile().version, after.profile().version), (1, 2));
+    assert!(after.profile().version > before.profile().version + 1_000_000_000, "by the clock");
     assert_eq!(before.identity(), after.identity());
     assert_eq!(before.profile().server, after.profile().server);
     assert_eq!(alice.cli(&["profile", "set", "--server", "nonsense"]).status.code(), Some(65));

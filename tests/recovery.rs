@@ -59,7 +59,7 @@ fn check_recovered(alice: &User, bob: &User, from_alice: &[&str]) {
     let told = wait_for_alert(alice, "recovered");
     assert!(told.contains("bob has restored a backup") && told.contains("sent again"), "{told}");
     let told = wait_for_alert(bob, "rollback");
-    assert!(told.contains("all sessions are replaced"), "{told}");
+    assert!(told.contains("All sessions are replaced"), "{told}");
     bob.drop_file("alice", "x", "here again");
     alice.wait_for_message("here again");
     alice.drop_file("bob", "x", "welcome back");

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::root::Root;
 use super::state::{self, StateError};
+use crate::clock::Timestamp;
 use crate::crypto::dh::SecretKey;
 use crate::crypto::sign::SigningKey;
 use crate::disk::atomic::{self, AtomicError};
@@ -95,7 +96,9 @@ impl Account {
     pub fn renew(root: &Root, server: Option<ServerAddress>) -> Result<Self, RenewError> {
         let Self { keys, profile } = Self::load(root)?;
         let old = profile.profile().clone();
-        let version = old.version.checked_add(1).ok_or(Malformed::new("profile version", "it cannot rise further"))?;
+        let next = old.version.checked_add(1).ok_or(Malformed::new("profile version", "it cannot rise further"))?;
+        // By the clock, so that it is above those that others have even where a restored backup has forgotten them.
+        let version = next.max(Timestamp::now().seconds());
         let server = server.unwrap_or_else(|| old.server.clone());
         let profile = SignedProfile::sign(Profile { server, version, ..old }, &keys.signing)?;
         let scratch = root.tmp("chatterbox");

@@ -120,7 +120,7 @@ impl Engine {
             let text = format!(
                 "The card of {name} is another identity's now: fingerprint {}, and it was {}.\n\
                  If you did not replace it yourself, find out who did. Write nothing to {name} until you have compared \
-                 keys with `chatterbox verify {name}`; nobody is verified under these.",
+                 keys with `chatterbox verify {name}`.",
                 other.groups(),
                 before.groups(),
             );

@@ -107,15 +107,22 @@ impl Recovery {
 
     /// What `status` says of it; none if nothing is under way. `name` is what somebody is called.
     pub fn status(&self, name: impl Fn(&Fingerprint) -> String) -> Option<String> {
-        let telling = (!self.untold.is_empty())
-            .then(|| format!("{} people are still to be told that state was lost here", self.untold.len()));
+        let telling = match self.untold.len() {
+            0 => None,
+            1 => Some("1 person is still to be told that state was lost here".to_owned()),
+            untold => Some(format!("{untold} people are still to be told that state was lost here")),
+        };
+        let waiting = self.state.resends.iter().find(|resend| resend.again.is_some()).map(|resend| {
+            let minutes = RESEND_INTERVAL_S / 60;
+            format!("{} has lost state again, and gets messages again within {minutes} minutes", name(&resend.peer))
+        });
         let open = |resend: &&Resend| !resend.is_done;
         let resending = self.state.resends.iter().find(open).map(|first| {
             let others = self.state.resends.iter().filter(open).count() - 1;
             let others = if others == 0 { String::new() } else { format!(" and {others} others") };
             format!("messages are sent again to {}{others}", name(&first.peer))
         });
-        let parts: Vec<String> = telling.into_iter().chain(resending).collect();
+        let parts: Vec<String> = telling.into_iter().chain(resending).chain(waiting).collect();
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 
@@ -207,11 +214,12 @@ fn read_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<Zeroizing<Vec<u8
 impl Engine {
     /// Our state is an old one: what it holds of sessions and prekeys must not serve any more.
     pub(super) fn lose_state(&mut self, written: Option<u64>, unchecked_from: Option<Place>, now: Timestamp) {
-        let text = "The state in this directory is older than what its home server has seen of it (a restored backup, lost \
-                    keys/, or a second copy in use): all sessions are replaced, and your contacts are asked to send \
-                    again what you may have missed.\n\
-                    Use one copy of this directory only. If you restored no backup and lost no files, somebody else \
-                    has your keys: make a new account and tell your contacts.";
+        let text = "The state in this directory is older than what its home server has seen of it: a backup was restored, \
+                    keys/ was lost, or a second copy is in use. All sessions are replaced, and your contacts are asked to \
+                    send again what you may have missed; what you wrote since then, only they have.\n\
+                    If you restored a backup or lost keys/, that is all, unless you have moved to another home server \
+                    since: then name it again with `chatterbox profile set --server`. If a second copy is in use, stop one \
+                    of them. If none of this is so, somebody else has your keys: make a new account and tell your contacts.";
         alerts::raise(&self.root, &mut self.pending, now, "rollback", "", text);
         let since = written.map_or(0, |written| written.saturating_sub(LOSS_MARGIN_S));
         // Of an earlier loss perhaps not all were told.
@@ -262,7 +270,7 @@ impl Engine {
     pub(super) fn recover(&mut self, now: Timestamp) {
         self.tell_next(now);
         for peer in self.recovery.pass(self.sent.next_place(), now.seconds()) {
-            self.begin_resend(&peer, now);
+            self.introduce_again(&peer);
         }
         self.resend_next(now);
     }
@@ -299,13 +307,10 @@ impl Engine {
     pub(super) fn send_again(&mut self, peer: Fingerprint, since: u64, now: Timestamp) {
         let since = since.max(now.seconds().saturating_sub(SENT_LIFETIME_S));
         if self.recovery.ask(peer, since, self.sent.next_place(), now.seconds()) {
-            self.begin_resend(&peer, now);
+            self.introduce_again(&peer);
         }
-    }
-
-    fn begin_resend(&mut self, peer: &Fingerprint, now: Timestamp) {
-        self.introduce_again(peer);
-        let name = self.people.name(peer);
+        // At once also where the messages wait: the loss may be a thief's doing.
+        let name = self.people.name(&peer);
         let text = format!(
             "{name} has restored a backup or lost the state of their program, and what you sent them since is sent again.\n\
              If they say that they did not, somebody else has their keys: ask them by another way."

@@ -24,7 +24,7 @@ pub(super) struct ProfileCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Sign the profile anew with the same keys and the next version: with another home server, or saying the same.
+    /// Sign the profile anew with the same keys and a higher version: with another home server, or saying the same.
     ///
     /// Whoever you write to learns of it with your next message to them, and answers to the new server. Nobody has to
     /// compare keys again: they are the same. chatterboxd reads it when it starts.
@@ -46,10 +46,14 @@ impl ProfileCommand {
         let doing = "changing the profile";
         context::own_profile(root)?;
         let server = server.map(|given| init::server(doing, &given)).transpose()?;
+        let moves = server.is_some();
         let account = Account::renew(root, server).map_err(|error| refused(doing, &error))?;
         // Where that cannot be told it is said too often rather than not at all.
         if !matches!(lock::is_held(&root.lock()), Ok(None)) {
             output::note("note: restart chatterboxd, which goes on with the old profile until then");
+        }
+        if moves {
+            output::note("note: who has not heard from you since goes on writing to the old server; write to them");
         }
         output.text(&format!("{}\n", account.profile))
     }

@@ -23,8 +23,8 @@ pub(super) fn check(checkup: &mut Checkup<'_>, known: &Known) {
         check_deliveries(checkup, &entry.path);
         let Some(id) = id_of(checkup, &entry.path) else { continue };
         if !known.conversations.contains_key(&id) && !checkup.may_know(&id) {
-            let remedy = "chatterboxd puts nothing into it. Move it out of conversations/ if you only want to keep it; \
-                          if it is from a backup, restore that as a whole.";
+            let remedy = "If keys/ was lost, leave it: chatterboxd goes on in it when the conversation does. If it is from a \
+                          backup, restore that as a whole. If you only want to keep it, move it out of conversations/.";
             checkup.damaged_directory(
                 "conversation",
                 &entry.path,
