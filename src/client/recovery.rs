@@ -308,6 +308,9 @@ impl Engine {
         let since = since.max(now.seconds().saturating_sub(SENT_LIFETIME_S));
         if self.recovery.ask(peer, since, self.sent.next_place(), now.seconds()) {
             self.introduce_again(&peer);
+            // If we have lost state as well, what they lost may be what told them so. Not for each of their notes, or two
+            // would tell each other for ever.
+            self.recovery.tell_again(&peer);
         }
         // At once also where the messages wait: the loss may be a thief's doing.
         let name = self.people.name(&peer);
