@@ -77,6 +77,8 @@ mod reporting;
 mod requests;
 #[cfg(feature = "daemon")]
 mod resend;
+#[cfg(all(test, feature = "daemon"))]
+mod schedules;
 #[cfg(feature = "daemon")]
 mod send;
 #[cfg(feature = "daemon")]
