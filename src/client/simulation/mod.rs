@@ -10,8 +10,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test, as a whole")]
 
+mod fleet;
 mod machine;
 mod recovery;
+mod schedules;
 mod world;
 
 use std::io::Write as _;
