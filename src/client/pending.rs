@@ -123,6 +123,11 @@ impl Pending {
         self.reserved.iter().filter(alike).count()
     }
 
+    /// How many names directly in `directory` are reserved.
+    pub fn reserved_in(&self, directory: &Path) -> usize {
+        self.reserved.iter().filter(|path| path.parent() == Some(directory)).count()
+    }
+
     /// The transaction. The leases stay held until [`Pending::applied`].
     pub fn take_steps(&mut self) -> Transaction {
         Transaction { steps: std::mem::take(&mut self.steps) }

@@ -142,7 +142,7 @@ impl Engine {
         };
         let opens = prekey.is_some();
         let judge = |author: &Identity, payload: &[u8]| {
-            let has_room = |name: &str| requests::has_room(&self.root, &self.conversations, name);
+            let has_room = |name: &str| requests::has_room(&self.root, &self.pending, &self.conversations, name);
             judge(author, payload, &self.people, &self.conversations, opens, has_room)
         };
         let (keys, now_s) = (&self.account.keys, now.seconds());

@@ -10,6 +10,7 @@ use super::contacts::REQUEST_CARD;
 use super::conversation::Conversations;
 use super::delivery::{self, Delivery};
 use super::engine::Engine;
+use super::pending::Pending;
 use super::root::Root;
 use crate::disk::open;
 use crate::limits::{CONTENT_BYTES_MAX, REQUEST_CONVERSATIONS_MAX, REQUEST_MESSAGES_MAX, REQUESTS_MAX};
@@ -21,15 +22,15 @@ use crate::wire::identity::{ConversationId, Fingerprint};
 pub const NO_ROOM: &str = "requests/ holds as many messages of strangers as it may";
 
 /// Whether another message of this stranger may be kept, whose request is, or will be, the directory `name`. One loud
-/// stranger silences no other.
-pub fn has_room(root: &Root, conversations: &Conversations, name: &str) -> bool {
+/// stranger silences no other. What comes in one batch with others is not on the disk yet, and counts too.
+pub fn has_room(root: &Root, pending: &Pending, conversations: &Conversations, name: &str) -> bool {
     if conversations.iter().filter(|record| !record.accepted).count() >= REQUEST_CONVERSATIONS_MAX {
         return false;
     }
     let own = Path::new("requests").join(name);
-    match root.is_directory(&own) {
-        true => root.names(own.join(delivery::DIRECTORY)).len() < REQUEST_MESSAGES_MAX,
-        false => root.names("requests").len() < REQUESTS_MAX,
+    match root.is_directory(&own) || pending.is_reserved(&own) {
+        true => root.names(own.join(delivery::DIRECTORY)).len() + pending.reserved_in(&own) < REQUEST_MESSAGES_MAX,
+        false => root.names("requests").len() + pending.reserved_in(Path::new("requests")) < REQUESTS_MAX,
     }
 }
 
