@@ -107,9 +107,10 @@ pub const CHAIN_EXCUSED_ENVELOPES: u64 = 9_000;
 /// The same by age: clocks differ, and answers cross.
 pub const CHAIN_EXCUSED_S: u64 = 6 * 86_400;
 
-/// The highest generation that is taken from a peer: half of what a number holds, so that there is always one above it. As
-/// microseconds it is the year 294,000.
-pub const GENERATION_MAX: u64 = u64::MAX / 2;
+/// How far a generation from a peer may be above both our clock and the highest that we know, in microseconds: a hundred
+/// years, for clocks that begin in 1970. An honest successor of what was taken is then always taken, and a peer who climbs
+/// has thousands of openings to go before there is none.
+pub const GENERATION_JUMP_MAX: u64 = 100 * 365 * 86_400 * 1_000_000;
 
 /// How long we wait for a session that a peer names and that we have asked for, before we open another above it: longer
 /// than servers take to deliver, unless they do it on purpose.
@@ -341,6 +342,12 @@ pub const RECEIVED_HASH_LIFETIME_S: u64 = 90 * 86_400;
 /// server that is away must not stop us from writing to others.
 pub const COUNTER_WAIT_MS: u64 = 30_000;
 
+/// How far the counter's number leaps after a loss of state: more than any future that was lost has written.
+pub const COUNTER_LEAP: u64 = 1 << 32;
+
+/// The highest number of the counter that is believed: a billion losses.
+pub const COUNTER_MAX: u64 = 1 << 62;
+
 /// The shortest time between two writes of the counter on a connection that stands.
 pub const COUNTER_INTERVAL_MIN_MS: u64 = 60_000;
 
@@ -368,6 +375,9 @@ pub const RESEND_MAX: usize = 64;
 
 /// Those who are looked after in that second. A look goes through all that was sent.
 pub const RESEND_PEERS_MAX: usize = 16;
+
+/// How often somebody is told again of a loss of ours, because they lack the session in which they were told.
+pub const TOLD_AGAIN_MAX: u32 = 3;
 
 /// How often one peer may ask again for what was sent. Who restores the wrong backup restores another one minutes later;
 /// and each message is sealed anew three times at most, however often somebody asks.

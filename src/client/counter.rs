@@ -16,7 +16,8 @@ use crate::clock::Timestamp;
 use crate::crypto::dh::PublicKey;
 use crate::disk::open::OpenError;
 use crate::disk::system::Disk;
-use crate::limits::{COUNTER_INTERVAL_MAX_MS, COUNTER_INTERVAL_MIN_MS, COUNTER_WAIT_MS};
+use crate::limits::{COUNTER_INTERVAL_MAX_MS, COUNTER_INTERVAL_MIN_MS, COUNTER_LEAP, COUNTER_MAX, COUNTER_WAIT_MS};
+use crate::wire::Malformed;
 use crate::wire::counter::{Complaint, CounterRecord, CounterState};
 use crate::wire::state::AccountKeys;
 
@@ -101,7 +102,12 @@ impl Counter {
         let ours = self.state;
         // Who has moved finds no record at the new server, or one from an earlier time there.
         let has_moved = ours.server != Some(server);
-        let theirs = record.map(|record| CounterRecord::open(keys, record).map(|record| record.number));
+        // A number that leaves no room above it is none that we wrote.
+        let is_ours = |record: CounterRecord| match record.number {
+            ..=COUNTER_MAX => Ok(record.number),
+            _ => Err(Malformed::new("sealed counter", "its number is too high")),
+        };
+        let theirs = record.map(|record| CounterRecord::open(keys, record).and_then(is_ours));
         let finding = match theirs {
             Some(Ok(number)) if number > ours.number => {
                 Finding::Old { written: (ours.number > 0).then_some(ours.written), unchecked_from: ours.unchecked_from }
@@ -123,6 +129,11 @@ impl Counter {
         self.state.unchecked_from = None;
         // A write that may still be under way is repeated: were the next number written instead, the late one could
         // come after it and look like a server that goes back.
+        // After a loss far ahead: the server may hold records of the future that was lost, and would else reset us with each.
+        let theirs = match finding {
+            Finding::Old { .. } => theirs.saturating_add(COUNTER_LEAP).min(COUNTER_MAX - 1),
+            _ => theirs,
+        };
         let is_repeated = !has_moved && finding == Finding::Newest && ours.is_writing && theirs < ours.number;
         self.state.server = Some(server);
         self.begin_write(ours.number.max(theirs), !is_repeated, now_s);
@@ -261,9 +272,24 @@ mod tests {
         let finding = restored.check(&keys, HOME, Some(&record), NOW + 5);
         assert_eq!(finding, Finding::Old { written: Some(NOW), unchecked_from: None });
         let (number, _) = restored.take_write(&keys, &mut OsRng).unwrap();
-        assert_eq!(number, 4, "above both");
+        assert!(number > 3, "above both");
+        // The server may hold more of the future that was lost: that does not reset us once more.
+        let (_, later) = written(&keys, 1_000);
+        let finding = again(&restored).check(&keys, HOME, Some(&later), NOW);
+        assert!(!matches!(finding, Finding::Old { .. }), "{finding:?}");
         let finding = Counter::default().check(&keys, HOME, Some(&record), NOW);
         assert_eq!(finding, Finding::Old { written: None, unchecked_from: None });
+    }
+
+    #[test]
+    fn a_number_with_no_room_above_it_resets_nothing() {
+        let keys = keys();
+        let (counter, _) = written(&keys, 2);
+        for number in [COUNTER_MAX + 1, u64::MAX] {
+            let record = CounterRecord { number, time: NOW }.seal(&keys, &mut OsRng);
+            let finding = again(&counter).check(&keys, HOME, Some(&record), NOW);
+            assert_eq!(finding, Finding::Untold { complaint: Complaint::Unreadable, is_news: true });
+        }
     }
 
     #[test]

@@ -132,10 +132,12 @@ impl Engine {
         let contacts = contacts.map_err(|source| StateError::io(&root.contacts(), source))?;
         let mut people = People::new(account.profile.clone(), contacts);
         let conversations = Conversations::load(root.disk(), &root.join("keys/conversations"))?;
-        let profiles = conversations.iter().flat_map(|record| &record.profiles);
+        // The first word counts: that of conversations that a person has accepted.
+        let (accepted, others): (Vec<_>, Vec<_>) = conversations.iter().partition(|record| record.accepted);
+        let profiles = accepted.into_iter().chain(others).flat_map(|record| &record.profiles);
         profiles.for_each(|profile| people.introduce(profile));
         let known = Known::load(&root)?;
-        known.profiles().for_each(|profile| people.introduce(profile));
+        known.profiles().for_each(|profile| people.renew(profile));
         Ok(Self {
             sessions: Sessions::load(root.disk(), &root.join("keys/sessions"))?,
             prekeys: Prekeys::load(root.disk(), &root.join(root::prekeys_file()))?,

@@ -92,7 +92,7 @@ impl Engine {
     /// Keeps a profile that is newer than what we have of its owner. What a stranger says of themself stays in the
     /// conversation that waits.
     fn keep_newer(&mut self, owner: &Fingerprint, profile: &SignedProfile, conversation: Option<&ConversationId>) {
-        let best = self.people.profile(owner).map(|best| best.profile().version);
+        let best = self.people.owners_version(owner);
         if best.is_some_and(|best| best >= profile.profile().version) {
             return;
         }
@@ -102,7 +102,7 @@ impl Engine {
         };
         if kept {
             tracing::info!(version = profile.profile().version, "a newer profile of somebody is kept");
-            self.people.introduce(profile);
+            self.people.renew(profile);
             // Their courier goes where they are now.
             self.profiles_changed = true;
         }

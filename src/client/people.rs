@@ -26,8 +26,9 @@ pub struct People {
 
 #[derive(Debug)]
 struct Introduced {
-    /// The highest version seen.
     profile: SignedProfile,
+    /// It came from its owner.
+    is_owners_word: bool,
     /// `NAME~FINGERPRINT8`, or longer where that was taken.
     name: String,
 }
@@ -74,27 +75,47 @@ impl People {
         self.own.identity().fingerprint()
     }
 
-    /// Remembers a profile that an introduction carried; an older version than the known one changes nothing.
+    /// Remembers a profile that somebody's introduction carried, of whom no other is known: what others say of somebody
+    /// moves nobody's mail.
     pub fn introduce(&mut self, profile: &SignedProfile) {
+        self.remember(profile);
+    }
+
+    /// Remembers a profile that its owner sent, if it is newer than what its owner said before.
+    pub fn renew(&mut self, profile: &SignedProfile) {
+        let known = self.remember(profile);
+        if !known.is_owners_word || profile.profile().version > known.profile.profile().version {
+            known.profile = profile.clone();
+        }
+        known.is_owners_word = true;
+    }
+
+    fn remember(&mut self, profile: &SignedProfile) -> &mut Introduced {
         let fingerprint = profile.identity().fingerprint();
-        let known = self.introduced.entry(fingerprint).or_insert_with(|| {
+        self.introduced.entry(fingerprint).or_insert_with(|| {
             let mut names = (SHORT_DIGITS..=64).step_by(8).map(|digits| stranger_name(profile, &fingerprint, digits));
             let name = names.find(|name| self.taken.insert(name.clone()));
             // Two fingerprints differ in 64 digits.
-            Introduced { profile: profile.clone(), name: name.unwrap_or_else(|| fingerprint.to_string()) }
-        });
-        if profile.profile().version > known.profile.profile().version {
-            known.profile = profile.clone();
-        }
+            let name = name.unwrap_or_else(|| fingerprint.to_string());
+            Introduced { profile: profile.clone(), is_owners_word: false, name }
+        })
     }
 
-    /// The newest profile we have of somebody.
+    /// The version of the newest profile that we have from its owner: by their card, or in a message of theirs.
+    pub fn owners_version(&self, fingerprint: &Fingerprint) -> Option<u64> {
+        let card = self.contacts.by_fingerprint(fingerprint).map(|contact| &contact.profile);
+        let sent = self.introduced.get(fingerprint).filter(|known| known.is_owners_word).map(|known| &known.profile);
+        card.into_iter().chain(sent).map(|profile| profile.profile().version).max()
+    }
+
+    /// The newest profile we have of somebody; of a contact, only of what they have said themselves.
     pub fn profile(&self, fingerprint: &Fingerprint) -> Option<&SignedProfile> {
         if *fingerprint == self.own_fingerprint() {
             return Some(&self.own);
         }
         let card = self.contacts.by_fingerprint(fingerprint).map(|contact| &contact.profile);
-        let introduced = self.introduced.get(fingerprint).map(|introduced| &introduced.profile);
+        let introduced = self.introduced.get(fingerprint).filter(|known| card.is_none() || known.is_owners_word);
+        let introduced = introduced.map(|known| &known.profile);
         card.into_iter().chain(introduced).max_by_key(|profile| profile.profile().version)
     }
 
@@ -211,7 +232,12 @@ mod tests {
         let bob = profile("bob", 2, 3);
         let fingerprint = bob.identity().fingerprint();
         people.introduce(&bob);
-        people.introduce(&profile("bob", 2, 2));
+        people.introduce(&profile("bob", 2, 9));
+        assert_eq!(people.profile(&fingerprint), Some(&bob), "what others say moves nobody");
+        people.renew(&profile("bob", 2, 2));
+        assert_eq!(people.owners_version(&fingerprint), Some(2), "their own word counts, whatever others said");
+        people.renew(&bob);
+        people.renew(&profile("bob", 2, 1));
         assert_eq!(people.name(&fingerprint), format!("bob~{}", fingerprint.short(8)));
         assert_eq!(people.profile(&fingerprint), Some(&bob));
         assert_eq!(people.participant(&people.name(&fingerprint)), Ok(fingerprint));

@@ -225,7 +225,7 @@ impl Engine {
     fn alert_damaged(&mut self, peer: &Fingerprint, now: Timestamp) {
         let name = self.people.name(peer);
         let text = format!(
-            "An envelope of a session with {name} was damaged or forged on its way, and was dropped.\n\
+            "An envelope of a session with {name} was damaged or forged on its way, or sealed by an old copy of their program, and was dropped.\n\
              If {name} says that you did not get a message, ask them to send it again."
         );
         alerts::raise(&self.root, &mut self.pending, now, "damaged", &peer.short(8), &text);
@@ -359,6 +359,9 @@ fn judge(
     has_room: impl FnOnce(&str) -> bool,
 ) -> Result<Judged, NotOpened> {
     let author = author.fingerprint();
+    if author == people.own_fingerprint() {
+        return Err(NotOpened::NotNow("it claims to be from ourselves"));
+    }
     // Looked up only where something is wrong: it takes a look at every conversation.
     let known = || people.is_contact(&author) || conversations.has_accepted(&author);
     let judged = |verdict| match verdict {

@@ -6,7 +6,7 @@
 //! `keys/recovery` says what is under way. `keys/told-N` lists the fingerprints of those who were told of our loss, N
 //! being the second in which it was noticed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use rand_core::RngCore as _;
@@ -21,7 +21,8 @@ use crate::clock::Timestamp;
 use crate::disk::open::OpenError;
 use crate::disk::system::Disk;
 use crate::limits::{
-    LOSS_MARGIN_S, RECOVERY_LIFETIME_S, RESEND_INTERVAL_S, SENT_LIFETIME_S, TELL_INTERVAL_MS, UNOPENED_QUIET_S,
+    LOSS_MARGIN_S, RECOVERY_LIFETIME_S, RESEND_INTERVAL_S, SENT_LIFETIME_S, TELL_INTERVAL_MS, TOLD_AGAIN_MAX,
+    UNOPENED_QUIET_S,
 };
 use crate::wire::Malformed;
 use crate::wire::control::Control;
@@ -42,6 +43,8 @@ pub struct Recovery {
     told_bytes: u64,
     /// Who is still to be told, as of the last look at everything.
     untold: Vec<Fingerprint>,
+    /// How often somebody was told again, in this run.
+    told_again: HashMap<Fingerprint, u32>,
     /// When the next one is told.
     next: Option<Timestamp>,
 }
@@ -100,8 +103,12 @@ impl Recovery {
 
     /// Somebody lacks the session in which they were told, or has another: they are told once more.
     pub fn tell_again(&mut self, peer: &Fingerprint) {
-        if self.has_lost() && self.told.remove(peer) {
-            self.untold.push(*peer);
+        // Whoever was told once comes after all others, and a few times at most: a peer who asks again and again keeps nobody
+        // from being told.
+        let times = self.told_again.entry(*peer).or_default();
+        if *times < TOLD_AGAIN_MAX && self.state.lost.is_some() && self.told.remove(peer) {
+            *times += 1;
+            self.untold.insert(0, *peer);
         }
     }
 
@@ -178,6 +185,7 @@ impl Recovery {
         }
         self.is_dirty = true;
         self.told.clear();
+        self.told_again.clear();
         self.told_bytes = 0;
         self.untold.clear();
     }

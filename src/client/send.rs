@@ -316,7 +316,7 @@ impl Engine {
             true => None,
             false => self
                 .sessions
-                .seal(&self.account.keys, &recipient, &bytes, self.last_time.seconds(), &mut self.rng)
+                .seal(&self.account.keys, &recipient, &bytes, now.seconds(), &mut self.rng)
                 .expect("content and introduction are bounded so that they fit"),
         };
         let (form, state) = match sealed {

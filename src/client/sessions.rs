@@ -291,7 +291,7 @@ impl Sessions {
         if known.any(|session| *session.opening_hash() == hash) {
             return Err(Refused::AlreadyUsed.into());
         }
-        if !rank::is_plausible(opened.opening().generation) {
+        if !rank::is_plausible(opened.opening().generation, self.highest(&peer), now_s) {
             return Err(Refused::Inconsistent.into());
         }
         let payload = opened.payload(envelope, author.auth_key(), true)?;

@@ -40,7 +40,10 @@ impl Sessions {
     pub fn renew(&mut self, peer: &Fingerprint, now_s: u64) {
         if let Some(highest) = self.highest(peer) {
             let above = Rank { opening: [0; 32], ..highest };
-            self.change(peer, |standing| (standing.announced, standing.due) = (Some(above), now_s));
+            self.change(peer, |standing| {
+                // Not below what the peer has named meanwhile.
+                (standing.announced, standing.due) = (standing.announced.max(Some(above)), now_s);
+            });
         }
     }
 

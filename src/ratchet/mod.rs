@@ -14,7 +14,8 @@
 //! caller authenticate, and only then commits.
 //!
 //! It is hybrid: every root key behind an opening rests on X25519 and on ML-KEM-768, so that who breaks one of them has
-//! nothing. The header of an opening alone is sealed under X25519 only; so it says nothing of who opens.
+//! nothing. The headers and tags of both first chains rest on X25519 alone; so they say nothing of who opens, but who has
+//! recordings of both mailboxes and breaks X25519 can tell by them that the two talk.
 
 mod age;
 mod derive;

@@ -10,7 +10,8 @@
 //! ```
 
 use crate::limits::{
-    ANNOUNCED_WAIT_S, CHAIN_ENVELOPES_MAX, CHAIN_EXCUSED_ENVELOPES, CHAIN_EXCUSED_S, CHAIN_LIFETIME_S, GENERATION_MAX,
+    ANNOUNCED_WAIT_S, CHAIN_ENVELOPES_MAX, CHAIN_EXCUSED_ENVELOPES, CHAIN_EXCUSED_S, CHAIN_LIFETIME_S,
+    GENERATION_JUMP_MAX,
 };
 use crate::wire::control::Rank;
 use crate::wire::session::{Invitation, Standing};
@@ -21,9 +22,10 @@ pub fn generation(standing: &Standing, highest: Option<Rank>, now_micros: u64) -
     now_micros.max(known.map_or(0, |known| known.generation.saturating_add(1)))
 }
 
-/// Whether a generation can be honest: one so high that nothing above it could be opened is not.
-pub fn is_plausible(generation: u64) -> bool {
-    generation <= GENERATION_MAX
+/// Whether a generation can be honest: one far above both our clock and all that is known is not.
+pub fn is_plausible(generation: u64, highest: Option<Rank>, now_s: u64) -> bool {
+    let known = highest.map_or(0, |highest| highest.generation).max(now_s.saturating_mul(1_000_000));
+    generation <= known.saturating_add(GENERATION_JUMP_MAX)
 }
 
 /// Whether the peer told us of a session above all that are here.
@@ -46,7 +48,7 @@ pub fn answer(standing: &mut Standing, opening: Rank, highest: Option<Rank>, now
 
 /// Hears an answer: the peer's highest session. `has` tells whether it is here.
 pub fn heed(standing: &mut Standing, named: Rank, has: bool, highest: Option<Rank>, now_s: u64) {
-    if has || Some(named) <= highest || !is_plausible(named.generation) {
+    if has || Some(named) <= highest || !is_plausible(named.generation, highest, now_s) {
         return;
     }
     // What the peer opened because we named a lower one is on its way. Opening above it at once would go on for as long as
@@ -125,6 +127,18 @@ mod tests {
         assert_eq!(generation(&standing, Some(rank(70)), 50), 71);
         standing.announced = Some(rank(90));
         assert_eq!(generation(&standing, Some(rank(70)), 50), 91);
+    }
+
+    #[test]
+    fn what_is_taken_leaves_room_for_its_honest_successor() {
+        let now_s = 1_790_000_000;
+        let now = now_s * 1_000_000;
+        assert!(is_plausible(now + GENERATION_JUMP_MAX, None, now_s));
+        assert!(!is_plausible(now + GENERATION_JUMP_MAX + 1, None, now_s));
+        let taken = Some(rank(now + GENERATION_JUMP_MAX));
+        let next = generation(&Standing::default(), taken, now);
+        assert!(is_plausible(next, taken, now_s), "who has the session takes what is opened above it");
+        assert!(is_plausible(now, None, 0), "a clock that begins in 1970");
     }
 
     #[test]
