@@ -80,7 +80,7 @@ fn wrong(input: &mut Input<'_>) -> SessionState {
         let change = input.byte();
         let chains = state.receiving.len();
         let chain = &mut state.receiving;
-        match change % 12 {
+        match change % 14 {
             0 => state.sending.counter = input.counter(),
             1 => state.sending.previous = input.counter(),
             2 => state.generation = input.counter(),
@@ -110,9 +110,18 @@ fn wrong(input: &mut Input<'_>) -> SessionState {
                 let Some(skipped) = chain.skipped.values().next().cloned() else { continue };
                 chain.skipped.extend((0..count).map(|more| (from.saturating_add(more), skipped.clone())));
             }
-            _ => {
+            11 => {
                 let place = input.place(chains);
                 chain.iter_mut().skip(place).take(1).for_each(|chain| chain.skipped.clear());
+            }
+            12 => state.retired = input.number(),
+            _ => {
+                let (since, accepted, begun) = (input.number(), input.number(), input.number());
+                (state.sending.since, state.sending.accepted) = (since, accepted);
+                chain.iter_mut().for_each(|chain| {
+                    chain.since = begun;
+                    chain.skipped.values_mut().for_each(|skipped| skipped.since = begun);
+                });
             }
         }
     }
@@ -159,9 +168,25 @@ fn lives(mut session: Session, input: &mut Input<'_>) {
     } else {
         assert!(session == before, "what is not authentic changed something");
     }
+    ages(&mut session, input);
     let state = session.state().clone();
     let again = stored::parse(&stored::serialize(&stored::with(vec![state.clone()])));
     assert!(again == Ok(stored::with(vec![state])), "a session does not come back");
+}
+
+/// Whatever the file says of times, the clock says something else.
+fn ages(session: &mut Session, input: &mut Input<'_>) {
+    let now = input.number();
+    session.sealed(now);
+    session.accepted(now);
+    session.begun(input.number(), input.number());
+    session.retire(now);
+    assert!(session.sending_since() > 0 && session.state().retired > 0, "0 says that it never was");
+    session.is_over(now);
+    session.is_spent(now);
+    if session.expire(now) {
+        assert!(!session.expire(now), "what is expired is gone");
+    }
 }
 
 /// How far a message takes a chain.
@@ -209,6 +234,8 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("too-many-chains", vec![2, 1, 6, 39, 1, 9, 0]),
         ("too-many-skipped", vec![2, 2, 10, 0, 0, 0, 229, 10, 0, 1, 0, 229, 1, 9, 0]),
         ("skipped-in-the-future", vec![2, 1, 10, 0, 1, 251, 20, 1, 9, 0]),
+        ("times-to-come", vec![2, 2, 12, 255, 13, 255, 255, 255, 0, 0, 0, 0, 255, 255, 255]),
+        ("times-long-past", vec![2, 1, 13, 1, 1, 1, 0, 0, 0, 0, 255, 0, 0]),
         ("keys-of-small-order", next(&[2, 2, 3, 4, 4, 0], [0, 0])),
     ]
 }
