@@ -387,7 +387,7 @@ fn conversations(name: &str, message: &str) -> Vec<Damage> {
             fs::remove_file(user.at(&lonely)).unwrap();
             fs::remove_dir_all(user.at(&twin)).unwrap();
         }),
-        damage("warning", "conversation", "conversations/old", ["knows no conversation", "Move it out"], move |user| {
+        damage("warning", "conversation", "conversations/old", ["knows no conversation", "move it out"], move |user| {
             put(user, "conversations/old/metadata.toml", format!("id = \"{}\"\nparticipants = []\n", "ab".repeat(16)));
         }),
         damage("warning", "duplicate", "", ["same id as conversations/", "Move the messages"], move |user| {

@@ -536,7 +536,8 @@ fn an_unknown_recipient_and_peers_that_hang_up_in_the_handshake_end_no_daemon_an
     let ends = [0, 16, 32, 100, HANDSHAKE].map(|at| Trick::Wire(Damage { way: Way::ToClient, at, harm: Harm::End }));
     let mut ends = ends.into_iter().peekable();
     for length in [0, 16, 32, 100] {
-        let mut stream = TcpStream::connect(world.server.listen_address()).unwrap();
+        let connect = || TcpStream::connect(world.server.listen_address()).ok();
+        let mut stream = support::wait_for(world.scratch.path(), "the server to listen", connect);
         stream.write_all(&vec![7; length]).unwrap();
     }
     let mut sent = Vec::new();
