@@ -18,7 +18,7 @@ use chatterbox::wire::state::{AccountKeys, PrekeySecret};
 use rand_core::OsRng;
 
 const CONTACTS: [usize; 4] = [1, 100, 1_000, 10_000];
-const MESSAGES: usize = 2_000;
+const MESSAGES: usize = 1_000;
 const ROUNDS: usize = 7;
 const TARGET: f64 = 1.5;
 

@@ -54,6 +54,11 @@ impl<const N: usize> fmt::Debug for Secret<N> {
 pub struct SecretBytes(Vec<u8>);
 
 impl SecretBytes {
+    /// Zeros, to be written over.
+    pub fn zeros(length: usize) -> Self {
+        Self(vec![0; length])
+    }
+
     /// A copy, which has no room beyond its length that would not be wiped.
     pub fn copy_of(bytes: &[u8]) -> Self {
         Self(bytes.to_vec())

@@ -97,7 +97,7 @@ fn body(opening: Option<&Opening>, payload: &[u8]) -> Result<SecretBytes, TooLon
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(TooLong(payload.len()));
     }
-    let mut body = SecretBytes::copy_of(&[0; OPENED_BYTES]);
+    let mut body = SecretBytes::zeros(OPENED_BYTES);
     if let Some(opening) = opening {
         body[MAC_BYTES..LENGTH_AT].copy_from_slice(&opening.to_bytes());
     }
