@@ -32,8 +32,8 @@ struct Written {
     content: String,
     /// Its author's own state has lost it.
     is_gone: bool,
-    /// It came back into the outbox: it is a new file.
-    is_back: bool,
+    /// How often it came back into the outbox: each time it is a new file.
+    backs: usize,
     /// Who has lost state.
     lost: [bool; NAMES.len()],
 }
@@ -151,7 +151,7 @@ impl Fleet {
         self.machines[from].disk.write_file(&path, content.as_bytes(), true);
         // What is sealed for somebody before their loss is noticed is as lost as what was sealed before it.
         let lost = std::array::from_fn(|who| self.losses.contains(&who));
-        self.written.push(Written { from, to, content, is_gone: false, is_back: false, lost });
+        self.written.push(Written { from, to, content, is_gone: false, backs: 0, lost });
     }
 
     fn push(&mut self, to: usize, envelope: Envelope) {
@@ -190,7 +190,7 @@ impl Fleet {
             let waits = outbox.iter().any(|(_, content)| *content == written.content);
             if written.from == who {
                 written.is_gone |= !messages.contains(&written.content) && !waits;
-                written.is_back |= waits && had.contains(&written.content);
+                written.backs += usize::from(waits && had.contains(&written.content));
             }
         }
     }
@@ -260,7 +260,7 @@ impl Fleet {
             let (at_author, at_recipient) = (count(*from), count(*to));
             let elsewhere: usize = (0..messages.len()).filter(|who| who != from && who != to).map(count).sum();
             assert_eq!(elsewhere, 0, "{content} came to somebody else");
-            let most = 1 + usize::from(written.is_back);
+            let most = 1 + written.backs;
             assert!(at_author <= 1 && at_recipient <= most, "{content} came {at_recipient} times");
             if written.is_gone {
                 continue;
