@@ -475,7 +475,7 @@ impl Engine {
         Consequences {
             deletions: std::mem::take(&mut self.deletions),
             uploads: std::mem::take(&mut self.uploads),
-            replaces: self.recovery.prekeys_due(),
+            replaces: self.prekeys.take_replaces() || self.recovery.prekeys_due(),
             counter: self.counter.take_write(&self.account.keys, &mut self.rng),
             count: std::mem::take(&mut self.wants_count),
             reconnect: std::mem::take(&mut self.reconnect),

@@ -28,6 +28,10 @@ pub struct Prekeys {
     /// The last-resort prekeys among the secrets that served, or whose pool was low.
     last_resort: HashMap<Tag, Resort>,
     dirty: bool,
+    /// What was made last is to take the place of all that the server holds.
+    replaces: bool,
+    /// That was so already in this run: a server that lies about its number does not make us go on with it.
+    has_replaced: bool,
 }
 
 /// What a last-resort prekey has served, and whether it had to.
@@ -71,6 +75,8 @@ impl Prekeys {
             used: served.one_time.into_iter().map(|used| (used.tag, used)).collect(),
             last_resort: served.last_resort.into_iter().map(resort).collect(),
             dirty: false,
+            replaces: false,
+            has_replaced: false,
         })
     }
 
@@ -167,7 +173,13 @@ impl Prekeys {
         was_needless
     }
 
-    /// Given what the server holds, makes the prekeys that it lacks. They must be on disk before they are uploaded.
+    /// Whether what was made last is to take the place of all that the server holds.
+    pub fn take_replaces(&mut self) -> bool {
+        std::mem::take(&mut self.replaces)
+    }
+
+    /// Given what the server holds, makes the prekeys that it lacks. They must be on disk before they are uploaded. If it
+    /// holds more than we have secrets of (`keys/prekeys` was lost alone, or a clock was years ahead), all are made anew.
     pub fn refill(
         &mut self,
         ours: &AccountKeys,
@@ -176,6 +188,11 @@ impl Prekeys {
         rng: &mut impl CryptoRngCore,
     ) -> Vec<SignedPrekey> {
         let mut made = Vec::new();
+        let ours_one_time = self.secrets.values().filter(|secret| secret.prekey.kind == PrekeyKind::OneTime).count();
+        let is_more = usize::try_from(at_server.one_time).unwrap_or(usize::MAX) > ours_one_time;
+        self.replaces = is_more && !self.has_replaced;
+        self.has_replaced |= self.replaces;
+        let at_server = if self.replaces { PrekeyCount::default() } else { at_server };
         let held = usize::try_from(at_server.one_time).unwrap_or(usize::MAX);
         if held < PREKEYS_REFILL_BELOW {
             let room = PREKEY_SECRETS_MAX.saturating_sub(self.secrets.len());
@@ -257,6 +274,18 @@ mod tests {
         let later = 1_001 + LAST_RESORT_ROTATE_S;
         let rotated = prekeys.refill(&ours, count(100, fresh), later, &mut OsRng);
         assert_eq!(rotated.iter().map(|prekey| prekey.kind).collect::<Vec<_>>(), [PrekeyKind::LastResort]);
+    }
+
+    #[test]
+    fn prekeys_at_the_server_whose_secrets_are_gone_are_replaced_once() {
+        let (ours, mut prekeys) = (ours(), Prekeys::default());
+        let claimed = PrekeyCount { one_time: 100, last_resort_expires: Some(u64::MAX) };
+        assert_eq!(prekeys.refill(&ours, claimed, 1_000, &mut OsRng).len(), PREKEYS_TARGET + 1);
+        assert!(prekeys.take_replaces());
+        assert!(prekeys.refill(&ours, claimed, 1_000, &mut OsRng).is_empty(), "now they are ours");
+        let more = PrekeyCount { one_time: 101, ..claimed };
+        assert!(prekeys.refill(&ours, more, 1_000, &mut OsRng).is_empty());
+        assert!(!prekeys.take_replaces(), "who lies about the number does not make us go on");
     }
 
     #[test]

@@ -25,22 +25,24 @@ enum Kept {
 impl Engine {
     /// A portion of what others asked for again.
     pub(super) fn resend_next(&mut self, now: Timestamp) {
-        let mut room = RESEND_MAX;
+        let (mut room, mut tries) = (RESEND_MAX, 2 * RESEND_MAX);
         for (place, resend) in self.recovery.open_resends().into_iter().take(RESEND_PEERS_MAX) {
             let found = self.sent.asked_for(&resend.peer, resend.since, resend.from, resend.until);
-            let is_last = found.len() <= room;
-            let mut done = 0;
-            for entry in found.into_iter().take(room) {
-                if self.is_full() || !self.resend(entry, now) {
+            let mut is_done = true;
+            for entry in found {
+                if room == 0 || tries == 0 || self.is_full() {
                     return;
                 }
-                done += 1;
+                tries -= 1;
+                // One that cannot be read now holds up no other, and is tried again with the next portion.
+                match self.resend(entry, now) {
+                    true => room -= 1,
+                    false => is_done = false,
+                }
             }
-            room -= done;
-            if !is_last {
-                return;
+            if is_done {
+                self.recovery.resend_is_done(place);
             }
-            self.recovery.resend_is_done(place);
         }
     }
 
