@@ -356,8 +356,8 @@ pub const COUNTER_INTERVAL_MIN_MS: u64 = 60_000;
 pub const COUNTER_INTERVAL_MAX_MS: u64 = 300_000;
 
 /// What a state that was lost may have missed reaches back before its last sign of life by so much: clocks differ, and
-/// envelopes wait on servers. A message too many costs an envelope.
-pub const LOSS_MARGIN_S: u64 = 86_400;
+/// envelopes wait on servers over a long weekend. A message too many costs an envelope.
+pub const LOSS_MARGIN_S: u64 = 4 * 86_400;
 
 /// How long after a loss of our own state it is gone on with: contacts that are added are told, lost directories are found
 /// again. As long as others remember what they sent.

@@ -229,7 +229,7 @@ impl Engine {
                     since: then name it again with `chatterbox profile set --server`. If a second copy is in use, stop one \
                     of them. If none of this is so, somebody else has your keys: make a new account and tell your contacts.";
         alerts::raise(&self.root, &mut self.pending, now, "rollback", "", text);
-        let since = written.map_or(0, |written| written.saturating_sub(LOSS_MARGIN_S));
+        let since = written.map_or(0, |written| written.min(now.seconds()).saturating_sub(LOSS_MARGIN_S));
         // Of an earlier loss perhaps not all were told.
         let since = self.recovery.state.lost.map_or(since, |before| before.since.min(since));
         let noticed = match self.recovery.state.lost {
