@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::account::{self, Account};
+use super::commit::Consequences;
 use super::courier;
 pub use super::daemon_error::DaemonError;
-use super::engine::{Consequences, Engine};
+use super::engine::Engine;
 use super::event::{Event, HomeOrder, Order};
 use super::home::{self, Home};
 use super::root::Root;

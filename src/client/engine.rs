@@ -16,13 +16,13 @@ use super::contacts::Contacts;
 use super::conversation::Conversations;
 use super::counter::Counter;
 use super::delivery::{self, Delivery, State};
-use super::event::{Errand, Event, Order};
+use super::event::Event;
 use super::known::Known;
 use super::metadata;
 
 use super::opening::Asked;
 use super::outbox::Outbox;
-use super::pending::{self, Pending};
+use super::pending::Pending;
 use super::people::People;
 use super::prekeys::Prekeys;
 use super::presence::Presence;
@@ -39,10 +39,9 @@ use crate::disk::open;
 use crate::disk::watch::Hint;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
 use crate::wire::identity::{ConversationId, Fingerprint};
-use crate::wire::journal::{DirectoryIdentity, Transaction};
+use crate::wire::journal::DirectoryIdentity;
 use crate::wire::prekey::SignedPrekey;
 use crate::wire::reply::PrekeyCount;
-use crate::wire::spool::Form;
 
 /// All of the client's state.
 #[derive(Debug)]
@@ -86,7 +85,7 @@ pub struct Engine {
     pub(super) presence: Presence,
     /// Envelopes were left at our server for want of room.
     pub(super) left: usize,
-    contacts_changed: bool,
+    pub(super) contacts_changed: bool,
     pub(super) profiles_changed: bool,
     /// Requests that did not fit the last batch.
     pub(super) more_requests: bool,
@@ -94,31 +93,12 @@ pub struct Engine {
     pub(super) unsealed: BTreeSet<Fingerprint>,
     /// Whose prekeys we have asked for.
     pub(super) asked: HashMap<Fingerprint, Asked>,
-    directories: Vec<PathBuf>,
+    pub(super) directories: Vec<PathBuf>,
     /// What was left may have room now: the mailbox is to be pushed again.
-    reconnect: bool,
+    pub(super) reconnect: bool,
     pub(super) trouble: BTreeMap<Fingerprint, String>,
     pub(super) connection: Result<(), String>,
     pub(super) prekeys_at_server: Option<PrekeyCount>,
-}
-
-/// What may happen once the transaction is recorded.
-#[derive(Debug, Default)]
-pub struct Consequences {
-    /// Envelopes to delete at our server.
-    pub deletions: Vec<u64>,
-    /// Prekeys to upload.
-    pub uploads: Vec<SignedPrekey>,
-    /// Whether they replace all that are there.
-    pub replaces: bool,
-    /// A number to write in the counter's place at our server, with the record that says it.
-    pub counter: Option<(u64, Vec<u8>)>,
-    /// Whether our server is to count our prekeys now.
-    pub count: bool,
-    /// Errands for couriers.
-    pub orders: Vec<Order>,
-    /// Whether our mailbox is to be pushed anew.
-    pub reconnect: bool,
 }
 
 impl Engine {
@@ -411,86 +391,5 @@ impl Engine {
         for id in missing {
             self.conversations.make_outbox_directory(&self.root, &id, &self.people, &mut self.pending);
         }
-    }
-
-    /// Everything that changed since the last commit, as one transaction; none if nothing did. What explains comes
-    /// before what it explains: who sees a message finds its `.delivery/` file, who sees an outbox file gone finds its
-    /// copy.
-    pub fn transaction(&mut self) -> Option<Transaction> {
-        let steps = self.pending.take_steps().steps;
-        for (peer, bytes) in self.sessions.take_dirty() {
-            self.pending.put_secret_or_erase(root::sessions_file(&peer), bytes);
-        }
-        if let Some(bytes) = self.prekeys.take_dirty() {
-            self.pending.put_secret_or_erase(root::prekeys_file(), bytes);
-        }
-        for (path, bytes) in self.conversations.take_dirty().into_iter().chain(self.known.take_dirty()) {
-            self.pending.put(path, bytes);
-        }
-        match self.recovery.take_dirty() {
-            Some(bytes) if bytes.is_empty() => self.pending.remove(root::recovery_file()),
-            Some(bytes) => self.pending.put(root::recovery_file(), bytes),
-            None => {}
-        }
-        if let Some(bytes) = self.counter.take_dirty() {
-            self.pending.put(root::counter_file(), bytes);
-        }
-        let state = self.pending.take_steps().steps;
-        for (path, delivery) in std::mem::take(&mut self.deliveries) {
-            self.pending.put(path, delivery.to_string());
-        }
-        let deliveries = self.pending.take_steps().steps;
-        let (takes, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(pending::is_take);
-        let (places, others): (Vec<_>, Vec<_>) = others.into_iter().partition(pending::is_place);
-        let transaction =
-            Transaction { steps: [state, others, deliveries, places, takes].into_iter().flatten().collect() };
-        self.meanings.clear();
-        (!transaction.steps.is_empty()).then_some(transaction)
-    }
-
-    /// The transaction is recorded, and will happen whatever crashes: what may follow it.
-    pub fn recorded(&mut self, now: Timestamp) -> Consequences {
-        let mut orders = Vec::new();
-        let profiles_changed = std::mem::take(&mut self.profiles_changed);
-        let recipients: BTreeSet<Fingerprint> =
-            self.spool.recipients().into_iter().chain(self.sessions.outranked()).collect();
-        for recipient in recipients {
-            let Some(profile) = self.people.profile(&recipient).cloned() else { continue };
-            if profiles_changed {
-                orders.push(Order { recipient: profile.clone(), errand: Errand::NewProfile });
-            }
-            for (sequence, item) in self.spool.hand_out(&self.root, &recipient) {
-                if let Form::Sealed { envelope, opening } = item.form {
-                    let errand = Errand::Deliver { sequence, envelope, alone: opening };
-                    orders.push(Order { recipient: profile.clone(), errand });
-                }
-            }
-            let asked = self.asked.get(&recipient);
-            let may_ask = self.counter.may_seal() && asked.is_none_or(|asked| asked.is_due(now));
-            if may_ask && self.may_open(&recipient, now) {
-                self.asked.entry(recipient).or_default().again = None;
-                orders.push(Order { recipient: profile, errand: Errand::TakePrekey });
-            }
-        }
-        Consequences {
-            deletions: std::mem::take(&mut self.deletions),
-            uploads: std::mem::take(&mut self.uploads),
-            replaces: self.prekeys.take_replaces() || self.recovery.prekeys_due(),
-            counter: self.counter.take_write(&self.account.keys, &mut self.rng),
-            count: std::mem::take(&mut self.wants_count),
-            reconnect: std::mem::take(&mut self.reconnect),
-            orders,
-        }
-    }
-
-    /// The transaction's files are in their places: lets go of what was held for them.
-    pub fn applied(&mut self) {
-        self.pending.applied();
-        self.tidy_requests();
-    }
-
-    /// All of it is on the disk there, too.
-    pub fn checkpointed(&mut self) {
-        self.spool.checkpointed();
     }
 }

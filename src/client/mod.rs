@@ -28,6 +28,8 @@ mod alerts;
 #[cfg(feature = "daemon")]
 mod backoff;
 #[cfg(feature = "daemon")]
+mod commit;
+#[cfg(feature = "daemon")]
 mod conversation;
 #[cfg(feature = "daemon")]
 mod counter;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use rand_core::OsRng;
 
 use crate::client::account::Account;
+use crate::client::commit::Consequences;
 use crate::client::delivery;
-use crate::client::engine::{Consequences, Engine};
+use crate::client::engine::Engine;
 use crate::client::event::{Errand, Event, Order};
 use crate::client::root::Root;
 use crate::clock::Timestamp;

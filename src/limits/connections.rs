@@ -1,0 +1,36 @@
+//! Connections.
+
+/// The whole handshake, both ways. Three flights over Tor take a few seconds at worst; a peer that needs longer is
+/// stalling and holds a descriptor.
+pub const HANDSHAKE_TIMEOUT_MS: u64 = 30_000;
+
+/// Opening a TCP connection or a circuit.
+pub const CONNECT_TIMEOUT_MS: u64 = 60_000;
+
+/// How often a client says something on its home connection, so that both sides find out about a dead path.
+pub const PING_INTERVAL_MS: u64 = 45_000;
+
+/// How often a client on a standing connection has its prekeys counted: expiry is a matter of days.
+pub const PREKEY_COUNT_INTERVAL_MS: u64 = 3_600_000;
+
+/// How long a client waits for any reply: a disk sync under load and a slow circuit fit, a dead path does not.
+pub const REPLY_TIMEOUT_MS: u64 = 60_000;
+
+/// How long the server keeps a connection on which nothing arrives: three missed pings.
+pub const IDLE_TIMEOUT_MS: u64 = 180_000;
+
+/// How long one frame may take to leave. A reader slower than 16 KiB in this time is as good as gone.
+pub const WRITE_TIMEOUT_MS: u64 = 120_000;
+
+/// How long a connection to somebody else's server is kept for the same recipient after its last use.
+pub const FOREIGN_IDLE_MS: u64 = 20_000;
+
+/// First wait after a lost connection; doubles from there.
+pub const RECONNECT_DELAY_MIN_MS: u64 = 200;
+
+/// Longest wait between two tries to connect: a server that came back is noticed within a minute.
+pub const RECONNECT_DELAY_MAX_MS: u64 = 60_000;
+
+/// Requests under way on one connection before the first is answered. Enough to fill one group commit; the memory it
+/// can pin on the server is this many frames.
+pub const PIPELINE_MAX: usize = 32;
