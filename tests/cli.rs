@@ -218,20 +218,37 @@ fn init_makes_a_private_account_and_prints_its_card() {
 }
 
 #[test]
-fn init_warns_that_a_direct_connection_is_not_private() {
+fn init_warns_where_a_direct_connection_leaves_the_network() {
     let directory = tempfile::tempdir().unwrap();
-    let said = run(&directory.path().join("root"), &["init", "alice", "--server", &server(), "--dialer", "direct"]);
-    assert_eq!((said.code, said.err.lines().count()), (0, 1));
-    assert!(said.err.contains("not private"), "{}", said.err);
+    let init = |name: &str, server: &str| {
+        run(&directory.path().join(name), &["init", name, "--server", server, "--dialer", "direct"])
+    };
+    for (name, host) in [("alice", "chat.example"), ("bob", "9.9.9.9")] {
+        let said = init(name, &server().replace("127.0.0.1", host));
+        assert_eq!((said.code, said.err.lines().count()), (0, 1));
+        assert!(said.err.contains("not private") && said.err.contains("dialer = \"tor\""), "{}", said.err);
+    }
+    assert_eq!(init("carol", &server()).err, "");
 }
 
 #[test]
-fn init_without_a_dialer_makes_nothing() {
+fn init_without_a_dialer_takes_tor() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("root");
-    run(&root, &["init", "alice", "--server", &server()]).bad(USAGE, &["--dialer direct", "not private"]);
-    let tor = ["init", "alice", "--server", &server(), "--dialer", "tor"];
-    run(&root, &tor).bad(USAGE, &["\"tor\"", "--dialer direct", "not private"]);
+    let said = run(&root, &["init", "alice", "--server", &server()]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert!(fs::read_to_string(root.join("chatterbox.toml")).unwrap().contains("\ndialer = \"tor\"\n"));
+}
+
+#[test]
+fn init_refuses_a_dialer_that_cannot_do_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    let init = |server: &str, dialer: &str| run(&root, &["init", "alice", "--server", server, "--dialer", dialer]);
+    init(&server(), "Tor").bad(USAGE, &["no dialer called \"Tor\"", "tor, socks5://ADDRESS:PORT, direct"]);
+    init(&server(), "socks5://localhost:9050").bad(USAGE, &["numeric address", "socks5://127.0.0.1:9050"]);
+    let onion = server().replace("127.0.0.1", "abcdefghij.onion");
+    init(&onion, "direct").bad(USAGE, &["direct cannot reach an onion service", "Leave --dialer out"]);
     assert!(!root.exists());
 }
 
@@ -650,6 +667,7 @@ fn running(connected: bool) -> Status {
         running: true,
         pid: std::process::id(),
         account: "alice 00".into(),
+        tor: (!connected).then(|| "45%: connecting".into()),
         connected,
         connection: connection.into(),
         recovery: None,
@@ -694,11 +712,12 @@ fn a_running_daemons_status_is_shown_and_a_dead_ones_is_not_taken_for_it() {
         (json["queue"].as_u64(), json["prekeys"].as_u64(), json["ignored"].as_u64()),
         (Some(2), Some(100), Some(1))
     );
+    assert_eq!(json["tor"], "45%: connecting");
     assert_eq!(json["trouble"][0]["name"], "bob");
     assert_eq!(json["waiting"][0]["path"], "outbox/bob/x");
     assert_eq!(json["refused"][0], "outbox/bob/y");
     let waiting = alice.run(&["status", "--wait", "connected", "--timeout", "0"]);
-    waiting.bad(TEMPORARY_FAILURE, &["connecting: refused"]);
+    waiting.bad(TEMPORARY_FAILURE, &["connecting: refused", "tor: 45%: connecting"]);
 }
 
 #[test]

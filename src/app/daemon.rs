@@ -13,6 +13,7 @@ use crate::client::daemon::{self, DaemonError};
 use crate::client::root::Root;
 use crate::client::state::StateError;
 use crate::disk::lock::LockError;
+use crate::net::dialer::Plan;
 
 const PROGRAM: &str = "chatterboxd";
 
@@ -67,7 +68,12 @@ fn run(root: Option<PathBuf>) -> Result<(), Failure> {
         .map_err(|error| Failure::io("starting the daemon's threads", &error, ""))?;
     runtime.block_on(async {
         let stop = StopSignals::listen().map_err(|error| Failure::io("listening for signals", &error, ""))?;
-        daemon::run(root, settings.dialer, stop.first()).await.map_err(|error| failure(&path, &error))
+        let plan = Plan {
+            way: settings.dialer,
+            tor_directory: root.join("tor"),
+            private_tor_network: settings.private_tor_network,
+        };
+        daemon::run(root, &plan, stop.first()).await.map_err(|error| failure(&path, &error))
     })
 }
 
@@ -79,7 +85,7 @@ const RESTORE_WHOLE: &str = "Do not put back this file alone: keep a copy of the
                              restore the whole directory from a backup, or ask for help with this.";
 
 fn settings_failure(error: &SettingsError) -> Failure {
-    Failure::new(Exit::Config, "reading the settings", error, "A good file is one line: dialer = \"direct\"")
+    Failure::new(Exit::Config, "reading the settings", error, "A good file is one line: dialer = \"tor\"")
 }
 
 fn failure(root: &Path, error: &DaemonError) -> Failure {
@@ -92,10 +98,9 @@ fn failure(root: &Path, error: &DaemonError) -> Failure {
         };
     }
     let (exit, remedy) = match error {
-        DaemonError::NoAccount(_) => (
-            Exit::NoInput,
-            "`chatterbox init NAME --server ADDRESS --dialer direct` makes one; or name another --root.",
-        ),
+        DaemonError::NoAccount(_) => {
+            (Exit::NoInput, "`chatterbox init NAME --server ADDRESS` makes one; or name another --root.")
+        }
         DaemonError::Lock(LockError::Held { .. }) => {
             (Exit::TemporaryFailure, "One daemon serves a root: `chatterbox status` tells how it is doing.")
         }
@@ -106,6 +111,10 @@ fn failure(root: &Path, error: &DaemonError) -> Failure {
             (Exit::Io, "Nothing is lost. See to the disk (space, permissions, the path above), and start it again.")
         }
         DaemonError::Journal(_) | DaemonError::State(_) => (Exit::Data, RESTORE_WHOLE),
+        DaemonError::NoTor(_) => (
+            Exit::Config,
+            "Set dialer = \"socks5://ADDRESS:PORT\" in chatterbox.toml for a Tor that runs already, or use a build with Tor.",
+        ),
         DaemonError::Fault => (Exit::Software, "Start it again, and report this with the log."),
     };
     Failure::new(exit, doing, error, remedy)

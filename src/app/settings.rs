@@ -1,12 +1,12 @@
 //! `chatterbox.toml`: the settings that a person edits (design, section 2).
 //!
 //! ```toml
-//! dialer = "direct"
+//! dialer = "tor"
 //! ```
 //!
 //! A key that this version does not know is an error: a setting that is passed over in silence may be the one that
-//! somebody's safety depends on. For the same reason no dialer is assumed where none is set. The design's default is
-//! Tor, which this version does not have, and falling back to a direct connection would show who talks to whom.
+//! somebody's safety depends on. Where no dialer is set it is Tor. A program that was built without Tor then refuses to
+//! run: a direct connection in its place would show who talks to whom.
 
 use std::path::{Path, PathBuf};
 
@@ -17,13 +17,21 @@ use crate::client::root::Root;
 use crate::disk::open::{self, OpenError};
 use crate::disk::real::RealDisk;
 use crate::limits::METADATA_FILE_BYTES_MAX;
-use crate::net::dialer::{Dialer, UnknownDialer};
+use crate::net::dialer::{UnknownWay, Way};
+
+const DIALER: &str = "dialer";
+const PRIVATE_TOR_NETWORK: &str = "dangerous_private_tor_network";
+/// For the message about a key that is none of them. Who wants the other one knows its name.
+const KEYS: &str = DIALER;
 
 /// What `chatterbox.toml` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How connections are opened.
-    pub dialer: Dialer,
+    pub dialer: Way,
+    /// Arti's configuration of a Tor network other than the public one. For tests; `status` says all the time that it is
+    /// there.
+    pub private_tor_network: Option<PathBuf>,
 }
 
 /// What is wrong with `chatterbox.toml`. All of them are for a person to mend: exit code 78.
@@ -52,17 +60,17 @@ pub enum SettingsFault {
     #[error("it is not UTF-8 text")]
     NotText,
     /// A key that this version does not know.
-    #[error("there is no setting called {0:?}; this version knows: dialer")]
+    #[error("there is no setting called {0:?}; this version knows: {KEYS}")]
     UnknownKey(String),
     /// A value of the wrong type.
     #[error("{0} must be a text in quotes")]
     NotString(&'static str),
-    /// A dialer that this version does not have.
-    #[error(transparent)]
-    Dialer(#[from] UnknownDialer),
-    /// None is set, or there is no file.
-    #[error("no dialer is set, and the default, tor, is not in this version; it has: direct (not private)")]
-    NoDialer,
+    /// What is named is no dialer of this program.
+    #[error("dialer: {0}")]
+    Dialer(#[from] UnknownWay),
+    /// A path that depends on where the daemon was started.
+    #[error("{0} must be an absolute path")]
+    NotAbsolute(&'static str),
     /// The file cannot be read.
     #[error(transparent)]
     Unreadable(OpenError),
@@ -71,7 +79,7 @@ pub enum SettingsFault {
 impl From<SettingsError> for Failure {
     fn from(error: SettingsError) -> Self {
         let doing = format!("reading {}", error.path.display());
-        Self::new(Exit::Config, doing, error.fault, "Correct the file; a line `dialer = \"direct\"` is all it needs.")
+        Self::new(Exit::Config, doing, error.fault, "Correct the file; a line `dialer = \"tor\"` is all it needs.")
     }
 }
 
@@ -94,14 +102,20 @@ impl Settings {
             line: error.span().map_or(1, |span| line_of(text, span.start)),
             problem: error.message().to_owned(),
         })?;
-        let mut dialer = None;
+        let mut settings = Self { dialer: Way::Tor, private_tor_network: None };
         for (key, value) in &table {
             match key.as_str() {
-                "dialer" => dialer = Some(value.as_str().ok_or(SettingsFault::NotString("dialer"))?.parse()?),
+                DIALER => settings.dialer = string(DIALER, value)?.parse()?,
+                PRIVATE_TOR_NETWORK => {
+                    let path = PathBuf::from(string(PRIVATE_TOR_NETWORK, value)?);
+                    let is_absolute = path.is_absolute();
+                    settings.private_tor_network =
+                        Some(is_absolute.then_some(path).ok_or(SettingsFault::NotAbsolute(PRIVATE_TOR_NETWORK))?);
+                }
                 _ => return Err(SettingsFault::UnknownKey(key.clone())),
             }
         }
-        Ok(Self { dialer: dialer.ok_or(SettingsFault::NoDialer)? })
+        Ok(settings)
     }
 
     /// The text of a new `chatterbox.toml`, with comments for the person who opens it.
@@ -110,9 +124,10 @@ impl Settings {
             "# Settings of this Chatterbox account. chatterboxd reads them when it starts.\n\
              \n\
              # How chatterboxd opens connections:\n\
-             #   \"direct\"   TCP from this machine. NOT PRIVATE: whoever watches the network sees which servers you\n\
-             #              talk to. For tests and closed networks.\n\
-             # This version has no other; Tor will be the default.\n\
+             #   \"tor\"                       Tor, inside chatterboxd. Needs nothing else.\n\
+             #   \"socks5://127.0.0.1:9050\"   a Tor that runs already: the system's, Tails', Whonix's.\n\
+             #   \"direct\"                    TCP from this machine. NOT PRIVATE: whoever watches the network sees\n\
+             #                               which servers you talk to. For tests and closed networks.\n\
              dialer = \"{}\"\n",
             self.dialer
         )
@@ -129,6 +144,10 @@ fn read(path: &Path) -> Result<Settings, SettingsFault> {
     Settings::parse(std::str::from_utf8(&bytes).map_err(|_| SettingsFault::NotText)?)
 }
 
+fn string<'a>(key: &'static str, value: &'a toml::Value) -> Result<&'a str, SettingsFault> {
+    value.as_str().ok_or(SettingsFault::NotString(key))
+}
+
 fn line_of(text: &str, position: usize) -> usize {
     text.bytes().take(position).filter(|byte| *byte == b'\n').count() + 1
 }
@@ -139,18 +158,27 @@ mod tests {
 
     #[test]
     fn a_new_file_says_what_it_was_made_with() {
-        let settings = Settings { dialer: Dialer::Direct };
-        assert_eq!(Settings::parse(&settings.render()).unwrap(), settings);
+        for dialer in [Way::Tor, Way::Direct, "socks5://127.0.0.1:9050".parse().unwrap()] {
+            let settings = Settings { dialer, private_tor_network: None };
+            assert_eq!(Settings::parse(&settings.render()).unwrap(), settings);
+        }
     }
 
     #[test]
     fn a_direct_connection_is_never_assumed() {
-        assert!(matches!(Settings::parse(""), Err(SettingsFault::NoDialer)));
-        assert!(matches!(Settings::parse("dialer = \"tor\""), Err(SettingsFault::Dialer(_))));
-        assert!(matches!(Settings::parse("dialer = true"), Err(SettingsFault::NotString("dialer"))));
+        assert_eq!(Settings::parse("").unwrap().dialer, Way::Tor);
         let absent = tempfile::tempdir().unwrap();
-        let refused = Settings::load(&Root::new(absent.path())).unwrap_err();
-        assert!(matches!(refused.fault, SettingsFault::NoDialer));
+        assert_eq!(Settings::load(&Root::new(absent.path())).unwrap().dialer, Way::Tor);
+        assert!(matches!(Settings::parse("dialer = \"Direct\""), Err(SettingsFault::Dialer(_))));
+        assert!(matches!(Settings::parse("dialer = \"socks5://localhost:9050\""), Err(SettingsFault::Dialer(_))));
+        assert!(matches!(Settings::parse("dialer = true"), Err(SettingsFault::NotString("dialer"))));
+    }
+
+    #[test]
+    fn another_tor_network_is_named_by_its_whole_path() {
+        let parsed = |path: &str| Settings::parse(&format!("dangerous_private_tor_network = \"{path}\""));
+        assert_eq!(parsed("/etc/x.toml").unwrap().private_tor_network, Some("/etc/x.toml".into()));
+        assert!(matches!(parsed("x.toml"), Err(SettingsFault::NotAbsolute(_))));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::link::{Link, LinkError};
 use crate::crypto::dh::SecretKey;
 use crate::limits::{COURIERS_MAX, FOREIGN_IDLE_MS, PIPELINE_MAX, REPLY_TIMEOUT_MS};
 use crate::net::dialer::Dialer;
+use crate::net::isolation::Isolation;
 use crate::wire::address::ServerAddress;
 use crate::wire::identity::{AccountId, Fingerprint};
 use crate::wire::profile::{Profile, SignedProfile};
@@ -31,7 +32,8 @@ pub async fn dispatch(dialer: Dialer, events: mpsc::Sender<Event>, mut orders: m
         let courier = couriers.entry(order.recipient.identity().fingerprint()).or_insert_with(|| {
             let (sender, receiver) = mpsc::unbounded_channel();
             let courier = Courier {
-                dialer,
+                dialer: dialer.clone(),
+                isolation: Isolation::fresh(&mut OsRng),
                 slots: slots.clone(),
                 recipient: order.recipient.clone(),
                 orders: receiver,
@@ -48,6 +50,10 @@ pub async fn dispatch(dialer: Dialer, events: mpsc::Sender<Event>, mut orders: m
 
 struct Courier {
     dialer: Dialer,
+    /// Whose circuit nothing but this recipient's connections share. Fresh after each that failed, which may have been the
+    /// circuit's fault; not after each, so that a server that closes them cannot make us build circuits until one goes
+    /// through its own relays.
+    isolation: Isolation,
     slots: Arc<Semaphore>,
     recipient: SignedProfile,
     orders: mpsc::UnboundedReceiver<Order>,
@@ -83,6 +89,7 @@ impl Courier {
             match self.visit(&mut backoff).await {
                 Ended::Idle => {}
                 Ended::Failed(error) => {
+                    self.isolation = Isolation::fresh(&mut OsRng);
                     let wait = backoff.failed(&mut OsRng);
                     // No address in the log: whom one writes to stands only in `status`, which is one's own.
                     tracing::info!(wait_ms = wait.as_millis(), "a delivery connection was lost");
@@ -98,11 +105,12 @@ impl Courier {
 
     /// One connection: until it breaks, or has been idle for its time.
     async fn visit(&mut self, backoff: &mut Backoff) -> Ended {
+        self.dialer.ready().await;
         let slots = self.slots.clone();
         let Ok(_slot) = slots.acquire().await else { return Ended::Idle };
         let key = SecretKey::random(&mut OsRng);
         let server = self.profile().server.clone();
-        let mut link = match Link::open(self.dialer, &server, key).await {
+        let mut link = match Link::open(&self.dialer, &self.isolation, &server, key).await {
             Ok(link) => link,
             Err(error) => return error.into(),
         };

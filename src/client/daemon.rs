@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::account::{self, Account};
 use super::commit::Consequences;
@@ -34,13 +34,13 @@ use crate::limits::{
     BATCH_EVENTS_MAX, CHECKPOINT_AGE_MS, DISK_RETRY_MS, EVENT_QUEUE_MAX, IDLE_CHECKPOINT_MS, LEASE_RETRY_MS,
     RESCAN_INTERVAL_MS, START_RETRY_MAX_MS,
 };
-use crate::net::dialer::Dialer;
+use crate::net::dialer::{Dialer, Plan, Progress};
 
 /// Runs the daemon of `root` until `stop` is ready. A disk that is full, read-only or failing is waited for.
 ///
 /// # Errors
 /// [`DaemonError`], before anything was sent or received.
-pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+pub async fn run(root: Root, plan: &Plan, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
     if root.disk().stat(&root.config()).is_err() {
         return Err(DaemonError::NoAccount(root.path().to_owned()));
     }
@@ -58,13 +58,17 @@ pub async fn run(root: Root, dialer: Dialer, stop: impl Future<Output = ()>) -> 
         wait_ms = (2 * wait_ms).min(START_RETRY_MAX_MS);
     };
     let own = Account::load(&root)?;
+    let dialer = Dialer::start(plan)?;
     let (events, queue) = mpsc::channel(EVENT_QUEUE_MAX);
     let (home_orders, home_queue) = mpsc::unbounded_channel();
     let (courier_orders, courier_queue) = mpsc::unbounded_channel();
     let watching = Watching::new(root.clone(), watcher(events.clone())?);
 
-    let home = Home { server: own.profile.profile().server.clone(), key: own.keys.transport.clone(), dialer };
+    let progress = dialer.progress();
+    let home =
+        Home { server: own.profile.profile().server.clone(), key: own.keys.transport.clone(), dialer: dialer.clone() };
     let tasks = [
+        tokio::spawn(tell_progress(progress, events.clone())),
         tokio::spawn(home::run(home, events.clone(), home_queue)),
         tokio::spawn(courier::dispatch(dialer, events.clone(), courier_queue)),
         tokio::spawn(tick(events.clone())),
@@ -153,6 +157,17 @@ async fn tick(events: mpsc::Sender<Event>) {
     loop {
         interval.tick().await;
         if events.send(Event::Tick).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the engine how far the dialer is, where it cannot dial at once.
+async fn tell_progress(progress: Option<watch::Receiver<Progress>>, events: mpsc::Sender<Event>) {
+    let Some(mut progress) = progress else { return };
+    loop {
+        let text = progress.borrow_and_update().text.clone();
+        if events.send(Event::Tor(text)).await.is_err() || progress.changed().await.is_err() {
             return;
         }
     }
@@ -463,6 +478,12 @@ impl Worker {
 
     fn write_stopped(&mut self) {
         let status = self.engine.status(None, self.journal.unsettled());
-        self.status.write(&Status { running: false, connected: false, connection: "stopped".into(), ..status });
+        self.status.write(&Status {
+            running: false,
+            tor: None,
+            connected: false,
+            connection: "stopped".into(),
+            ..status
+        });
     }
 }

@@ -10,6 +10,7 @@ use crate::disk::journal::JournalError;
 use crate::disk::lock::LockError;
 use crate::disk::open::OpenError;
 use crate::disk::watch::WatchError;
+use crate::net::dialer::NoTor;
 
 /// Why the daemon does not run (any more).
 #[derive(Debug, Error)]
@@ -32,6 +33,9 @@ pub enum DaemonError {
     /// A directory cannot be made.
     #[error("{0}")]
     Disk(#[from] AtomicError),
+    /// The settings want Tor, which this program was built without.
+    #[error("{0}")]
+    NoTor(#[from] NoTor),
     /// The engine's thread ended with a fault of ours.
     #[error("the engine ended by a fault of the program")]
     Fault,

@@ -97,6 +97,8 @@ pub struct Engine {
     /// What was left may have room now: the mailbox is to be pushed again.
     pub(super) reconnect: bool,
     pub(super) trouble: BTreeMap<Fingerprint, String>,
+    /// How far Tor in this process is, if there is one.
+    pub(super) tor: Option<String>,
     pub(super) connection: Result<(), String>,
     pub(super) prekeys_at_server: Option<PrekeyCount>,
 }
@@ -151,6 +153,7 @@ impl Engine {
             asked: HashMap::new(),
             directories: Vec::new(),
             trouble: BTreeMap::new(),
+            tor: None,
             connection: Err("connecting".into()),
             prekeys_at_server: None,
             root,
@@ -185,6 +188,7 @@ impl Engine {
             }
             Event::Counter(record) => self.check_counter(record.as_deref(), now),
             Event::CounterWritten(number) => self.counter.answered(number, now, &mut self.rng),
+            Event::Tor(text) => self.tor = Some(text),
             Event::Connected => self.connection = Ok(()),
             Event::Disconnected(reason) => {
                 self.connection = Err(reason);

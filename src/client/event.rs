@@ -18,6 +18,8 @@ pub enum Event {
     Counter(Option<Vec<u8>>),
     /// It has this number there now.
     CounterWritten(u64),
+    /// How far Tor in this process is, and what is in its way.
+    Tor(String),
     /// The home connection stands.
     Connected,
     /// It does not, and why.

@@ -15,6 +15,7 @@ use crate::limits::{
     DELETE_IDS_MAX, FRAME_BODY_BYTES_MAX, PING_INTERVAL_MS, PREKEY_COUNT_INTERVAL_MS, REPLY_TIMEOUT_MS,
 };
 use crate::net::dialer::Dialer;
+use crate::net::isolation::Isolation;
 use crate::wire::address::ServerAddress;
 use crate::wire::prekey::SignedPrekey;
 use crate::wire::reply::{Push, Refusal, Reply, ServerMessage};
@@ -53,12 +54,22 @@ enum Asked {
 /// Keeps the connection until the engine is gone.
 pub async fn run(home: Home, events: mpsc::Sender<Event>, mut orders: mpsc::UnboundedReceiver<HomeOrder>) {
     let mut backoff = Backoff::default();
+    let mut isolation = Isolation::fresh(&mut OsRng);
     while !events.is_closed() {
-        let ended = match Link::open(home.dialer, &home.server, home.key.clone()).await {
+        if !home.dialer.is_ready() {
+            let reason = format!("not connected to {}: waiting for Tor", home.server.host_port());
+            if events.send(Event::Disconnected(reason)).await.is_err() {
+                return;
+            }
+            home.dialer.ready().await;
+        }
+        let ended = match Link::open(&home.dialer, &isolation, &home.server, home.key.clone()).await {
             Ok(link) => Connection { link, asked: VecDeque::new() }.serve(&events, &mut orders, &mut backoff).await,
             Err(error) => Err(error),
         };
         let Err(error) = ended else { return };
+        // It may have been the circuit's fault.
+        isolation = Isolation::fresh(&mut OsRng);
         // Orders of the old connection are void: on the next one the engine hears the count of prekeys anew, and what
         // was not deleted is pushed again, known by its hash and deleted then.
         while orders.try_recv().is_ok() {}

@@ -16,6 +16,7 @@ use crate::handshake::HandshakeError;
 use crate::limits::PROTOCOL_VERSION;
 use crate::net::connection::{self, ConnectionError, FrameReader, FrameWriter};
 use crate::net::dialer::{DialError, Dialer, Stream};
+use crate::net::isolation::Isolation;
 use crate::wire::address::ServerAddress;
 use crate::wire::reply::{Refusal, Reply, ServerMessage};
 use crate::wire::request::{Command, Request};
@@ -59,12 +60,17 @@ pub struct Link {
 }
 
 impl Link {
-    /// Connects to `server` as `key`.
+    /// Connects to `server` as `key`, on a circuit of `isolation`.
     ///
     /// # Errors
     /// [`LinkError`].
-    pub async fn open(dialer: Dialer, server: &ServerAddress, key: SecretKey) -> Result<Self, LinkError> {
-        let stream = dialer.dial(server).await?;
+    pub async fn open(
+        dialer: &Dialer,
+        isolation: &Isolation,
+        server: &ServerAddress,
+        key: SecretKey,
+    ) -> Result<Self, LinkError> {
+        let stream = dialer.dial(server, isolation).await?;
         let (reader, writer) = connection::connect(split(stream), *server.key(), key, &mut OsRng).await?;
         let (sender, incoming) = mpsc::channel(READ_AHEAD);
         let reader = tokio::spawn(read_all(reader, sender));

@@ -11,6 +11,8 @@ pub struct Status {
     pub pid: u32,
     /// Our own name and fingerprint.
     pub account: String,
+    /// How far Tor in the daemon is, and what is in its way; none with another dialer.
+    pub tor: Option<String>,
     /// Whether the home connection stands.
     pub connected: bool,
     /// The home connection in words.
@@ -44,6 +46,7 @@ impl Status {
                 "daemon" => status.running = value == "running",
                 "pid" => status.pid = value.parse().unwrap_or(0),
                 "account" => status.account = value.to_owned(),
+                "tor" => status.tor = Some(value.to_owned()),
                 "connection" => {
                     status.connected = value.starts_with("connected");
                     status.connection = value.to_owned();
@@ -68,6 +71,9 @@ impl fmt::Display for Status {
         writeln!(formatter, "daemon: {}", if self.running { "running" } else { "stopped" })?;
         writeln!(formatter, "pid: {}", self.pid)?;
         writeln!(formatter, "account: {}", self.account)?;
+        if let Some(tor) = &self.tor {
+            writeln!(formatter, "tor: {}", one_line(tor))?;
+        }
         writeln!(formatter, "connection: {}", self.connection)?;
         if let Some(recovery) = &self.recovery {
             writeln!(formatter, "recovery: {}", one_line(recovery))?;
@@ -107,6 +113,7 @@ mod tests {
             running: true,
             pid: 7,
             account: "alice 00ff".into(),
+            tor: Some("45%: connecting".into()),
             connected: true,
             connection: "connected to 127.0.0.1:1984".into(),
             recovery: Some("2 people are still to be told".into()),

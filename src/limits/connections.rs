@@ -19,6 +19,16 @@ pub const REPLY_TIMEOUT_MS: u64 = 60_000;
 /// How long the server keeps a connection on which nothing arrives: three missed pings.
 pub const IDLE_TIMEOUT_MS: u64 = 180_000;
 
+/// How long a stream through Tor may take to open: a circuit or two that fail, and for an onion service its descriptor,
+/// an introduction and a rendezvous.
+pub const CIRCUIT_TIMEOUT_MS: u64 = 180_000;
+
+/// Wait between two tries to start Tor, when its directory or its configuration is what stands in the way.
+pub const TOR_RETRY_MS: u64 = 10_000;
+
+/// Arti's configuration of a private network: keys and addresses of a few authorities.
+pub const TOR_CONFIGURATION_BYTES_MAX: u64 = 1024 * 1024;
+
 /// How long one frame may take to leave. A reader slower than 16 KiB in this time is as good as gone.
 pub const WRITE_TIMEOUT_MS: u64 = 120_000;
 

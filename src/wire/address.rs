@@ -64,6 +64,11 @@ impl ServerAddress {
         self.port
     }
 
+    /// Whether it is an onion service, which only Tor reaches.
+    pub fn is_onion(&self) -> bool {
+        self.host.trim_end_matches('.').ends_with(".onion")
+    }
+
     /// The server's transport key.
     pub fn key(&self) -> &PublicKey {
         &self.key

@@ -11,12 +11,14 @@ use crate::app::settings::Settings;
 use crate::client::account::{Account, CreateError};
 use crate::client::root::Root;
 use crate::name;
-use crate::net::dialer::Dialer;
+use crate::net::dialer::{NoTor, UnknownWay, Way};
+use crate::net::direct;
 use crate::wire::address::ServerAddress;
 
 const EXAMPLES: &str = "\
 Examples:
-  chatterbox init alice --server chatterbox-server://127.0.0.1:1984/KEY --dialer direct
+  chatterbox init alice --server chatterbox-server://ADDRESS.onion:1984/KEY
+  chatterbox init alice --server chatterbox-server://chat.example:1984/KEY --dialer socks5://127.0.0.1:9050
   chatterbox init alice --server \"$(chatterbox-server address DIR)\" --dialer direct";
 
 /// Make an account: its keys and its directory.
@@ -33,9 +35,9 @@ pub(super) struct Init {
     /// Your home server: chatterbox-server://HOST:PORT/KEY, as its operator gives it
     #[arg(long, value_name = "ADDRESS")]
     server: String,
-    /// How to connect: direct, which is not private (this version has no other yet)
-    #[arg(long, value_name = "DIALER")]
-    dialer: Option<String>,
+    /// How to connect: tor, socks5://ADDRESS:PORT (a Tor that runs already), or direct, which is not private
+    #[arg(long, value_name = "DIALER", default_value = "tor")]
+    dialer: String,
 }
 
 impl Init {
@@ -48,14 +50,16 @@ impl Init {
             return Err(Failure::new(Exit::Usage, doing, cause, remedy));
         }
         let server = server(&doing, &self.server)?;
-        let dialer = dialer(&doing, self.dialer.as_deref())?;
-        let settings = Settings { dialer }.render();
+        let dialer = dialer(&doing, &self.dialer, &server)?;
+        let settings = Settings { dialer, private_tor_network: None }.render();
+        let is_leaky = dialer == Way::Direct && direct::is_public(&server);
         let account = Account::create(root, &self.name, server, &settings, &mut OsRng)
             .map_err(|error| refused(&doing, &error))?;
-        match dialer {
-            Dialer::Direct => output::note(
-                "warning: dialer direct is not private: whoever watches the network sees which servers you talk to",
-            ),
+        if is_leaky {
+            output::note(
+                "warning: dialer direct is not private, and this server is not in a private network: whoever watches \
+                 the network sees which servers you talk to. `dialer = \"tor\"` in chatterbox.toml hides it.",
+            );
         }
         output.text(&format!("{}\n", account.profile))
     }
@@ -70,13 +74,23 @@ pub(super) fn server(doing: &str, given: &str) -> Result<ServerAddress, Failure>
     })
 }
 
-fn dialer(doing: &str, given: Option<&str>) -> Result<Dialer, Failure> {
-    let remedy = "This version only has `--dialer direct`, which is not private: whoever watches the network sees \
-                  which servers you talk to. It is for tests and closed networks.";
-    let usage = |cause: String| Failure::new(Exit::Usage, doing, cause, remedy);
-    let given =
-        given.ok_or_else(|| usage("no dialer is given, and the default, tor, is not in this version".into()))?;
-    given.parse().map_err(|_| usage(format!("there is no dialer called {:?}", output::safe(given))))
+fn dialer(doing: &str, given: &str, server: &ServerAddress) -> Result<Way, Failure> {
+    let usage = |cause: String, remedy: &str| Failure::new(Exit::Usage, doing, cause, remedy);
+    let way = given.parse().map_err(|error: UnknownWay| {
+        let remedy = "Without --dialer it is tor, which needs nothing else.";
+        usage(output::safe(&error.to_string()).into_owned(), remedy)
+    })?;
+    match way {
+        Way::Direct if server.is_onion() => Err(usage(
+            "the dialer direct cannot reach an onion service".to_owned(),
+            "Leave --dialer out, or give a Tor that runs already: --dialer socks5://127.0.0.1:9050.",
+        )),
+        // Only where this build has a daemon can it be the one that will run.
+        Way::Tor if cfg!(all(feature = "daemon", not(feature = "tor"))) => {
+            Err(usage(NoTor.to_string(), "Give a Tor that runs already: --dialer socks5://127.0.0.1:9050."))
+        }
+        way => Ok(way),
+    }
 }
 
 fn refused(doing: &str, error: &CreateError) -> Failure {

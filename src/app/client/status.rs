@@ -70,7 +70,7 @@ enum Report {
     /// Somebody does, and has not written its status yet.
     Starting(Option<u32>),
     /// The daemon's own words.
-    Running(Status),
+    Running(Box<Status>),
 }
 
 impl Report {
@@ -90,7 +90,7 @@ impl Report {
         let status = Status::parse(&String::from_utf8_lossy(&bytes));
         // A status of another process is what a killed daemon left for the one that is starting.
         let fresh = status.running && holder.pid == Some(status.pid);
-        Ok(if fresh { Self::Running(status) } else { Self::Starting(holder.pid) })
+        Ok(if fresh { Self::Running(Box::new(status)) } else { Self::Starting(holder.pid) })
     }
 
     fn is_connected(&self) -> bool {
@@ -142,7 +142,10 @@ fn timed_out(report: &Report, seconds: u64) -> Failure {
         Report::NotRunning => ("chatterboxd is not running".to_owned(), "Start chatterboxd."),
         Report::Starting(_) => ("chatterboxd is still starting".to_owned(), "Wait longer, or see what its log says."),
         Report::Running(status) => (
-            format!("the connection is: {}", output::safe(&status.connection)),
+            match &status.tor {
+                Some(tor) => format!("tor: {}; connection: {}", output::safe(tor), output::safe(&status.connection)),
+                None => format!("the connection is: {}", output::safe(&status.connection)),
+            },
             "Wait longer, or see what its log says.",
         ),
     };
@@ -167,6 +170,7 @@ struct Json<'a> {
     daemon: &'static str,
     pid: Option<u32>,
     account: Account<'a>,
+    tor: Option<&'a str>,
     connected: bool,
     connection: Option<&'a str>,
     recovery: Option<&'a str>,
@@ -202,13 +206,14 @@ impl<'a> Json<'a> {
         let (daemon, pid, status) = match report {
             Report::NotRunning => ("not running", None, None),
             Report::Starting(pid) => ("starting", *pid, None),
-            Report::Running(status) => ("running", Some(status.pid), Some(status)),
+            Report::Running(status) => ("running", Some(status.pid), Some(status.as_ref())),
         };
         let pairs = |list: fn(&Status) -> &Vec<(String, String)>| status.map(list).into_iter().flatten();
         Self {
             daemon,
             pid,
             account: Account { name: &own.profile().name, fingerprint: own.identity().fingerprint().to_string() },
+            tor: status.and_then(|status| status.tor.as_deref()),
             connected: report.is_connected(),
             connection: status.map(|status| status.connection.as_str()),
             recovery: status.and_then(|status| status.recovery.as_deref()),

@@ -1,0 +1,85 @@
+//! The dialer `tor`: arti in this process.
+//!
+//! It connects to the Tor network by itself and goes on trying; what is in its way is told as [`Progress`]. Once it has
+//! been ready it stays so: arti notices that a network is back only when somebody tries, so whoever dials goes on trying.
+
+mod bootstrap;
+mod configuration;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arti_client::config::BoolOrAuto;
+use arti_client::{DataStream, StreamPrefs, TorClient};
+use tokio::sync::watch;
+use tor_rtcompat::PreferredRuntime;
+
+use super::dialer::Progress;
+use super::isolation::Isolation;
+use crate::wire::address::ServerAddress;
+
+type Client = Arc<TorClient<PreferredRuntime>>;
+
+/// A client of the Tor network. Clones share it.
+#[derive(Clone)]
+pub struct Tor {
+    client: watch::Receiver<Option<Client>>,
+    progress: watch::Receiver<Progress>,
+}
+
+impl Tor {
+    /// Begins to connect, keeping what it learns under `directory`, which it makes with mode 0700. `private_network` is a
+    /// file with arti's configuration of a network other than the public one; it is for tests, and every text of the
+    /// progress then says so. Needs a running tokio runtime.
+    pub fn start(directory: PathBuf, private_network: Option<PathBuf>) -> Self {
+        // Fails only where there is one already, which is this one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (told, progress) = watch::channel(Progress::default());
+        let (made, client) = watch::channel(None);
+        tokio::spawn(bootstrap::run(directory, private_network, made, told));
+        Self { client, progress }
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    /// Opens a stream to `server`, by an exit or, for an onion name, to the onion service.
+    ///
+    /// # Errors
+    /// What arti says, in words.
+    pub async fn connect(&self, server: &ServerAddress, isolation: &Isolation) -> Result<DataStream, String> {
+        let mut made = self.client.clone();
+        let client = match made.wait_for(Option::is_some).await {
+            Ok(client) => client.clone(),
+            Err(_) => None,
+        };
+        let Some(client) = client else { return Err("Tor has ended".to_owned()) };
+        let mut preferences = StreamPrefs::new();
+        preferences.set_isolation(isolation.token()).connect_to_onion_services(BoolOrAuto::Explicit(true));
+        let connecting = client.connect_with_prefs((server.host(), server.port()), &preferences).await;
+        connecting.map_err(|error| in_words(&error))
+    }
+}
+
+impl fmt::Debug for Tor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Tor").field("progress", &*self.progress.borrow()).finish_non_exhaustive()
+    }
+}
+
+/// An error of arti's with what caused it, on one line. Each says only its own part.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        cause = error.source();
+    }
+    text.replace('\n', " ")
+}
