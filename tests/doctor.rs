@@ -175,6 +175,26 @@ fn a_daemon_at_work_is_neither_disturbed_nor_slandered() {
 }
 
 #[test]
+fn what_the_network_keeps_a_daemon_from_is_noted() {
+    let mut world = World::new();
+    let [alice, bob] = world.friends(["alice", "bob"]);
+    alice.wait_for_status("connection: connected");
+    world.server.kill();
+    alice.drop_file("bob", "x", "into the void");
+    alice.wait_for_status("connection: not connected");
+    alice.wait_for_status("trouble: bob");
+    let report = Report::of(&alice, &[]);
+    report.assert_healthy();
+    let noted = |kind: &str, words: &str| {
+        let mut notes = report.findings().iter().filter(|finding| finding["kind"] == kind);
+        notes.any(|note| note["severity"] == "note" && note["problem"].as_str().unwrap().contains(words))
+    };
+    assert!(noted("connection", "not connected to 127."), "{report:#?}");
+    assert!(noted("trouble", "messages to bob wait"), "{report:#?}");
+    drop(bob);
+}
+
+#[test]
 fn after_a_kill_only_the_stale_status_is_wrong_and_a_start_mends_that() {
     let world = World::new();
     let [mut alice, bob] = world.friends(["alice", "bob"]);

@@ -46,6 +46,7 @@ pub fn main() -> ExitCode {
         Err(code) => return code,
     };
     process::log_to_stderr();
+    process::keep_files_private();
     match run(cli.root) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(PROGRAM),

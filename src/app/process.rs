@@ -5,7 +5,12 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::fs::Mode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::failure::Exit;
 
@@ -24,14 +29,22 @@ pub fn parse<Cli: Parser>() -> Result<Cli, ExitCode> {
 /// Logs without colours or targets: times, levels, and texts that hold no content, key or account.
 pub fn log_to_stderr() {
     // A log on a full disk, or whose reader is gone, must not end the program: what cannot be written is lost.
-    let subscriber = tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(false)
         .with_target(false)
-        .log_internal_errors(false)
-        .finish();
+        .log_internal_errors(false);
+    // Of the libraries (arti) only what is wrong.
+    let levels =
+        Targets::new().with_default(LevelFilter::WARN).with_target(env!("CARGO_CRATE_NAME"), LevelFilter::INFO);
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(levels));
     // Fails only if there is one already, which then logs.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Makes every file that this process makes from now on one that only its owner reads, the libraries' files as well.
+pub fn keep_files_private() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }
 
 /// SIGTERM and SIGINT, from now on: they no longer end the process by themselves.

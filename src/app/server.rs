@@ -116,6 +116,7 @@ fn say(directory: &Directory) -> Result<(), Failure> {
 
 fn run(dir: &Path, listen: SocketAddr) -> Result<(), Failure> {
     process::log_to_stderr();
+    process::keep_files_private();
     let directory = open(dir)?;
     let store = directory.open_store().map_err(|error| store_failure(dir, &error))?;
     let bounds = Bounds { connections: connections_that_fit(), ..Bounds::default() };

@@ -26,6 +26,14 @@ pub const CIRCUIT_TIMEOUT_MS: u64 = 180_000;
 /// Wait between two tries to start Tor, when its directory or its configuration is what stands in the way.
 pub const TOR_RETRY_MS: u64 = 10_000;
 
+/// How long Tor may come no further before a person hears that something is wrong: longer than a slow network takes for
+/// one step.
+pub const TOR_SLOW_MS: u64 = 45_000;
+
+/// What arti may hold in queues of cells before it closes the circuits that hold most: by itself it would take a quarter of
+/// the machine's memory. A thousand connections with a few frames each.
+pub const TOR_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 /// Arti's configuration of a private network: keys and addresses of a few authorities.
 pub const TOR_CONFIGURATION_BYTES_MAX: u64 = 1024 * 1024;
 

@@ -8,7 +8,7 @@ use arti_client::TorClientConfig;
 use arti_client::config::{CfgPath, TorClientConfigBuilder};
 
 use super::in_words;
-use crate::limits::TOR_CONFIGURATION_BYTES_MAX;
+use crate::limits::{TOR_CONFIGURATION_BYTES_MAX, TOR_MEMORY_BYTES_MAX};
 
 /// For a client that keeps what it learns in `directory`.
 ///
@@ -22,6 +22,7 @@ pub(super) fn load(directory: &Path, private_network: Option<&Path>) -> Result<T
     // Literal: a `$` or `~` in a path means itself.
     builder.storage().state_dir(CfgPath::new_literal(directory.join("state")));
     builder.storage().cache_dir(CfgPath::new_literal(directory.join("cache")));
+    builder.system().memory().max(TOR_MEMORY_BYTES_MAX);
     builder.build().map_err(|error| in_words(&error))
 }
 

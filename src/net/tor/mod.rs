@@ -72,7 +72,7 @@ impl fmt::Debug for Tor {
 
 /// An error of arti's with what caused it, on one line. Each says only its own part.
 fn in_words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut text = error.to_string().trim_start_matches("tor: ").to_owned();
     let mut cause = error.source();
     while let Some(error) = cause {
         let part = error.to_string();

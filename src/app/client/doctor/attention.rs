@@ -52,6 +52,17 @@ fn say(checkup: &mut Checkup<'_>, path: &Path, status: &Status) {
         let remedy = "See to that; chatterboxd goes on by itself then.";
         checkup.error("paused", path, format!("chatterboxd pauses: {paused}"), remedy);
     }
+    // Notes: they come and go with the network, and nothing in the directory is wrong.
+    if !status.connected {
+        let tor = status.tor.as_ref().map_or_else(String::new, |tor| format!("; tor: {tor}"));
+        let remedy = "chatterboxd tries it again by itself. The network, the server, its address (`chatterbox profile set \
+                      --server`) and the dialer (chatterbox.toml) are what it depends on.";
+        checkup.note("connection", path, format!("{}{tor}", status.connection), remedy);
+    }
+    for (name, reason) in &status.troubled {
+        let problem = format!("messages to {name} wait: {reason}");
+        checkup.note("trouble", path, problem, "chatterboxd tries it again by itself.");
+    }
     for (file, reason) in &status.waiting {
         let path = Path::new(file);
         checkup.note("waiting", path, reason.as_str(), "chatterboxd tries it again by itself.");
