@@ -247,7 +247,7 @@ fn init_refuses_a_dialer_that_cannot_do_it() {
     let init = |server: &str, dialer: &str| run(&root, &["init", "alice", "--server", server, "--dialer", dialer]);
     init(&server(), "Tor").bad(USAGE, &["no dialer called \"Tor\"", "tor, socks5://ADDRESS:PORT, direct"]);
     init(&server(), "socks5://localhost:9050").bad(USAGE, &["numeric address", "socks5://127.0.0.1:9050"]);
-    let onion = server().replace("127.0.0.1", "abcdefghij.onion");
+    let onion = server().replace("127.0.0.1", &format!("{}d.onion", "a".repeat(55)));
     init(&onion, "direct").bad(USAGE, &["direct cannot reach an onion service", "Leave --dialer out"]);
     assert!(!root.exists());
 }

@@ -283,6 +283,10 @@ fn account(alice: &User, bob_card: &str) -> Vec<Damage> {
 
 fn layout() -> Vec<Damage> {
     vec![
+        damage("warning", "mode", "tor", ["others have permissions", "chmod 700"], |user| {
+            fs::DirBuilder::new().mode(0o755).create(user.at("tor")).unwrap();
+            set_mode(user.at("tor"), 0o775);
+        }),
         damage("warning", "missing", "ui_info", ["missing", "--repair"], |user| {
             fs::remove_dir(user.at("ui_info")).unwrap();
         }),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use data_encoding::HEXLOWER;
+use data_encoding::{BASE32_NOPAD, HEXLOWER};
 
 use super::Malformed;
 use crate::crypto::dh::PublicKey;
@@ -32,6 +32,9 @@ impl ServerAddress {
         }
         if inner.contains(':') && inner.parse::<std::net::Ipv6Addr>().is_err() {
             return Err(Malformed::new("server address", "not a host name or address"));
+        }
+        if is_onion(inner) && !is_onion_name(inner) {
+            return Err(Malformed::new("server address", "not a whole onion name: 56 letters and digits, then .onion"));
         }
         if port == 0 {
             return Err(Malformed::new("server address", "port 0"));
@@ -66,7 +69,7 @@ impl ServerAddress {
 
     /// Whether it is an onion service, which only Tor reaches.
     pub fn is_onion(&self) -> bool {
-        self.host.trim_end_matches('.').ends_with(".onion")
+        is_onion(&self.host)
     }
 
     /// The server's transport key.
@@ -82,6 +85,18 @@ impl ServerAddress {
             format!("{}:{}", self.host, self.port)
         }
     }
+}
+
+fn is_onion(host: &str) -> bool {
+    host.trim_end_matches('.').to_ascii_lowercase().ends_with(".onion")
+}
+
+/// Whether the name has the form of a version 3 onion service (rend-spec-v3, section 6): 35 bytes in base32, the last of
+/// which is the version. So a name that was cut off is found before Tor looks for it in vain.
+fn is_onion_name(host: &str) -> bool {
+    let host = host.to_ascii_uppercase();
+    let label = host.strip_suffix(".ONION").and_then(|name| name.rsplit('.').next()).unwrap_or("");
+    BASE32_NOPAD.decode(label.as_bytes()).is_ok_and(|bytes| bytes.len() == 35 && bytes[34] == 3)
 }
 
 impl fmt::Display for ServerAddress {
@@ -116,7 +131,8 @@ mod tests {
     #[test]
     fn addresses_come_back_as_written() {
         let key = "0123456789abcdef".repeat(4);
-        for host in ["127.0.0.1", "[::1]", "server.example", "abcdefghij.onion"] {
+        let onion = format!("{}d.onion", "a".repeat(55));
+        for host in ["127.0.0.1", "[::1]", "server.example", &onion] {
             let text = format!("chatterbox-server://{host}:1984/{key}");
             assert_eq!(text.parse::<ServerAddress>().unwrap().to_string(), text);
         }
@@ -135,6 +151,14 @@ mod tests {
             (format!("chatterbox-server://::1:70/{key}"), "an IPv6 address stands in brackets"),
             (format!("chatterbox-server://ho st:70/{key}"), "not a host name or address"),
             (format!("chatterbox-server://:70/{key}"), "not a host name or address"),
+            (
+                format!("chatterbox-server://{}d.onion:70/{key}", "a".repeat(54)),
+                "not a whole onion name: 56 letters and digits, then .onion",
+            ),
+            (
+                format!("chatterbox-server://{}.onion:70/{key}", "a".repeat(56)),
+                "not a whole onion name: 56 letters and digits, then .onion",
+            ),
         ] {
             assert_eq!(text.parse::<ServerAddress>().unwrap_err().problem, problem, "{text}");
         }

@@ -24,10 +24,13 @@ use crate::disk::atomic;
 const FILES: &[&str] = &["config.pb", "profile.pb", "status"];
 
 /// Directories in which everything is the daemon's, to the bottom.
-const PRIVATE: &[&str] = &["keys", "journal", "conversations", "requests", "alerts", "tmp/chatterboxd"];
+const PRIVATE: &[&str] = &["keys", "journal", "conversations", "requests", "alerts", "tmp/chatterboxd", "tor"];
 
 /// Of these, what a running daemon changes all the time.
-const BUSY: &[&str] = &["journal", "tmp/chatterboxd"];
+const BUSY: &[&str] = &["journal", "tmp/chatterboxd", "tor"];
+
+/// There with one dialer only. Arti refuses it where others may write to it.
+const TOR: &str = "tor";
 
 /// Deeper than any of ours: `journal/spool/FINGERPRINT/SEQUENCE`. What lies deeper is nobody's.
 const DEPTH_MAX: usize = 3;
@@ -58,6 +61,9 @@ pub(super) fn check(checkup: &mut Checkup<'_>) {
         if let Ok(found) = fs::symlink_metadata(checkup.root.join(file)) {
             check_entry(checkup, file, &found, &home);
         }
+    }
+    if fs::symlink_metadata(checkup.root.join(TOR)).is_ok() {
+        check_directory(checkup, Path::new(TOR), &home);
     }
     for directory in PRIVATE.iter().map(Path::new) {
         if !is_busy(checkup, directory) && !is_link(checkup, directory) {
