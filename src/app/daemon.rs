@@ -28,9 +28,9 @@ const PROGRAM: &str = "chatterboxd";
 /// A connection that is lost comes back by itself, and so does a full disk; nothing is lost or repeated by either, nor
 /// by killing the daemon.
 ///
-/// Exit codes (sysexits.h): 0 stopped as asked, 1 too old for the Tor network, 64 wrong command line, 65 damaged state, 66 no account there, 70 fault
-/// of the program, 74 reading or writing failed, 75 another daemon runs on this root, 77 no permission, 78 wrong
-/// settings.
+/// Exit codes (sysexits.h): 0 stopped as asked, 1 too old for the Tor network, 64 wrong command line, 65 damaged state,
+/// 66 no account there, 70 fault of the program, 74 reading or writing failed, 75 another daemon runs on this root, 77 no
+/// permission, 78 wrong settings.
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, verbatim_doc_comment)]
 struct Cli {
