@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use super::failure::{Exit, Failure};
 use super::process::{self, StopSignals};
 use crate::limits::{SERVER_CONNECTIONS_MAX, SERVER_SPARE_DESCRIPTORS, STORE_READERS_MAX};
+use crate::net::incoming;
 use crate::server::bounds::Bounds;
 use crate::server::directory::{Directory, DirectoryError};
 use crate::server::listener;
@@ -130,7 +131,8 @@ fn run(dir: &Path, listen: SocketAddr) -> Result<(), Failure> {
         let listener = TcpListener::bind(listen).await.map_err(|error| listen_failure(listen, &error))?;
         let at = listener.local_addr().map_err(|error| listen_failure(listen, &error))?;
         tracing::info!("listening on {at}");
-        listener::run(listener, directory.key().clone(), Arc::new(store), bounds, stop.first()).await;
+        listener::run(vec![incoming::tcp(listener)], directory.key().clone(), Arc::new(store), bounds, stop.first())
+            .await;
         tracing::info!("stopped");
         Ok(())
     })
