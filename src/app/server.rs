@@ -1,32 +1,50 @@
 //! The command line of `chatterbox-server`.
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgGroup, Parser, Subcommand};
 use rand_core::OsRng;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 
-use super::failure::{Exit, Failure};
+use self::failures::{directory_failure, listen_failure, store_failure};
+use self::onion::Onion;
+#[cfg(not(feature = "tor"))]
+use self::without_tor as onion;
+use super::failure::Failure;
 use super::process::{self, StopSignals};
-use crate::limits::{SERVER_CONNECTIONS_MAX, SERVER_SPARE_DESCRIPTORS, STORE_READERS_MAX};
+use crate::limits::{ONION_PORT, SERVER_CONNECTIONS_MAX, SERVER_SPARE_DESCRIPTORS, STORE_READERS_MAX};
 use crate::net::incoming;
 use crate::server::bounds::Bounds;
-use crate::server::directory::{Directory, DirectoryError};
+use crate::server::directory::Directory;
 use crate::server::listener;
-use crate::server::store::rocks::OpenError;
+use crate::wire::address::ServerAddress;
+
+mod failures;
+#[cfg(feature = "tor")]
+mod onion;
+#[cfg(not(feature = "tor"))]
+mod without_tor;
 
 const PROGRAM: &str = "chatterbox-server";
+
+/// Where to listen, unless told otherwise.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1984);
 
 /// The Chatterbox home server: accounts, prekeys and encrypted envelopes
 ///
 /// It keeps what people send to each other while their daemons are away, and can
-/// read none of it. It needs a directory, an address under which clients reach it,
-/// and no configuration:
+/// read none of it. It needs a directory and no configuration. As an onion service
+/// of Tor it needs no open port, no name and no fixed address either:
+///
+///   chatterbox-server init /var/lib/chatterbox --onion
+///   chatterbox-server run /var/lib/chatterbox --onion
+///
+/// Or it listens where clients reach it:
 ///
 ///   chatterbox-server init /var/lib/chatterbox --address chat.example:1984
 ///   chatterbox-server run /var/lib/chatterbox --listen 0.0.0.0:1984
@@ -35,15 +53,17 @@ const PROGRAM: &str = "chatterbox-server";
 ///
 /// Exit codes (sysexits.h):
 ///    0  success
-///   64  the command line is wrong
-///   65  an address or the key's file is malformed
-///   66  there is no server in the directory
+///   64  the command line is wrong, or wants Tor, which this build is without
+///   65  an address or a key's file is malformed, or a key is not the one of its
+///       address
+///   66  there is no server in the directory, or no onion service
 ///   69  the port is taken
 ///   73  the directory exists already
 ///   74  reading or writing failed
 ///   75  another process uses the directory
 ///   77  permission was refused
-///   78  the directory is of another version, or others may read its key
+///   78  the directory is of another version, others may read or replace its key, or
+///       Tor's configuration is wrong
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, verbatim_doc_comment)]
 struct Cli {
@@ -56,18 +76,29 @@ enum Command {
     /// Make a server's directory with a fresh key, and print its address.
     ///
     /// The key never changes: it is part of the address that people hand around. Keep a copy of the directory's file
-    /// `server`, and keep it secret. The directory must not exist yet.
+    /// `server`, and with --onion of its directory `tor` and its file `onion`, and keep them secret. The directory must not
+    /// exist yet.
+    #[command(group(ArgGroup::new("where").required(true).args(["address", "onion"])))]
     Init {
         /// The directory to make.
         dir: PathBuf,
         /// Where clients reach the server: a host name, an IP address (IPv6 in brackets) or an onion name, and a port.
         #[arg(long, value_name = "HOST:PORT")]
-        address: String,
+        address: Option<String>,
+        /// Make an onion service of it, whose name is known at once. This needs no network. `run` wants --onion then.
+        #[arg(long)]
+        onion: bool,
+        /// The port of the onion service, which is none of the machine. [default: 1984]
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..), requires = "onion", conflicts_with = "address")]
+        port: Option<u16>,
     },
     /// Print the address of a server, as `init` did.
     Address {
         /// The server's directory.
         dir: PathBuf,
+        /// The address as an onion service, as `run --onion` printed it.
+        #[arg(long)]
+        onion: bool,
     },
     /// Serve until SIGTERM or SIGINT.
     ///
@@ -76,9 +107,17 @@ enum Command {
     Run {
         /// The server's directory.
         dir: PathBuf,
-        /// The address and port to listen on; port 0 takes a free one, which the log tells.
-        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:1984")]
-        listen: SocketAddr,
+        /// The address and port to listen on; port 0 takes a free one, which the log tells. With --onion there is no
+        /// such port unless it is given. [default: 127.0.0.1:1984]
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+        /// Serve as an onion service of Tor, which runs in this process, and print that address. A server that was made
+        /// without gets its onion name the first time, and keeps it.
+        #[arg(long)]
+        onion: bool,
+        /// For tests: arti's configuration of a Tor network other than the public one. It hides nothing.
+        #[arg(long, value_name = "FILE", hide = true, requires = "onion")]
+        dangerous_private_tor_network: Option<PathBuf>,
     },
 }
 
@@ -88,10 +127,12 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    let done = match &cli.command {
-        Command::Init { dir, address } => init(dir, address),
-        Command::Address { dir } => print_address(dir),
-        Command::Run { dir, listen } => run(dir, *listen),
+    let done = match cli.command {
+        Command::Init { dir, address, onion: _, port } => init(&dir, address.as_deref(), port.unwrap_or(ONION_PORT)),
+        Command::Address { dir, onion } => print_address(&dir, onion),
+        Command::Run { dir, listen, onion, dangerous_private_tor_network } => {
+            run(&dir, listen, onion, dangerous_private_tor_network)
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -99,27 +140,45 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn init(dir: &Path, address: &str) -> Result<(), Failure> {
-    let directory =
-        Directory::create(dir, address, &mut OsRng).map_err(|error| directory_failure("making", dir, &error))?;
-    say(&directory)
+/// As an onion service, unless there is an address.
+fn init(dir: &Path, address: Option<&str>, port: u16) -> Result<(), Failure> {
+    let directory = match address {
+        Some(address) => {
+            Directory::create(dir, address, &mut OsRng).map_err(|error| directory_failure("making", dir, &error))?
+        }
+        None => onion::create(dir, port)?,
+    };
+    say(directory.address())
 }
 
-fn print_address(dir: &Path) -> Result<(), Failure> {
-    say(&open(dir)?)
+fn print_address(dir: &Path, onion: bool) -> Result<(), Failure> {
+    let directory = open(dir)?;
+    if onion {
+        return say(&directory.onion().map_err(|error| directory_failure("opening", dir, &error))?);
+    }
+    say(directory.address())
 }
 
-fn say(directory: &Directory) -> Result<(), Failure> {
+fn say(address: &ServerAddress) -> Result<(), Failure> {
     let mut stdout = io::stdout();
-    let said = writeln!(stdout, "{}", directory.address()).and_then(|()| stdout.flush());
+    let said = writeln!(stdout, "{address}").and_then(|()| stdout.flush());
     said.map_err(|error| Failure::io("printing the address", &error, ""))
 }
 
-fn run(dir: &Path, listen: SocketAddr) -> Result<(), Failure> {
+fn run(dir: &Path, listen: Option<SocketAddr>, onion: bool, private_network: Option<PathBuf>) -> Result<(), Failure> {
     process::log_to_stderr();
     process::keep_files_private();
     let directory = open(dir)?;
     let store = directory.open_store().map_err(|error| store_failure(dir, &error))?;
+    let onion = if onion { Some(onion::prepare(dir, &directory, private_network)?) } else { None };
+    let listen = listen.or(if onion.is_some() { None } else { Some(LISTEN) });
+    match &onion {
+        Some(onion) => say(onion.address())?,
+        None if directory.onion().is_ok_and(|onion| onion == *directory.address()) => {
+            tracing::warn!("the server's address is an onion service, which runs only with --onion");
+        }
+        None => {}
+    }
     let bounds = Bounds { connections: connections_that_fit(), ..Bounds::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -128,11 +187,15 @@ fn run(dir: &Path, listen: SocketAddr) -> Result<(), Failure> {
         .map_err(|error| Failure::io("starting the server's threads", &error, ""))?;
     runtime.block_on(async {
         let stop = StopSignals::listen().map_err(|error| Failure::io("listening for signals", &error, ""))?;
-        let listener = TcpListener::bind(listen).await.map_err(|error| listen_failure(listen, &error))?;
-        let at = listener.local_addr().map_err(|error| listen_failure(listen, &error))?;
-        tracing::info!("listening on {at}");
-        listener::run(vec![incoming::tcp(listener)], directory.key().clone(), Arc::new(store), bounds, stop.first())
-            .await;
+        let mut doors = Vec::new();
+        if let Some(listen) = listen {
+            let listener = TcpListener::bind(listen).await.map_err(|error| listen_failure(listen, &error))?;
+            let at = listener.local_addr().map_err(|error| listen_failure(listen, &error))?;
+            tracing::info!("listening on {at}");
+            doors.push(incoming::tcp(listener));
+        }
+        doors.extend(onion.map(Onion::open));
+        listener::run(doors, directory.key().clone(), Arc::new(store), bounds, stop.first()).await;
         tracing::info!("stopped");
         Ok(())
     })
@@ -160,68 +223,4 @@ fn connections_that_fit() -> usize {
         tracing::warn!(connections = fit, "the limit of open files (ulimit -n) allows fewer connections");
     }
     fit
-}
-
-fn directory_failure(doing: &str, dir: &Path, error: &DirectoryError) -> Failure {
-    let doing = format!("{doing} {}", dir.display());
-    match error {
-        DirectoryError::Exists => {
-            let remedy = "Take another name; if it is a server, `chatterbox-server address DIR` prints its address.";
-            Failure::new(Exit::CannotCreate, doing, error, remedy)
-        }
-        DirectoryError::NotAServer => {
-            Failure::new(Exit::NoInput, doing, error, "`chatterbox-server init DIR --address HOST:PORT` makes one.")
-        }
-        DirectoryError::Exposed { .. } => Failure::new(
-            Exit::Config,
-            doing,
-            error,
-            "If nobody else has read it, `chmod 600` it; if somebody may have, make a new server.",
-        ),
-        DirectoryError::Damaged(malformed) if malformed.what == "server address" => {
-            Failure::new(Exit::Data, doing, malformed, "An address is HOST:PORT, for example chat.example:1984.")
-        }
-        DirectoryError::Damaged(_) => Failure::new(Exit::Data, doing, error, "Restore the file from a copy."),
-        DirectoryError::Io { source, .. } => {
-            let exit = Failure::io("", source, "").exit();
-            Failure::new(exit, doing, error, "")
-        }
-    }
-}
-
-fn store_failure(dir: &Path, error: &OpenError) -> Failure {
-    let doing = format!("opening the database in {}", dir.display());
-    match error {
-        OpenError::InUse => Failure::new(
-            Exit::TemporaryFailure,
-            doing,
-            error,
-            "One process serves a directory: stop the other, or use another directory.",
-        ),
-        OpenError::Format { .. } => {
-            Failure::new(Exit::Config, doing, error, "Use the version of chatterbox-server that wrote it.")
-        }
-        OpenError::Failed(_) => Failure::new(
-            Exit::Io,
-            doing,
-            error,
-            "Check the disk and the permissions. Nothing was changed; a damaged database is not repaired by guessing.",
-        ),
-    }
-}
-
-fn listen_failure(listen: SocketAddr, error: &io::Error) -> Failure {
-    let doing = format!("listening on {listen}");
-    match error.kind() {
-        io::ErrorKind::AddrInUse => Failure::new(
-            Exit::Unavailable,
-            doing,
-            error,
-            "Another program has this port: stop it, or --listen elsewhere.",
-        ),
-        io::ErrorKind::AddrNotAvailable => {
-            Failure::new(Exit::Unavailable, doing, error, "This machine does not have that address.")
-        }
-        _ => Failure::io(doing, error, ""),
-    }
 }

@@ -59,3 +59,38 @@ pub const STORE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// The write-ahead log, after which RocksDB writes tables: bounds the disk and the time that a start after a crash
 /// takes.
 pub const STORE_LOG_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// The port of an onion service, where nobody asks for another. It is not a port of the machine.
+pub const ONION_PORT: u16 = 1984;
+
+/// The file with the onion service's address: a line and a comment.
+pub const ONION_FILE_BYTES_MAX: u64 = 4_096;
+
+/// Streams of one circuit to the onion service at one time. A client has one, and for a moment a second, when it comes back
+/// before the end of the first has arrived.
+pub const ONION_CIRCUIT_STREAMS_MAX: u32 = 4;
+
+/// Clients of the onion service that are being met at one time. For each a circuit of four or five relays is built, which
+/// takes a second or two: some thirty in a second, which is as many as a core can do.
+pub const ONION_ANSWERS_MAX: usize = 64;
+
+/// How long meeting a client may take. It waits no longer than this either.
+pub const ONION_ANSWER_TIMEOUT_MS: u64 = 60_000;
+
+/// Circuits of the onion service at one time: one for each connection.
+pub const ONION_CIRCUITS_MAX: usize = SERVER_CONNECTIONS_MAX;
+
+/// How long a circuit without a stream is kept. A client opens its stream as soon as the circuit is there, and one that comes
+/// back later makes another.
+pub const ONION_CIRCUIT_IDLE_MS: u64 = 60_000;
+
+/// Introductions in a second that each introduction point lets through (there are three): what Tor's own services take
+/// where they limit them, and 4,096 clients are back in a minute after a restart.
+pub const ONION_INTRODUCTIONS_PER_S: u32 = 25;
+
+/// Introductions that an introduction point lets through at once.
+pub const ONION_INTRODUCTIONS_BURST: u32 = 200;
+
+/// How long an onion service may be hard to reach before the log says so. It is for a moment after every start, and whenever
+/// one of its dozen directories does not answer.
+pub const ONION_PATIENCE_MS: u64 = 180_000;

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! server   its address and secret key, mode 0600: `address HOST:PORT` and `secret HEX`, a line each
+//! onion    where it is an onion service, as which: `onion NAME:PORT`, mode 0600
+//! tor/     what Tor keeps; the key of the onion service is in it
 //! store/   the RocksDB database; its LOCK keeps a second process out
 //! ```
 //!
 //! `server` never changes once it is there. It is made in a directory of another name, synced, and moved into place with
-//! that: after a crash there is all of it or nothing under the final name.
+//! that: after a crash there is all of it or nothing under the final name. So it is with `tor/`, and `onion` follows when
+//! that is durable: an address that was told can always be served.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -26,6 +29,8 @@ use crate::limits::SERVER_FILE_BYTES_MAX;
 use crate::wire::Malformed;
 use crate::wire::address::ServerAddress;
 
+mod onion;
+
 const FILE: &str = "server";
 const STORE: &str = "store";
 const COMMENT: &str = "# The key of this Chatterbox server. Who has it can pose as the server. It is never changed.";
@@ -39,15 +44,32 @@ pub enum DirectoryError {
     /// It is not there, or has no key in it.
     #[error("there is no server in it")]
     NotAServer,
+    /// There is no onion service in it.
+    #[error("it has no onion service")]
+    NoOnion,
     /// Others than its owner may read the key.
     #[error("the file {FILE} in it may be read by others (mode {mode:03o})")]
     Exposed {
         /// The permission bits.
         mode: u32,
     },
-    /// The file with the key cannot be read as one.
-    #[error("the file {FILE} in it is damaged: {0}")]
+    /// The file with the key, or that with the onion service's address, cannot be read as one.
+    #[error("the file {} in it is damaged: {}", .0.what, .0.problem)]
     Damaged(Malformed),
+    /// What was given as the server's address is none.
+    #[error("{0}")]
+    Address(Malformed),
+    /// The key of the onion service can be neither made nor read.
+    #[error("the key of its onion service: {0}")]
+    OnionKey(String),
+    /// The key of the onion service is not the one of the address that people have.
+    #[error("its address is {expected}, but the key in tor/ is {}", .found.as_deref().unwrap_or("missing or damaged"))]
+    OtherOnion {
+        /// What people have.
+        expected: String,
+        /// Whose key is there.
+        found: Option<String>,
+    },
     /// The system refused.
     #[error("{doing}: {source}")]
     Io {
@@ -70,10 +92,19 @@ impl Directory {
     /// Makes the directory with a fresh key. `host_port` is where clients will find the server.
     ///
     /// # Errors
-    /// [`DirectoryError::Exists`], whatever it is that exists; `Damaged` where `host_port` is not one; `Io`.
+    /// [`DirectoryError::Exists`], whatever it is that exists; `Address` where `host_port` is not one; `Io`.
     pub fn create(path: &Path, host_port: &str, rng: &mut impl CryptoRngCore) -> Result<Self, DirectoryError> {
         let key = SecretKey::random(rng);
-        let address = ServerAddress::from_host_port(host_port, key.public()).map_err(DirectoryError::Damaged)?;
+        let address = ServerAddress::from_host_port(host_port, key.public()).map_err(DirectoryError::Address)?;
+        Self::create_with(path, key, |_| Ok(address))
+    }
+
+    /// Makes the directory in a scratch directory, to which `prepare` may add before it tells the address.
+    fn create_with(
+        path: &Path,
+        key: SecretKey,
+        prepare: impl FnOnce(&Path) -> Result<ServerAddress, DirectoryError>,
+    ) -> Result<Self, DirectoryError> {
         if path.symlink_metadata().is_ok() {
             return Err(DirectoryError::Exists);
         }
@@ -86,6 +117,8 @@ impl Directory {
             .prefix(".chatterbox-server-")
             .tempdir_in(parent)
             .map_err(io("making a directory"))?;
+        fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o700)).map_err(io("making a directory"))?;
+        let address = prepare(scratch.path())?;
         let directory = Self { path: path.to_owned(), address, key };
         directory.write(scratch.path()).map_err(io("writing the key"))?;
         renameat_with(CWD, scratch.path(), CWD, path, RenameFlags::NOREPLACE).map_err(|error| match error {
@@ -147,15 +180,19 @@ impl Directory {
     }
 
     fn write(&self, scratch: &Path) -> io::Result<()> {
-        fs::set_permissions(scratch, fs::Permissions::from_mode(0o700))?;
         let secret = Zeroizing::new(HEXLOWER.encode(self.key.to_secret().expose()));
         let address = self.address.host_port();
         let text = Zeroizing::new(format!("{COMMENT}\naddress {address}\nsecret {}\n", *secret));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(scratch.join(FILE))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
+        write_file(&scratch.join(FILE), &text)?;
         File::open(scratch)?.sync_all()
     }
+}
+
+/// Writes a new file, mode 0600, and syncs it.
+fn write_file(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 fn io(doing: &'static str) -> impl FnOnce(io::Error) -> DirectoryError {
@@ -163,15 +200,18 @@ fn io(doing: &'static str) -> impl FnOnce(io::Error) -> DirectoryError {
 }
 
 fn parse(text: &str) -> Result<(ServerAddress, SecretKey), Malformed> {
-    let field = |name: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-            .ok_or(Malformed::new(FILE, "a line is missing"))
-    };
-    let secret = HEXLOWER.decode(field("secret")?.as_bytes()).map(Zeroizing::new).ok();
+    let secret = HEXLOWER.decode(field(text, FILE, "secret")?.as_bytes()).map(Zeroizing::new).ok();
     let secret = secret.and_then(|secret| Secret::from_slice(&secret));
     let key = SecretKey::from_secret(&secret.ok_or(Malformed::new(FILE, "the secret is not 64 lowercase hex digits"))?);
-    Ok((ServerAddress::from_host_port(field("address")?, key.public())?, key))
+    let address = ServerAddress::from_host_port(field(text, FILE, "address")?, key.public());
+    Ok((address.map_err(|error| Malformed::new(FILE, error.problem))?, key))
+}
+
+/// What stands behind `name` in the text of `file`.
+fn field<'a>(text: &'a str, file: &'static str, name: &str) -> Result<&'a str, Malformed> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .ok_or(Malformed::new(file, "a line is missing"))
 }
 
 #[cfg(test)]
@@ -200,7 +240,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("server");
         assert!(matches!(Directory::open(&path), Err(DirectoryError::NotAServer)));
-        assert!(matches!(Directory::create(&path, "noport", &mut OsRng), Err(DirectoryError::Damaged(_))));
+        assert!(matches!(Directory::create(&path, "noport", &mut OsRng), Err(DirectoryError::Address(_))));
         assert!(!path.exists());
         Directory::create(&path, "host:1", &mut OsRng).unwrap();
         fs::set_permissions(path.join(FILE), fs::Permissions::from_mode(0o640)).unwrap();

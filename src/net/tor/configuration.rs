@@ -26,7 +26,8 @@ pub(super) fn load(directory: &Path, private_network: Option<&Path>) -> Result<T
     builder.build().map_err(|error| in_words(&error))
 }
 
-fn read(path: &Path) -> Result<TorClientConfigBuilder, String> {
+/// The file's configuration.
+pub(super) fn read(path: &Path) -> Result<TorClientConfigBuilder, String> {
     let mut text = String::new();
     let file = File::open(path).map_err(|error| error.to_string())?;
     file.take(TOR_CONFIGURATION_BYTES_MAX).read_to_string(&mut text).map_err(|error| error.to_string())?;

@@ -1,13 +1,22 @@
-//! The dialer `tor`: arti in this process.
+//! Arti in this process: the dialer `tor`, and onion services.
+//!
+//! | module | what |
+//! |---|---|
+//! | `bootstrap` | from nothing to connected, and what is in the way |
+//! | `configuration` | arti's configuration |
+//! | [`identity`] | the key of an onion service, and its name |
+//! | [`onion`] | an onion service as a door |
 //!
 //! It connects to the Tor network by itself and goes on trying; what is in its way is told as [`Progress`]. Once it has
 //! been ready it stays so: arti notices that a network is back only when somebody tries, so whoever dials goes on trying.
 
 mod bootstrap;
 mod configuration;
+pub mod identity;
+pub mod onion;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arti_client::config::BoolOrAuto;
@@ -51,12 +60,7 @@ impl Tor {
     /// # Errors
     /// What arti says, in words.
     pub async fn connect(&self, server: &ServerAddress, isolation: &Isolation) -> Result<DataStream, String> {
-        let mut made = self.client.clone();
-        let client = match made.wait_for(Option::is_some).await {
-            Ok(client) => client.clone(),
-            Err(_) => None,
-        };
-        let Some(client) = client else { return Err("Tor has ended".to_owned()) };
+        let Some(client) = self.client().await else { return Err("Tor has ended".to_owned()) };
         let mut preferences = StreamPrefs::new();
         preferences.set_isolation(isolation.token()).connect_to_onion_services(BoolOrAuto::Explicit(true));
         let connecting = client.connect_with_prefs((server.host(), server.port()), &preferences).await;
@@ -64,10 +68,26 @@ impl Tor {
     }
 }
 
+impl Tor {
+    /// Arti, once it could be made.
+    async fn client(&self) -> Option<Client> {
+        let mut made = self.client.clone();
+        made.wait_for(Option::is_some).await.ok()?.clone()
+    }
+}
+
 impl fmt::Debug for Tor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Tor").field("progress", &*self.progress.borrow()).finish_non_exhaustive()
     }
+}
+
+/// Whether `path` is a file with arti's configuration, as [`Tor::start`] takes it.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn check_private_network(path: &Path) -> Result<(), String> {
+    configuration::read(path).map(drop)
 }
 
 /// An error of arti's with what caused it, on one line. Each says only its own part.

@@ -1,0 +1,202 @@
+//! An onion service: a door that is reached through Tor, by a name that is a key.
+//!
+//! ```text
+//! introduction -> answering (ONION_ANSWERS_MAX at once) -> circuit (ONION_CIRCUITS_MAX) -> streams -> Door
+//! ```
+//!
+//! A task for each circuit answers its client and accepts its streams. Whatever ends the service, the door stays: it is
+//! launched anew, and streams that were accepted go on, since each holds its circuit.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::poll_fn;
+use safelog::DisplayRedacted as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tor_cell::relaycell::msg::Connected;
+use tor_hsservice::status::State;
+use tor_hsservice::{RendRequest, StreamRequest};
+use tor_proto::stream::IncomingStreamRequest;
+
+use super::{Client, Tor, identity, in_words};
+use crate::limits::{
+    ONION_ANSWER_TIMEOUT_MS, ONION_ANSWERS_MAX, ONION_CIRCUIT_IDLE_MS, ONION_CIRCUITS_MAX, ONION_PATIENCE_MS,
+    TOR_RETRY_MS,
+};
+use crate::net::incoming::{Door, Incoming};
+
+/// Publishes the service whose key is below Tor's directory, as soon as Tor is connected, and again whenever it ended.
+/// `name` is the key's, and is what is published or nothing is. Needs a running tokio runtime.
+pub fn publish(tor: Tor, name: String, port: u16) -> Door {
+    let (accepted, mut streams) = mpsc::channel(1);
+    let service = Service { name, port, accepted: accepted.clone() };
+    tokio::spawn(async move {
+        tokio::select! {
+            () = service.run(&tor) => {}
+            // The door was closed.
+            () = accepted.closed() => {}
+        }
+    });
+    poll_fn(move |context| streams.poll_recv(context)).boxed()
+}
+
+struct Service {
+    name: String,
+    port: u16,
+    accepted: mpsc::Sender<Incoming>,
+}
+
+/// Says how the service is, once for each change.
+#[derive(Default)]
+struct Teller {
+    said: String,
+}
+
+impl Service {
+    /// Never ends, unless Tor does.
+    async fn run(&self, tor: &Tor) {
+        let mut teller = Teller::default();
+        // Before that every try would fail, and Tor says by itself what is in its way.
+        let _ = tor.progress().wait_for(|progress| progress.is_ready).await;
+        while let Some(client) = tor.client().await {
+            match self.serve(&client, &mut teller).await {
+                Ok(()) => teller.warn("the onion service ended; it is started again"),
+                Err(problem) => teller.warn(&format!("the onion service does not start: {problem}; it is tried again")),
+            }
+            sleep(Duration::from_millis(TOR_RETRY_MS)).await;
+        }
+    }
+
+    /// Until the service ends.
+    async fn serve(&self, client: &Client, teller: &mut Teller) -> Result<(), String> {
+        let launched = client.launch_onion_service(identity::settings()?).map_err(|error| in_words(&error))?;
+        let (running, mut introductions) = launched.ok_or("it is switched off")?;
+        let name = running.onion_address().map(|name| name.display_unredacted().to_string());
+        // Arti makes a new key where there is none.
+        if name.as_ref() != Some(&self.name) {
+            return Err(format!("its key is not that of {}", self.name));
+        }
+        teller.info(&format!(
+            "published as {}:{}; clients find it once Tor's directories know of it, mostly within a minute",
+            self.name, self.port
+        ));
+        let answering = Arc::new(Semaphore::new(ONION_ANSWERS_MAX));
+        let mut circuits = JoinSet::new();
+        let mut states = running.status_events();
+        // When trouble that goes on is told.
+        let mut troubled: Option<Instant> = None;
+        let patience = Duration::from_millis(ONION_PATIENCE_MS);
+        loop {
+            // A place in front of the introduction: arti keeps a few of them waiting, and relays drop the others.
+            let Ok(place) = Arc::clone(&answering).acquire_owned().await else { return Ok(()) };
+            let introduction = tokio::select! {
+                introduction = introductions.next() => match introduction {
+                    Some(introduction) => introduction,
+                    None => return Ok(()),
+                },
+                Some(status) = states.next() => {
+                    troubled = match status.state() {
+                        State::Running | State::DegradedReachable => {
+                            teller.info("the onion service can be reached");
+                            None
+                        }
+                        State::DegradedUnreachable | State::Broken => troubled.or(Some(Instant::now() + patience)),
+                        // These come and go between the others.
+                        _ => troubled,
+                    };
+                    continue;
+                }
+                () = sleep_until(troubled.unwrap_or_else(Instant::now)), if troubled.is_some() => {
+                    teller.warn("the onion service cannot be reached by everybody: Tor has trouble; it is tried again");
+                    troubled = None;
+                    continue;
+                }
+                Some(_) = circuits.join_next() => continue,
+            };
+            if circuits.len() < ONION_CIRCUITS_MAX {
+                circuits.spawn(answer(introduction, place, self.port, self.accepted.clone()));
+            } else {
+                // Its client tries again later.
+                teller.warn("all circuits of the onion service are taken; new clients are not answered");
+            }
+        }
+    }
+}
+
+/// Meets a client where it asks to, and accepts its streams until it has none and opens none.
+async fn answer(introduction: RendRequest, place: OwnedSemaphorePermit, port: u16, accepted: mpsc::Sender<Incoming>) {
+    let meeting = timeout(Duration::from_millis(ONION_ANSWER_TIMEOUT_MS), introduction.accept()).await;
+    drop(place);
+    let mut requests = match meeting {
+        Ok(Ok(requests)) => requests,
+        Ok(Err(error)) => return tracing::debug!(cause = %in_words(&error), "meeting a client failed"),
+        Err(_) => return tracing::debug!("meeting a client took too long"),
+    };
+    // Each stream of this circuit that is not over has a clone.
+    let streams = Arc::new(());
+    loop {
+        match timeout(Duration::from_millis(ONION_CIRCUIT_IDLE_MS), requests.next()).await {
+            Ok(Some(request)) => {
+                let Some(stream) = accept(request, port, Arc::clone(&streams)).await else { return };
+                if accepted.send(stream).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(_) if Arc::strong_count(&streams) == 1 => {
+                return tracing::debug!("a circuit without streams was closed");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// A stream to our port. For anything else the circuit is closed, as Tor's own services do: a client of ours asks for
+/// nothing else, and who looks for other ports is not told about them one by one.
+async fn accept(request: StreamRequest, port: u16, held: Arc<()>) -> Option<Incoming> {
+    let is_ours = matches!(request.request(), IncomingStreamRequest::Begin(begin) if begin.port() == port);
+    if !is_ours {
+        // It fails only where the circuit is gone.
+        let _ = request.shutdown_circuit();
+        return None;
+    }
+    let stream = match request.accept(Connected::new_empty()).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(cause = %in_words(&error), "accepting a stream failed");
+            return None;
+        }
+    };
+    let (reader, writer) = stream.split();
+    Some(Incoming { held, ..Incoming::new(reader, writer) })
+}
+
+impl Teller {
+    fn info(&mut self, text: &str) {
+        if self.is_news(text) {
+            tracing::info!("{text}");
+        }
+    }
+
+    fn warn(&mut self, text: &str) {
+        if self.is_news(text) {
+            tracing::warn!("{text}");
+        }
+    }
+
+    fn is_news(&mut self, text: &str) -> bool {
+        let is_news = self.said != text;
+        text.clone_into(&mut self.said);
+        is_news
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Service").field("port", &self.port).finish_non_exhaustive()
+    }
+}
