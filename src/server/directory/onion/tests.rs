@@ -23,8 +23,9 @@ fn what_is_no_onion_address_is_not_taken_for_one() {
     }
     fs::write(directory.path.join(FILE), [0xff]).unwrap();
     assert!(matches!(directory.onion(), Err(DirectoryError::Damaged(_))));
-    fs::write(directory.path.join(FILE), "# a comment\nonion name.onion:1984\n").unwrap();
-    assert_eq!(directory.onion().unwrap().host_port(), "name.onion:1984");
+    let address = format!("{}d.onion:1984", "a".repeat(55));
+    fs::write(directory.path.join(FILE), format!("# a comment\nonion {address}\n")).unwrap();
+    assert_eq!(directory.onion().unwrap().host_port(), address);
 }
 
 #[cfg(feature = "tor")]
