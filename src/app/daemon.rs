@@ -74,7 +74,7 @@ fn run(root: Option<PathBuf>) -> Result<(), Failure> {
             tor_directory: root.join("tor"),
             private_tor_network: settings.private_tor_network,
         };
-        daemon::run(root, &plan, stop.first()).await.map_err(|error| failure(&path, &error))
+        daemon::run(root, &plan, settings.traffic, stop.first()).await.map_err(|error| failure(&path, &error))
     })
 }
 

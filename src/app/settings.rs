@@ -9,26 +9,31 @@
 //! run: a direct connection in its place would show who talks to whom.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
 use super::failure::{Exit, Failure};
 use crate::client::root::Root;
+use crate::client::traffic::Traffic;
 use crate::disk::open::{self, OpenError};
 use crate::disk::real::RealDisk;
-use crate::limits::METADATA_FILE_BYTES_MAX;
+use crate::limits::{FANOUT_DELAY_MAX_MS, METADATA_FILE_BYTES_MAX};
 use crate::net::dialer::{UnknownWay, Way};
 
 const DIALER: &str = "dialer";
+const FANOUT_DELAY: &str = "fanout_delay";
 const PRIVATE_TOR_NETWORK: &str = "dangerous_private_tor_network";
 /// For the message about a key that is none of them. Who wants the other one knows its name.
-const KEYS: &str = DIALER;
+const KEYS: &str = "dialer, fanout_delay";
 
 /// What `chatterbox.toml` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How connections are opened.
     pub dialer: Way,
+    /// When envelopes leave.
+    pub traffic: Traffic,
     /// Arti's configuration of a Tor network other than the public one. For tests; `status` says all the time that it is
     /// there.
     pub private_tor_network: Option<PathBuf>,
@@ -68,6 +73,16 @@ pub enum SettingsFault {
     /// What is named is no dialer of this program.
     #[error("dialer: {0}")]
     Dialer(#[from] UnknownWay),
+    /// A time that is none, or too short or too long.
+    #[error("{key} must be a time such as \"10s\", from {} to {}", say(*least), say(*most))]
+    Time {
+        /// The setting.
+        key: &'static str,
+        /// The shortest.
+        least: Duration,
+        /// The longest.
+        most: Duration,
+    },
     /// A path that depends on where the daemon was started.
     #[error("{0} must be an absolute path")]
     NotAbsolute(&'static str),
@@ -84,6 +99,11 @@ impl From<SettingsError> for Failure {
 }
 
 impl Settings {
+    /// What an account begins with.
+    pub fn new(dialer: Way) -> Self {
+        Self { traffic: Traffic::by_default(&dialer), dialer, private_tor_network: None }
+    }
+
     /// Reads the settings of a root.
     ///
     /// # Errors
@@ -102,10 +122,13 @@ impl Settings {
             line: error.span().map_or(1, |span| line_of(text, span.start)),
             problem: error.message().to_owned(),
         })?;
-        let mut settings = Self { dialer: Way::Tor, private_tor_network: None };
+        // First, because other defaults depend on it.
+        let dialer = table.get(DIALER).map(|value| Ok::<_, SettingsFault>(string(DIALER, value)?.parse()?));
+        let mut settings = Self::new(dialer.transpose()?.unwrap_or(Way::Tor));
         for (key, value) in &table {
             match key.as_str() {
-                DIALER => settings.dialer = string(DIALER, value)?.parse()?,
+                DIALER => {}
+                FANOUT_DELAY => settings.traffic.fanout_delay = time(FANOUT_DELAY, value, 0, FANOUT_DELAY_MAX_MS)?,
                 PRIVATE_TOR_NETWORK => {
                     let path = PathBuf::from(string(PRIVATE_TOR_NETWORK, value)?);
                     let is_absolute = path.is_absolute();
@@ -128,7 +151,11 @@ impl Settings {
              #   \"socks5://127.0.0.1:9050\"   a Tor that runs already: the system's, Tails', Whonix's.\n\
              #   \"direct\"                    TCP from this machine. NOT PRIVATE: whoever watches the network sees\n\
              #                               which servers you talk to. For tests and closed networks.\n\
-             dialer = \"{}\"\n",
+             dialer = \"{}\"\n\
+             \n\
+             # A message to several people leaves for each of them after a random delay, this at most, so that nobody sees\n\
+             # by the time that they got the same. \"0s\" turns it off; with the dialer \"direct\" it is off by itself.\n\
+             # fanout_delay = \"10s\"\n",
             self.dialer
         )
     }
@@ -148,6 +175,16 @@ fn string<'a>(key: &'static str, value: &'a toml::Value) -> Result<&'a str, Sett
     value.as_str().ok_or(SettingsFault::NotString(key))
 }
 
+fn time(key: &'static str, value: &toml::Value, least_ms: u64, most_ms: u64) -> Result<Duration, SettingsFault> {
+    let (least, most) = (Duration::from_millis(least_ms), Duration::from_millis(most_ms));
+    let parsed = humantime::parse_duration(string(key, value)?).ok();
+    parsed.filter(|time| (least..=most).contains(time)).ok_or(SettingsFault::Time { key, least, most })
+}
+
+fn say(time: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(time)
+}
+
 fn line_of(text: &str, position: usize) -> usize {
     text.bytes().take(position).filter(|byte| *byte == b'\n').count() + 1
 }
@@ -159,7 +196,7 @@ mod tests {
     #[test]
     fn a_new_file_says_what_it_was_made_with() {
         for dialer in [Way::Tor, Way::Direct, "socks5://127.0.0.1:9050".parse().unwrap()] {
-            let settings = Settings { dialer, private_tor_network: None };
+            let settings = Settings::new(dialer);
             assert_eq!(Settings::parse(&settings.render()).unwrap(), settings);
         }
     }
@@ -172,6 +209,26 @@ mod tests {
         assert!(matches!(Settings::parse("dialer = \"Direct\""), Err(SettingsFault::Dialer(_))));
         assert!(matches!(Settings::parse("dialer = \"socks5://localhost:9050\""), Err(SettingsFault::Dialer(_))));
         assert!(matches!(Settings::parse("dialer = true"), Err(SettingsFault::NotString("dialer"))));
+    }
+
+    #[test]
+    fn what_a_new_file_says_in_comments_are_the_defaults() {
+        let text = Settings::new(Way::Tor).render();
+        let set = text.replace("# fanout_delay", "fanout_delay");
+        let settings = Settings::parse(&set).unwrap();
+        assert_eq!(settings.traffic.fanout_delay, Settings::new(Way::Tor).traffic.fanout_delay);
+    }
+
+    #[test]
+    fn a_delay_that_is_set_counts_with_every_dialer() {
+        let delay = |text: &str| Settings::parse(text).unwrap().traffic.fanout_delay;
+        assert_eq!(delay("dialer = \"direct\""), Duration::ZERO);
+        assert_eq!(delay("fanout_delay = \"2m\"\ndialer = \"direct\""), Duration::from_secs(120));
+        assert_eq!(delay("fanout_delay = \"0s\""), Duration::ZERO);
+        for wrong in ["61m", "10", "-1s", "soon"] {
+            let fault = Settings::parse(&format!("fanout_delay = \"{wrong}\"")).unwrap_err();
+            assert_eq!(fault.to_string(), "fanout_delay must be a time such as \"10s\", from 0s to 1h");
+        }
     }
 
     #[test]

@@ -76,19 +76,21 @@ impl Engine {
         for recipient in recipients {
             let Some(profile) = self.people.profile(&recipient).cloned() else { continue };
             if profiles_changed {
-                orders.push(Order { recipient: profile.clone(), errand: Errand::NewProfile });
+                orders.push(Order { recipient: profile.clone(), errand: Errand::NewProfile, spreads: false });
             }
             for (sequence, item) in self.spool.hand_out(&self.root, &recipient) {
+                let spreads = item.spreads;
                 if let Form::Sealed { envelope, opening } = item.form {
                     let errand = Errand::Deliver { sequence, envelope, alone: opening };
-                    orders.push(Order { recipient: profile.clone(), errand });
+                    orders.push(Order { recipient: profile.clone(), errand, spreads });
                 }
             }
             let asked = self.asked.get(&recipient);
             let may_ask = self.counter.may_seal() && asked.is_none_or(|asked| asked.is_due(now));
             if may_ask && self.may_open(&recipient, now) {
                 self.asked.entry(recipient).or_default().again = None;
-                orders.push(Order { recipient: profile, errand: Errand::TakePrekey });
+                let spreads = self.spool.waiting_spreads(&recipient);
+                orders.push(Order { recipient: profile, errand: Errand::TakePrekey, spreads });
             }
         }
         Consequences {
@@ -111,5 +113,63 @@ impl Engine {
     /// All of it is on the disk there, too.
     pub fn checkpointed(&mut self) {
         self.spool.checkpointed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::client::account::Account;
+    use crate::client::event::Event;
+    use crate::client::root::Root;
+    use crate::crypto::dh::SecretKey;
+    use crate::disk::journal::Journal;
+    use crate::disk::watch::Hint;
+    use crate::wire::address::ServerAddress;
+    use rand_core::OsRng;
+
+    /// What the couriers of Bob and Carol are told after files were dropped into these directories, one after the other:
+    /// for each whether it is one of several things to different people, in this run and in the next.
+    fn told(directories: &[&str]) -> [Vec<bool>; 2] {
+        let scratch = tempfile::tempdir().unwrap();
+        let account = |name: &str| {
+            let root = Root::new(scratch.path().join(name));
+            fs::create_dir(root.path()).unwrap();
+            let server = ServerAddress::new("localhost", 1, SecretKey::random(&mut OsRng).public()).unwrap();
+            (root.clone(), Account::create(&root, name, server, "", &mut OsRng).unwrap())
+        };
+        let (root, _) = account("alice");
+        for name in ["bob", "carol"] {
+            let card = format!("{}\n", account(name).1.profile);
+            fs::write(root.contacts().join(format!("{name}.card")), card).unwrap();
+        }
+        let (mut journal, _) = Journal::open(root.shared_disk(), root.path()).unwrap();
+        let mut engine = Engine::load(root.clone()).unwrap();
+        for name in directories {
+            let directory = root.outbox().join(name);
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join("x"), "hello").unwrap();
+            engine.handle(Event::Hint(Hint::Rescan), Timestamp::now()).unwrap();
+            while engine.work_outbox(Timestamp::now()) {}
+        }
+        journal.commit(&mut vec![engine.transaction().unwrap()]).unwrap();
+        journal.checkpoint().unwrap();
+        let mut spreads = |engine: &mut Engine| {
+            engine.handle(Event::Counter(None), Timestamp::now()).unwrap();
+            journal.commit(&mut vec![engine.transaction().unwrap()]).unwrap();
+            let orders = engine.recorded(Timestamp::now()).orders;
+            assert!(orders.iter().all(|order| matches!(order.errand, Errand::TakePrekey)));
+            orders.iter().map(|order| order.spreads).collect()
+        };
+        [spreads(&mut engine), spreads(&mut Engine::load(root).unwrap())]
+    }
+
+    #[test]
+    fn what_a_message_to_several_asks_for_is_spread_and_what_one_to_one_person_does_is_not() {
+        assert_eq!(told(&["bob,carol"]), [[true, true], [true, true]]);
+        assert_eq!(told(&["bob"]), [[false], [false]]);
+        assert_eq!(told(&["bob", "carol"]), [[false, false], [false, false]]);
     }
 }

@@ -2,14 +2,16 @@
 //! shared and never over the home connection (design, section 6). One dead server holds up nobody else.
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::OsRng;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
+use super::errands::Errands;
 use super::event::{Errand, Event, Order};
 use super::link::{Link, LinkError};
 use crate::crypto::dh::SecretKey;
@@ -25,7 +27,12 @@ use crate::wire::request::Command;
 /// Hands orders to couriers, and hires one where a recipient has none, until the engine is gone. An idle courier has no
 /// connection, only an empty queue. The queue from the engine is not bounded here: the spool hands out a bounded number
 /// of messages ahead for each recipient.
-pub async fn dispatch(dialer: Dialer, events: mpsc::Sender<Event>, mut orders: mpsc::UnboundedReceiver<Order>) {
+pub async fn dispatch(
+    delay: Duration,
+    dialer: Dialer,
+    events: mpsc::Sender<Event>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+) {
     let slots = Arc::new(Semaphore::new(COURIERS_MAX));
     let mut couriers: HashMap<Fingerprint, mpsc::UnboundedSender<Order>> = HashMap::new();
     while let Some(order) = orders.recv().await {
@@ -37,7 +44,7 @@ pub async fn dispatch(dialer: Dialer, events: mpsc::Sender<Event>, mut orders: m
                 slots: slots.clone(),
                 recipient: order.recipient.clone(),
                 orders: receiver,
-                errands: VecDeque::new(),
+                errands: Errands::new(delay),
                 events: events.clone(),
             };
             tokio::spawn(courier.run());
@@ -57,8 +64,7 @@ struct Courier {
     slots: Arc<Semaphore>,
     recipient: SignedProfile,
     orders: mpsc::UnboundedReceiver<Order>,
-    /// Not done yet, in order. What was sent without an answer is sent again: the server knows a second copy.
-    errands: VecDeque<Errand>,
+    errands: Errands,
     events: mpsc::Sender<Event>,
 }
 
@@ -79,13 +85,7 @@ impl From<LinkError> for Ended {
 impl Courier {
     async fn run(mut self) {
         let mut backoff = Backoff::default();
-        loop {
-            if self.errands.is_empty() {
-                match self.orders.recv().await {
-                    Some(order) => self.note(order),
-                    None => return,
-                }
-            }
+        while self.wait().await {
             match self.visit(&mut backoff).await {
                 Ended::Idle => {}
                 Ended::Failed(error) => {
@@ -98,14 +98,36 @@ impl Courier {
                         return;
                     }
                     sleep(wait).await;
+                    self.errands.draw_anew(false, Instant::now(), &mut OsRng);
                 }
+            }
+        }
+    }
+
+    /// Until something is due and streams can be opened. False when the engine is gone.
+    async fn wait(&mut self) -> bool {
+        loop {
+            if self.errands.first().is_some() && !self.dialer.is_ready() {
+                self.dialer.ready().await;
+                self.note_all();
+                self.errands.draw_anew(true, Instant::now(), &mut OsRng);
+            }
+            let due = self.errands.first_due();
+            if due.is_some_and(|due| due <= Instant::now()) {
+                return true;
+            }
+            tokio::select! {
+                order = self.orders.recv() => match order {
+                    Some(order) => self.note(order),
+                    None => return false,
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
         }
     }
 
     /// One connection: until it breaks, or has been idle for its time.
     async fn visit(&mut self, backoff: &mut Backoff) -> Ended {
-        self.dialer.ready().await;
         let slots = self.slots.clone();
         let Ok(_slot) = slots.acquire().await else { return Ended::Idle };
         let key = SecretKey::random(&mut OsRng);
@@ -118,26 +140,36 @@ impl Courier {
             if let Err(ended) = self.work(&mut link, &server, backoff).await {
                 return ended;
             }
-            match timeout(Duration::from_millis(FOREIGN_IDLE_MS), self.orders.recv()).await {
-                Ok(Some(order)) => self.note(order),
-                Ok(None) | Err(_) => return Ended::Idle,
+            // Orders that are due later do not make it longer.
+            let mut idle = pin!(sleep(Duration::from_millis(FOREIGN_IDLE_MS)));
+            loop {
+                let due = self.errands.first_due();
+                if due.is_some_and(|due| due <= Instant::now()) {
+                    break;
+                }
+                tokio::select! {
+                    order = self.orders.recv() => match order {
+                        Some(order) => self.note(order),
+                        None => return Ended::Idle,
+                    },
+                    () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                    () = &mut idle => return Ended::Idle,
+                }
             }
         }
     }
 
-    /// Runs all errands: up to [`PIPELINE_MAX`] on their way at once, answered in order.
+    /// Runs all errands that are due: up to [`PIPELINE_MAX`] on their way at once, answered in order.
     async fn work(&mut self, link: &mut Link, server: &ServerAddress, backoff: &mut Backoff) -> Result<(), Ended> {
         let mut asked: VecDeque<u64> = VecDeque::new();
         loop {
-            while let Ok(order) = self.orders.try_recv() {
-                self.note(order);
-            }
+            self.note_all();
             if *server != self.profile().server {
                 return Err(Ended::Idle);
             }
-            while let Some(errand) = self.errands.get(asked.len()) {
+            while let Some(errand) = self.errands.due(asked.len(), Instant::now()) {
                 let alone = matches!(errand, Errand::Deliver { alone: true, .. });
-                let under_way_alone = matches!(self.errands.front(), Some(Errand::Deliver { alone: true, .. }));
+                let under_way_alone = matches!(self.errands.first(), Some(Errand::Deliver { alone: true, .. }));
                 if asked.len() >= PIPELINE_MAX || (!asked.is_empty() && (alone || under_way_alone)) {
                     break;
                 }
@@ -145,9 +177,9 @@ impl Courier {
             }
             let Some(id) = asked.pop_front() else { return Ok(()) };
             let outcome = link.reply(id, REPLY_TIMEOUT_MS).await?;
-            let Some(errand) = self.errands.front() else { return Ok(()) };
+            let Some(errand) = self.errands.first() else { return Ok(()) };
             let event = answered(errand, self.fingerprint(), &self.profile().server, outcome)?;
-            self.errands.pop_front();
+            self.errands.done();
             backoff.succeeded();
             self.tell(event).await.ok_or(Ended::Idle)?;
         }
@@ -156,7 +188,13 @@ impl Courier {
     fn note(&mut self, order: Order) {
         self.recipient = order.recipient;
         if !matches!(order.errand, Errand::NewProfile) {
-            self.errands.push_back(order.errand);
+            self.errands.push(order.errand, order.spreads, Instant::now(), &mut OsRng);
+        }
+    }
+
+    fn note_all(&mut self) {
+        while let Ok(order) = self.orders.try_recv() {
+            self.note(order);
         }
     }
 
@@ -196,5 +234,55 @@ fn answered(
         }
         (_, Err(refusal)) => Err(refusal.into()),
         (_, Ok(_)) => Err(LinkError::OutOfTurn),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::crypto::sign::SigningKey;
+    use crate::wire::state::AccountKeys;
+
+    /// A courier that is asked for these, which spread or do not, and who asks.
+    fn asked(delay: Duration, spreads: &[bool]) -> (Courier, mpsc::UnboundedSender<Order>) {
+        let keys = AccountKeys {
+            signing: SigningKey::random(&mut OsRng),
+            auth: SecretKey::random(&mut OsRng),
+            transport: SecretKey::random(&mut OsRng),
+        };
+        let server = ServerAddress::new("localhost", 1, SecretKey::random(&mut OsRng).public()).unwrap();
+        let (account, identity) = (keys.account(), keys.identity());
+        let profile = Profile { name: "bob".into(), server, account, identity, version: 1 };
+        let recipient = SignedProfile::sign(profile, &keys.signing).unwrap();
+        let (sender, orders) = mpsc::unbounded_channel();
+        for spreads in spreads {
+            sender.send(Order { recipient: recipient.clone(), errand: Errand::TakePrekey, spreads: *spreads }).unwrap();
+        }
+        let courier = Courier {
+            dialer: Dialer::Direct,
+            isolation: Isolation::fresh(&mut OsRng),
+            slots: Arc::new(Semaphore::new(1)),
+            recipient,
+            orders,
+            errands: Errands::new(delay),
+            events: mpsc::channel(1).0,
+        };
+        (courier, sender)
+    }
+
+    #[tokio::test]
+    async fn nothing_leaves_before_its_delay_is_over_and_without_one_it_leaves_at_once() {
+        let hour = Duration::from_secs(3_600);
+        let goes = |delay, spreads: &[bool]| {
+            let (mut courier, _engine) = asked(delay, spreads);
+            courier.note_all();
+            courier.wait().now_or_never()
+        };
+        assert_eq!(goes(hour, &[true]), None);
+        assert_eq!(goes(hour, &[true, false]), None, "behind one that waits");
+        assert_eq!(goes(hour, &[false, true]), Some(true));
+        assert_eq!(goes(Duration::ZERO, &[true]), Some(true));
     }
 }

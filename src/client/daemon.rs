@@ -24,6 +24,7 @@ use super::root::Root;
 use super::state::StateError;
 use super::status::Status;
 use super::status_file::StatusFile;
+use super::traffic::Traffic;
 use super::watching::Watching;
 use crate::clock::Timestamp;
 use crate::disk::atomic;
@@ -40,7 +41,7 @@ use crate::net::dialer::{Dialer, Plan, Progress};
 ///
 /// # Errors
 /// [`DaemonError`], before anything was sent or received.
-pub async fn run(root: Root, plan: &Plan, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+pub async fn run(root: Root, plan: &Plan, traffic: Traffic, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
     if root.disk().stat(&root.config()).is_err() {
         return Err(DaemonError::NoAccount(root.path().to_owned()));
     }
@@ -70,7 +71,7 @@ pub async fn run(root: Root, plan: &Plan, stop: impl Future<Output = ()>) -> Res
     let tasks = [
         tokio::spawn(tell_progress(progress, events.clone())),
         tokio::spawn(home::run(home, events.clone(), home_queue)),
-        tokio::spawn(courier::dispatch(dialer, events.clone(), courier_queue)),
+        tokio::spawn(courier::dispatch(traffic.fanout_delay, dialer, events.clone(), courier_queue)),
         tokio::spawn(tick(events.clone())),
     ];
     let stopping = Arc::new(AtomicBool::new(false));

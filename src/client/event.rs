@@ -112,4 +112,6 @@ pub struct Order {
     pub recipient: SignedProfile,
     /// What to do.
     pub errand: Errand,
+    /// Whether others are sent something at the same time: then it is done after a random delay.
+    pub spreads: bool,
 }

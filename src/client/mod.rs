@@ -22,6 +22,7 @@ pub mod state;
 pub mod status;
 #[cfg(feature = "daemon")]
 mod status_file;
+pub mod traffic;
 
 #[cfg(feature = "daemon")]
 mod alerts;
@@ -44,6 +45,8 @@ mod directory;
 #[cfg(feature = "daemon")]
 mod engine;
 #[cfg(feature = "daemon")]
+mod errands;
+#[cfg(feature = "daemon")]
 mod event;
 #[cfg(feature = "daemon")]
 mod finding;
@@ -61,6 +64,8 @@ mod opened;
 mod opening;
 #[cfg(feature = "daemon")]
 mod outbox;
+#[cfg(feature = "daemon")]
+mod pace;
 #[cfg(feature = "daemon")]
 mod pending;
 #[cfg(feature = "daemon")]

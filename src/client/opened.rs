@@ -49,7 +49,7 @@ impl Engine {
         let message = MessageId(self.random_16());
         self.spool.push(
             recipient,
-            Spooled { message, conversation, file: String::new(), form },
+            Spooled { message, conversation, file: String::new(), spreads: false, form },
             now,
             &mut self.pending,
         );

@@ -305,6 +305,8 @@ impl Engine {
             message: MessageId(self.random_16()),
             conversation: ConversationId([0; 16]),
             file: String::new(),
+            // All contacts are told, one after the other.
+            spreads: note.lost_since.is_some(),
             form: Form::Waiting(Zeroizing::new(note.to_bytes())),
         };
         self.spool.push(recipient, item, now, &mut self.pending);

@@ -326,7 +326,11 @@ impl Engine {
             }
             None => (Form::Waiting(bytes), State::Queued),
         };
-        let item = Spooled { message: payload.id, conversation: payload.conversation, file: file.to_owned(), form };
+        // What is sent again leaves for all who lost it at once.
+        let (message, conversation) = (payload.id, payload.conversation);
+        let is_of_several = self.conversations.get(&conversation).is_some_and(|record| record.profiles.len() > 2);
+        let spreads = is_of_several || payload.resent > 0;
+        let item = Spooled { message, conversation, file: file.to_owned(), spreads, form };
         self.spool.push(recipient, item, now, &mut self.pending);
         state
     }

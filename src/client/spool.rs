@@ -34,6 +34,7 @@ struct Item {
     conversation: ConversationId,
     file: String,
     is_waiting: bool,
+    spreads: bool,
     held: Option<Spooled>,
 }
 
@@ -58,6 +59,7 @@ impl Item {
             conversation: spooled.conversation,
             file: spooled.file.clone(),
             is_waiting: matches!(spooled.form, Form::Waiting(_)),
+            spreads: spooled.spreads,
             held: Some(spooled),
         }
     }
@@ -161,6 +163,12 @@ impl Spool {
         self.queues.get(recipient).is_some_and(|queue| queue.waiting > 0)
     }
 
+    /// Whether the first message that waits for a session with a recipient is one of several to different people.
+    pub fn waiting_spreads(&self, recipient: &Fingerprint) -> bool {
+        let items = self.queues.get(recipient).into_iter().flat_map(|queue| queue.items.values());
+        items.filter(|item| item.is_waiting).map(|item| item.spreads).next().unwrap_or(false)
+    }
+
     /// The next sealed messages for a recipient's courier, at most [`COURIER_QUEUE_MAX`] ahead of what was accepted.
     pub fn hand_out(&mut self, root: &Root, recipient: &Fingerprint) -> Vec<(u64, Spooled)> {
         let Some(queue) = self.queues.get_mut(recipient) else { return Vec::new() };
@@ -201,6 +209,7 @@ mod tests {
             message: MessageId([number; 16]),
             conversation: ConversationId([1; 16]),
             file: format!("file {number}"),
+            spreads: false,
             form: Form::Sealed { envelope, opening: false },
         }
     }

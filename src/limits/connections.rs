@@ -43,6 +43,13 @@ pub const WRITE_TIMEOUT_MS: u64 = 120_000;
 /// How long a connection to somebody else's server is kept for the same recipient after its last use.
 pub const FOREIGN_IDLE_MS: u64 = 20_000;
 
+/// The delay of each recipient of a message to several, where the settings name none: longer than a circuit takes, so that
+/// the order in which envelopes arrive says nothing, and still a conversation.
+pub const FANOUT_DELAY_MS: u64 = 10_000;
+
+/// The longest that can be set.
+pub const FANOUT_DELAY_MAX_MS: u64 = 3_600_000;
+
 /// First wait after a lost connection; doubles from there.
 pub const RECONNECT_DELAY_MIN_MS: u64 = 200;
 

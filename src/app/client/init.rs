@@ -51,7 +51,7 @@ impl Init {
         }
         let server = server(&doing, &self.server)?;
         let dialer = dialer(&doing, &self.dialer, &server)?;
-        let settings = Settings { dialer, private_tor_network: None }.render();
+        let settings = Settings::new(dialer).render();
         let is_leaky = dialer == Way::Direct && direct::is_public(&server);
         let account = Account::create(root, &self.name, server, &settings, &mut OsRng)
             .map_err(|error| refused(&doing, &error))?;

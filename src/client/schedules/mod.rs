@@ -17,6 +17,8 @@ mod world;
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
 
+pub(super) use self::party::Dice;
+
 use self::Act::{Commit, Damage, Deliver, Drop, Repeat, Restart, Rollback, Serve, Splice, Stray, Wait, Write};
 use self::world::{Server, World};
 

@@ -40,10 +40,10 @@ pub(super) type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// Random bytes that a schedule draws again when it is tried again. Never rolled back: what is restored is a state, and not
 /// the kernel's.
-pub(super) struct Dice(u64);
+pub(in crate::client) struct Dice(u64);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::client) fn new(seed: u64) -> Self {
         Self(seed << 32)
     }
 }

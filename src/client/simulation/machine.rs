@@ -210,7 +210,7 @@ impl Machine {
         if count {
             running.events.push_back(Event::PrekeysCounted(server.count(account)));
         }
-        for Order { recipient, errand } in orders {
+        for Order { recipient, errand, .. } in orders {
             let recipient = recipient.identity().fingerprint();
             let event = match errand {
                 Errand::Deliver { sequence, envelope, .. } => {

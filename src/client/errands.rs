@@ -1,0 +1,147 @@
+//! What one courier has to do, in order. What is one of several things to different people waits for a random delay first,
+//! and whatever is behind it waits with it: order within a recipient is kept.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rand_core::RngCore;
+use tokio::time::Instant;
+
+use super::event::Errand;
+use super::pace;
+
+/// A queue of errands, each not before its time. What was sent without an answer stays in it and is sent again: the server
+/// knows a second copy.
+#[derive(Debug)]
+pub struct Errands {
+    queue: VecDeque<Waiting>,
+    /// The longest random delay.
+    delay: Duration,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    errand: Errand,
+    spreads: bool,
+    /// Never earlier than that of the one before.
+    due: Instant,
+}
+
+impl Errands {
+    /// Nothing to do.
+    pub fn new(delay: Duration) -> Self {
+        Self { queue: VecDeque::new(), delay }
+    }
+
+    /// Something more to do: after a random delay where it `spreads`.
+    pub fn push(&mut self, errand: Errand, spreads: bool, now: Instant, rng: &mut impl RngCore) {
+        let due = self.draw(spreads, now, rng);
+        let due = self.queue.back().map_or(due, |last| last.due.max(due));
+        self.queue.push_back(Waiting { errand, spreads, due });
+    }
+
+    /// Nothing could be done until now: draws the delays anew, so that what has waited does not leave to all people in
+    /// one burst. `whatever` includes what does not spread by itself.
+    pub fn draw_anew(&mut self, whatever: bool, now: Instant, rng: &mut impl RngCore) {
+        let mut earliest = now;
+        for place in 0..self.queue.len() {
+            let spreads = whatever || self.queue[place].spreads;
+            earliest = earliest.max(self.draw(spreads, now, rng));
+            self.queue[place].due = earliest;
+        }
+    }
+
+    fn draw(&self, spreads: bool, now: Instant, rng: &mut impl RngCore) -> Instant {
+        if spreads { now + pace::delay(self.delay, rng) } else { now }
+    }
+
+    /// The errand in this place, if its time has come.
+    pub fn due(&self, place: usize, now: Instant) -> Option<&Errand> {
+        self.queue.get(place).filter(|waiting| waiting.due <= now).map(|waiting| &waiting.errand)
+    }
+
+    /// The first errand.
+    pub fn first(&self) -> Option<&Errand> {
+        self.queue.front().map(|waiting| &waiting.errand)
+    }
+
+    /// When the first is due; none if there is nothing to do.
+    pub fn first_due(&self) -> Option<Instant> {
+        self.queue.front().map(|waiting| waiting.due)
+    }
+
+    /// The first one is done.
+    pub fn done(&mut self) {
+        self.queue.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schedules::Dice;
+    use super::*;
+
+    const DELAY: Duration = Duration::from_secs(10);
+
+    fn due(errands: &Errands, since: Instant) -> Vec<Duration> {
+        errands.queue.iter().map(|waiting| waiting.due - since).collect()
+    }
+
+    #[test]
+    fn each_recipient_of_a_message_to_several_has_a_delay_of_its_own() {
+        let (now, mut dice) = (Instant::now(), Dice::new(1));
+        let mut delays: Vec<Duration> = (0..20)
+            .map(|_| {
+                let mut errands = Errands::new(DELAY);
+                errands.push(Errand::TakePrekey, true, now, &mut dice);
+                let due = errands.first_due().unwrap();
+                assert!(errands.due(0, due).is_some() && errands.due(0, due - Duration::from_nanos(1)).is_none());
+                due - now
+            })
+            .collect();
+        assert!(delays.iter().all(|delay| *delay < DELAY));
+        delays.sort();
+        delays.dedup();
+        assert_eq!(delays.len(), 20);
+        assert!(delays[0] < DELAY / 2 && delays[19] > DELAY / 2, "{delays:?}");
+    }
+
+    #[test]
+    fn a_message_to_one_person_leaves_at_once_and_never_before_one_that_is_ahead_of_it() {
+        let (now, mut dice) = (Instant::now(), Dice::new(2));
+        let mut errands = Errands::new(DELAY);
+        errands.push(Errand::TakePrekey, false, now, &mut dice);
+        assert!(errands.due(0, now).is_some());
+        for place in 0..20 {
+            errands.push(Errand::TakePrekey, place % 2 == 0, now, &mut dice);
+        }
+        let due = due(&errands, now);
+        assert!(due.is_sorted() && due[0].is_zero() && !due[2].is_zero(), "{due:?}");
+        errands.done();
+        assert_eq!(errands.first_due().unwrap() - now, due[1]);
+        let mut undelayed = Errands::new(Duration::ZERO);
+        undelayed.push(Errand::TakePrekey, true, now, &mut dice);
+        assert!(undelayed.due(0, now).is_some());
+    }
+
+    #[test]
+    fn what_has_waited_is_spread_from_the_time_when_it_can_leave() {
+        let (start, mut dice) = (Instant::now(), Dice::new(3));
+        let later = start + Duration::from_secs(3_600);
+        let firsts = |whatever, dice: &mut Dice| -> Vec<Duration> {
+            let mut recipients: Vec<Errands> = (0..20).map(|_| Errands::new(DELAY)).collect();
+            for errands in &mut recipients {
+                errands.push(Errand::TakePrekey, false, start, dice);
+                errands.push(Errand::TakePrekey, true, start, dice);
+                errands.draw_anew(whatever, later, dice);
+                assert!(due(errands, later).is_sorted());
+            }
+            recipients.iter().map(|errands| errands.first_due().unwrap() - later).collect()
+        };
+        assert_eq!(firsts(false, &mut dice), [Duration::ZERO; 20]);
+        let mut spread = firsts(true, &mut dice);
+        spread.sort();
+        spread.dedup();
+        assert_eq!(spread.len(), 20);
+    }
+}
