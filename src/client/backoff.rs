@@ -5,19 +5,34 @@ use std::time::Duration;
 
 use rand_core::RngCore;
 
-use crate::limits::{RECONNECT_DELAY_MAX_MS, RECONNECT_DELAY_MIN_MS};
+use crate::limits::{CIRCUIT_RETRY_MAX_MS, RECONNECT_DELAY_MAX_MS, RECONNECT_DELAY_MIN_MS};
+use crate::net::dialer::Dialer;
 
 /// Counts failures in a row.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     failures: u32,
+    max_ms: u64,
+}
+
+impl Default for Backoff {
+    /// Back within a minute of what kept us away.
+    fn default() -> Self {
+        Self { failures: 0, max_ms: RECONNECT_DELAY_MAX_MS }
+    }
 }
 
 impl Backoff {
+    /// For connections to somebody else's server, by this dialer.
+    pub fn foreign(dialer: &Dialer) -> Self {
+        let max_ms = if dialer.builds_circuits() { CIRCUIT_RETRY_MAX_MS } else { RECONNECT_DELAY_MAX_MS };
+        Self { failures: 0, max_ms }
+    }
+
     /// The wait after one more failure: a random time between half of the full wait and all of it.
     pub fn failed(&mut self, rng: &mut impl RngCore) -> Duration {
         let doubled = RECONNECT_DELAY_MIN_MS.saturating_mul(1 << self.failures.min(20));
-        let full = doubled.min(RECONNECT_DELAY_MAX_MS);
+        let full = doubled.min(self.max_ms);
         self.failures = self.failures.saturating_add(1);
         Duration::from_millis(full / 2 + rng.next_u64() % (full / 2 + 1))
     }

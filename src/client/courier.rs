@@ -84,7 +84,7 @@ impl From<LinkError> for Ended {
 
 impl Courier {
     async fn run(mut self) {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::foreign(&self.dialer);
         while self.wait().await {
             match self.visit(&mut backoff).await {
                 Ended::Idle => {}

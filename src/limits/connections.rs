@@ -56,6 +56,10 @@ pub const RECONNECT_DELAY_MIN_MS: u64 = 200;
 /// Longest wait between two tries to connect: a server that came back is noticed within a minute.
 pub const RECONNECT_DELAY_MAX_MS: u64 = 60_000;
 
+/// The same for somebody else's server through Tor, where each try is a circuit or more that relays build. It is also about
+/// how long Tor goes on using one circuit, so a server that fails on purpose gets hardly more circuits out of us.
+pub const CIRCUIT_RETRY_MAX_MS: u64 = 600_000;
+
 /// Requests under way on one connection before the first is answered. Enough to fill one group commit; the memory it
 /// can pin on the server is this many frames.
 pub const PIPELINE_MAX: usize = 32;

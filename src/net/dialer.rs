@@ -141,6 +141,11 @@ impl Dialer {
         self.progress().is_none_or(|progress| progress.borrow().is_ready)
     }
 
+    /// Whether opening a stream makes relays build a circuit, and an onion service's directories search.
+    pub fn builds_circuits(&self) -> bool {
+        !matches!(self, Self::Direct)
+    }
+
     /// Waits until streams can be opened, however long that takes.
     pub async fn ready(&self) {
         if let Some(mut progress) = self.progress() {
