@@ -46,6 +46,7 @@ impl Onion {
 
     /// Starts Tor and publishes the service. Needs a running tokio runtime.
     pub(super) fn open(self) -> Door {
+        tracing::info!("connecting to Tor for the onion service {}", self.address.host_port());
         let tor = Tor::start(self.directory, self.private_network);
         tor::onion::publish(tor, self.address.host().to_owned(), self.address.port())
     }

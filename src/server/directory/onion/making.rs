@@ -37,7 +37,11 @@ impl Directory {
     pub fn onion_or_new(&self, port: u16, private_network: Option<&Path>) -> Result<ServerAddress, DirectoryError> {
         match self.onion() {
             Ok(address) => {
-                let name = identity::name(&self.tor(), private_network).map_err(DirectoryError::OnionKey)?;
+                // Arti would make the directory, and that be in the way of its copy.
+                let name = match self.tor().symlink_metadata() {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                    _ => identity::name(&self.tor(), private_network).map_err(DirectoryError::OnionKey)?,
+                };
                 if name.as_deref() == Some(address.host()) {
                     return Ok(address);
                 }
