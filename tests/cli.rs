@@ -671,6 +671,7 @@ fn running(connected: bool) -> Status {
         connected,
         connection: connection.into(),
         recovery: None,
+        schedule: Some("poisson, one envelope each 30s on average".into()),
         queue: 2,
         troubled: vec![("bob".into(), "connecting: refused".into())],
         prekeys: Some(100),
@@ -713,6 +714,7 @@ fn a_running_daemons_status_is_shown_and_a_dead_ones_is_not_taken_for_it() {
         (Some(2), Some(100), Some(1))
     );
     assert_eq!(json["tor"], "45%: connecting");
+    assert_eq!(json["schedule"], "poisson, one envelope each 30s on average");
     assert_eq!(json["trouble"][0]["name"], "bob");
     assert_eq!(json["waiting"][0]["path"], "outbox/bob/x");
     assert_eq!(json["refused"][0], "outbox/bob/y");

@@ -15,17 +15,19 @@ use thiserror::Error;
 
 use super::failure::{Exit, Failure};
 use crate::client::root::Root;
-use crate::client::traffic::Traffic;
+use crate::client::traffic::{Schedule, Traffic};
 use crate::disk::open::{self, OpenError};
 use crate::disk::real::RealDisk;
-use crate::limits::{FANOUT_DELAY_MAX_MS, METADATA_FILE_BYTES_MAX};
+use crate::limits::{FANOUT_DELAY_MAX_MS, METADATA_FILE_BYTES_MAX, SCHEDULE_MEAN_MAX_MS, SCHEDULE_MEAN_MIN_MS};
 use crate::net::dialer::{UnknownWay, Way};
 
 const DIALER: &str = "dialer";
 const FANOUT_DELAY: &str = "fanout_delay";
+const SCHEDULE: &str = "schedule";
+const SCHEDULE_MEAN: &str = "schedule_mean";
 const PRIVATE_TOR_NETWORK: &str = "dangerous_private_tor_network";
 /// For the message about a key that is none of them. Who wants the other one knows its name.
-const KEYS: &str = "dialer, fanout_delay";
+const KEYS: &str = "dialer, fanout_delay, schedule, schedule_mean";
 
 /// What `chatterbox.toml` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +85,12 @@ pub enum SettingsFault {
         /// The longest.
         most: Duration,
     },
+    /// What is named is no schedule.
+    #[error("there is no schedule called {0:?}; there are: immediate, poisson")]
+    Schedule(String),
+    /// A mean of nothing.
+    #[error("schedule_mean does nothing without schedule = \"poisson\"")]
+    MeanOfNothing,
     /// A path that depends on where the daemon was started.
     #[error("{0} must be an absolute path")]
     NotAbsolute(&'static str),
@@ -125,10 +133,15 @@ impl Settings {
         // First, because other defaults depend on it.
         let dialer = table.get(DIALER).map(|value| Ok::<_, SettingsFault>(string(DIALER, value)?.parse()?));
         let mut settings = Self::new(dialer.transpose()?.unwrap_or(Way::Tor));
+        let mut mean = None;
         for (key, value) in &table {
             match key.as_str() {
                 DIALER => {}
                 FANOUT_DELAY => settings.traffic.fanout_delay = time(FANOUT_DELAY, value, 0, FANOUT_DELAY_MAX_MS)?,
+                SCHEDULE => settings.traffic.schedule = schedule(string(SCHEDULE, value)?)?,
+                SCHEDULE_MEAN => {
+                    mean = Some(time(SCHEDULE_MEAN, value, SCHEDULE_MEAN_MIN_MS, SCHEDULE_MEAN_MAX_MS)?);
+                }
                 PRIVATE_TOR_NETWORK => {
                     let path = PathBuf::from(string(PRIVATE_TOR_NETWORK, value)?);
                     let is_absolute = path.is_absolute();
@@ -137,6 +150,11 @@ impl Settings {
                 }
                 _ => return Err(SettingsFault::UnknownKey(key.clone())),
             }
+        }
+        match (&mut settings.traffic.schedule, mean) {
+            (Schedule::Poisson { mean }, Some(set)) => *mean = set,
+            (Schedule::Immediate, Some(_)) => return Err(SettingsFault::MeanOfNothing),
+            (_, None) => {}
         }
         Ok(settings)
     }
@@ -155,7 +173,13 @@ impl Settings {
              \n\
              # A message to several people leaves for each of them after a random delay, this at most, so that nobody sees\n\
              # by the time that they got the same. \"0s\" turns it off; with the dialer \"direct\" it is off by itself.\n\
-             # fanout_delay = \"10s\"\n",
+             # fanout_delay = \"10s\"\n\
+             \n\
+             # When envelopes leave: \"immediate\", or by the schedule \"poisson\": one at a time, in random intervals, and\n\
+             # an empty one where nothing waits, so that who watches this machine's link does not see when you write.\n\
+             # It costs some 200 MB a day, and messages wait for their turn: docs/threat-model.md.\n\
+             # schedule = \"poisson\"\n\
+             # schedule_mean = \"30s\"\n",
             self.dialer
         )
     }
@@ -179,6 +203,14 @@ fn time(key: &'static str, value: &toml::Value, least_ms: u64, most_ms: u64) -> 
     let (least, most) = (Duration::from_millis(least_ms), Duration::from_millis(most_ms));
     let parsed = humantime::parse_duration(string(key, value)?).ok();
     parsed.filter(|time| (least..=most).contains(time)).ok_or(SettingsFault::Time { key, least, most })
+}
+
+fn schedule(name: &str) -> Result<Schedule, SettingsFault> {
+    match name {
+        "immediate" => Ok(Schedule::Immediate),
+        "poisson" => Ok(Schedule::poisson()),
+        other => Err(SettingsFault::Schedule(other.to_owned())),
+    }
 }
 
 fn say(time: Duration) -> humantime::FormattedDuration {
@@ -214,9 +246,12 @@ mod tests {
     #[test]
     fn what_a_new_file_says_in_comments_are_the_defaults() {
         let text = Settings::new(Way::Tor).render();
-        let set = text.replace("# fanout_delay", "fanout_delay");
+        let set = text.replace("# fanout_delay", "fanout_delay").replace("# schedule", "schedule");
         let settings = Settings::parse(&set).unwrap();
         assert_eq!(settings.traffic.fanout_delay, Settings::new(Way::Tor).traffic.fanout_delay);
+        assert_eq!(settings.traffic.schedule, Schedule::poisson());
+        assert_eq!(Settings::parse("schedule = \"poisson\"").unwrap().traffic.schedule, Schedule::poisson());
+        assert_eq!(Settings::parse("").unwrap().traffic.schedule, Schedule::Immediate);
     }
 
     #[test]
@@ -225,10 +260,23 @@ mod tests {
         assert_eq!(delay("dialer = \"direct\""), Duration::ZERO);
         assert_eq!(delay("fanout_delay = \"2m\"\ndialer = \"direct\""), Duration::from_secs(120));
         assert_eq!(delay("fanout_delay = \"0s\""), Duration::ZERO);
-        for wrong in ["61m", "10", "-1s", "soon"] {
-            let fault = Settings::parse(&format!("fanout_delay = \"{wrong}\"")).unwrap_err();
-            assert_eq!(fault.to_string(), "fanout_delay must be a time such as \"10s\", from 0s to 1h");
+    }
+
+    #[test]
+    fn times_have_bounds_and_a_mean_belongs_to_a_schedule() {
+        let poisson = |mean: &str| Settings::parse(&format!("schedule = \"poisson\"\nschedule_mean = \"{mean}\""));
+        assert_eq!(poisson("1h").unwrap().traffic.schedule.mean(), Some(Duration::from_secs(3_600)));
+        for wrong in ["0s", "999ms", "1h 1s", "30", "-1s", "soon"] {
+            let fault = poisson(wrong).unwrap_err();
+            assert!(matches!(fault, SettingsFault::Time { key: SCHEDULE_MEAN, .. }), "{wrong}: {fault}");
         }
+        let fault = Settings::parse("fanout_delay = \"61m\"").unwrap_err().to_string();
+        assert_eq!(fault, "fanout_delay must be a time such as \"10s\", from 0s to 1h");
+        for schedule in ["", "schedule = \"immediate\"\n"] {
+            let fault = Settings::parse(&format!("{schedule}schedule_mean = \"30s\"")).unwrap_err();
+            assert!(matches!(fault, SettingsFault::MeanOfNothing), "{fault}");
+        }
+        assert!(matches!(Settings::parse("schedule = \"Poisson\""), Err(SettingsFault::Schedule(_))));
     }
 
     #[test]

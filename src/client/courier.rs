@@ -1,5 +1,6 @@
 //! Couriers: one task a recipient, with a connection of its own to the recipient's server, fresh keys for each, never
-//! shared and never over the home connection (design, section 6). One dead server holds up nobody else.
+//! shared and never over the home connection (design, section 6). One dead server holds up nobody else. Where a schedule is
+//! set there are none, and [`slots`] does their work.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
@@ -14,6 +15,8 @@ use super::backoff::Backoff;
 use super::errands::Errands;
 use super::event::{Errand, Event, Order};
 use super::link::{Link, LinkError};
+use super::slots;
+use super::traffic::Traffic;
 use crate::crypto::dh::SecretKey;
 use crate::limits::{COURIERS_MAX, FOREIGN_IDLE_MS, PIPELINE_MAX, REPLY_TIMEOUT_MS};
 use crate::net::dialer::Dialer;
@@ -24,10 +27,24 @@ use crate::wire::profile::{Profile, SignedProfile};
 use crate::wire::reply::{Refusal, Reply};
 use crate::wire::request::Command;
 
+/// Carries out orders as the settings say, until the engine is gone.
+pub async fn carry_out(
+    traffic: Traffic,
+    dialer: Dialer,
+    home: ServerAddress,
+    events: mpsc::Sender<Event>,
+    orders: mpsc::UnboundedReceiver<Order>,
+) {
+    match traffic.schedule.mean() {
+        None => dispatch(traffic.fanout_delay, dialer, events, orders).await,
+        Some(mean) => slots::run(mean, dialer, home, events, orders).await,
+    }
+}
+
 /// Hands orders to couriers, and hires one where a recipient has none, until the engine is gone. An idle courier has no
 /// connection, only an empty queue. The queue from the engine is not bounded here: the spool hands out a bounded number
 /// of messages ahead for each recipient.
-pub async fn dispatch(
+async fn dispatch(
     delay: Duration,
     dialer: Dialer,
     events: mpsc::Sender<Event>,
@@ -211,7 +228,8 @@ impl Courier {
     }
 }
 
-fn command(errand: &Errand, account: AccountId) -> Command {
+/// What an errand asks a server.
+pub(super) fn command(errand: &Errand, account: AccountId) -> Command {
     match errand {
         Errand::Deliver { envelope, .. } => Command::Deliver { account, envelope: envelope.clone() },
         Errand::TakePrekey | Errand::NewProfile => Command::TakePrekey(account),
@@ -219,7 +237,7 @@ fn command(errand: &Errand, account: AccountId) -> Command {
 }
 
 /// What an answer means for the engine; an error where the errand is to be tried again later.
-fn answered(
+pub(super) fn answered(
     errand: &Errand,
     recipient: Fingerprint,
     server: &ServerAddress,

@@ -66,17 +66,18 @@ pub async fn run(root: Root, plan: &Plan, traffic: Traffic, stop: impl Future<Ou
     let watching = Watching::new(root.clone(), watcher(events.clone())?);
 
     let progress = dialer.progress();
-    let home =
-        Home { server: own.profile.profile().server.clone(), key: own.keys.transport.clone(), dialer: dialer.clone() };
+    let server = own.profile.profile().server.clone();
+    let (key, mean) = (own.keys.transport.clone(), traffic.schedule.mean());
+    let home = Home { server: server.clone(), key, dialer: dialer.clone(), mean };
     let tasks = [
         tokio::spawn(tell_progress(progress, events.clone())),
         tokio::spawn(home::run(home, events.clone(), home_queue)),
-        tokio::spawn(courier::dispatch(traffic.fanout_delay, dialer, events.clone(), courier_queue)),
+        tokio::spawn(courier::carry_out(traffic, dialer, server, events.clone(), courier_queue)),
         tokio::spawn(tick(events.clone())),
     ];
     let stopping = Arc::new(AtomicBool::new(false));
     let (done, ended) = oneshot::channel();
-    let status = StatusFile::new(root.clone());
+    let status = StatusFile::new(root.clone(), traffic.schedule.describe());
     let worker = Worker {
         root,
         lock: Some(lock),
@@ -145,7 +146,7 @@ fn say_paused(root: &Root, error: &DaemonError) {
         ..Status::default()
     };
     // On a disk that takes nothing the log has to do.
-    StatusFile::new(root.clone()).write(&status);
+    StatusFile::new(root.clone(), None).write(&status);
 }
 
 fn watcher(events: mpsc::Sender<Event>) -> Result<Watcher, WatchError> {

@@ -9,20 +9,16 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
 use super::event::{Event, HomeOrder};
+use super::home_queue::{Asked, HomeQueue, Next};
 use super::link::{Link, LinkError};
+use super::pace;
 use crate::crypto::dh::SecretKey;
-use crate::limits::{
-    DELETE_IDS_MAX, FRAME_BODY_BYTES_MAX, PING_INTERVAL_MS, PREKEY_COUNT_INTERVAL_MS, REPLY_TIMEOUT_MS,
-};
+use crate::limits::{HOME_SLOT_GAP_MAX_MS, PING_INTERVAL_MS, PREKEY_COUNT_INTERVAL_MS, REPLY_TIMEOUT_MS};
 use crate::net::dialer::Dialer;
 use crate::net::isolation::Isolation;
 use crate::wire::address::ServerAddress;
-use crate::wire::prekey::SignedPrekey;
 use crate::wire::reply::{Push, Refusal, Reply, ServerMessage};
 use crate::wire::request::Command;
-
-/// Room for the fields around the prekeys of one upload.
-const UPLOAD_OVERHEAD_BYTES: usize = 64;
 
 /// Where home is, and how it is reached.
 #[derive(Clone, Debug)]
@@ -33,22 +29,8 @@ pub struct Home {
     pub key: SecretKey,
     /// How streams are opened.
     pub dialer: Dialer,
-}
-
-/// What a request was, for when its reply comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    Account,
-    Counter,
-    CounterWrite(u64),
-    Count,
-    CountAfterUpload,
-    CountNow,
-    Subscription,
-    Deletion,
-    Upload,
-    Replacement,
-    Ping,
+    /// The mean between two slots where a schedule is set: then a request leaves in each, and in no other moment.
+    pub mean: Option<Duration>,
 }
 
 /// Keeps the connection until the engine is gone.
@@ -64,7 +46,11 @@ pub async fn run(home: Home, events: mpsc::Sender<Event>, mut orders: mpsc::Unbo
             home.dialer.ready().await;
         }
         let ended = match Link::open(&home.dialer, &isolation, &home.server, home.key.clone()).await {
-            Ok(link) => Connection { link, asked: VecDeque::new() }.serve(&events, &mut orders, &mut backoff).await,
+            Ok(link) => {
+                let (asked, queue) = (VecDeque::new(), HomeQueue::default());
+                let connection = Connection { link, asked, queue, mean: home.mean };
+                connection.serve(&events, &mut orders, &mut backoff).await
+            }
             Err(error) => Err(error),
         };
         let Err(error) = ended else { return };
@@ -88,6 +74,9 @@ struct Connection {
     link: Link,
     /// Requests without a reply yet, in order, with the time by which it must have come.
     asked: VecDeque<(u64, Asked, Instant)>,
+    /// What is to be asked in the slots to come; empty between two events where there is no schedule.
+    queue: HomeQueue,
+    mean: Option<Duration>,
 }
 
 impl Connection {
@@ -103,7 +92,7 @@ impl Connection {
         self.ask(Asked::Counter, Command::ReadCounter).await?;
         self.ask(Asked::Count, Command::CountPrekeys).await?;
         self.ask(Asked::Subscription, Command::Subscribe { after: 0 }).await?;
-        let (mut ping_at, mut count_at) = (Self::ping_time(), Self::count_time());
+        let (mut turn_at, mut count_at) = (self.turn_time(), Self::count_time());
         loop {
             let reply_by = self.asked.front().map(|(_, _, by)| *by);
             tokio::select! {
@@ -111,27 +100,38 @@ impl Connection {
                     let Ok(()) = self.handle(message?, events, backoff).await? else { return Ok(()) };
                 }
                 order = orders.recv() => match order {
-                    Some(order) => self.carry_out(order).await?,
+                    Some(order) => {
+                        self.queue.push(order);
+                        while self.mean.is_none() && let Some(next) = self.queue.pop() {
+                            self.carry_out(next).await?;
+                        }
+                    }
                     None => return Ok(()),
                 },
-                () = sleep_until(ping_at) => {
-                    // Now and then a count in place of a ping: prekeys expire on a connection that stands for weeks.
-                    match Instant::now() < count_at {
-                        true => self.ask(Asked::Ping, Command::Ping).await?,
-                        false => {
+                () = sleep_until(turn_at) => {
+                    turn_at = self.turn_time();
+                    match self.queue.pop() {
+                        Some(next) => self.carry_out(next).await?,
+                        // Now and then a count in place of a ping: prekeys expire on a connection that stands for weeks.
+                        None if Instant::now() >= count_at => {
                             self.ask(Asked::Count, Command::CountPrekeys).await?;
                             count_at = Self::count_time();
                         }
+                        None => self.ask(Asked::Ping, Command::Ping).await?,
                     }
-                    ping_at = Self::ping_time();
                 }
-                () = sleep_until(reply_by.unwrap_or(ping_at)), if reply_by.is_some() => return Err(LinkError::Silent),
+                () = sleep_until(reply_by.unwrap_or(turn_at)), if reply_by.is_some() => return Err(LinkError::Silent),
             }
         }
     }
 
-    fn ping_time() -> Instant {
-        Instant::now() + Duration::from_millis(PING_INTERVAL_MS)
+    /// When the next request is due that nothing asks for, or the next slot.
+    fn turn_time(&self) -> Instant {
+        let wait = match self.mean {
+            None => Duration::from_millis(PING_INTERVAL_MS),
+            Some(mean) => pace::interval(mean, &mut OsRng).min(Duration::from_millis(HOME_SLOT_GAP_MAX_MS)),
+        };
+        Instant::now() + wait
     }
 
     fn count_time() -> Instant {
@@ -144,27 +144,11 @@ impl Connection {
         Ok(())
     }
 
-    async fn carry_out(&mut self, order: HomeOrder) -> Result<(), LinkError> {
-        match order {
-            HomeOrder::Delete(ids) => {
-                for ids in ids.chunks(DELETE_IDS_MAX) {
-                    self.ask(Asked::Deletion, Command::DeleteEnvelopes(ids.to_vec())).await?;
-                }
-            }
-            HomeOrder::Upload { prekeys, replaces } => {
-                for (place, prekeys) in uploads(prekeys).into_iter().enumerate() {
-                    let asked = if replaces { Asked::Replacement } else { Asked::Upload };
-                    self.ask(asked, Command::UploadPrekeys { prekeys, replace: replaces && place == 0 }).await?;
-                }
-                self.ask(Asked::CountAfterUpload, Command::CountPrekeys).await?;
-            }
-            HomeOrder::WriteCounter(number, record) => {
-                self.ask(Asked::CounterWrite(number), Command::WriteCounter(record)).await?;
-            }
-            HomeOrder::Count => self.ask(Asked::CountNow, Command::CountPrekeys).await?,
-            HomeOrder::Reconnect => return Err(LinkError::Silent),
+    async fn carry_out(&mut self, next: Next) -> Result<(), LinkError> {
+        match next {
+            Next::Ask(asked, command) => self.ask(asked, command).await,
+            Next::Reconnect => Err(LinkError::Silent),
         }
-        Ok(())
     }
 
     /// The inner result is an error when the engine is gone.
@@ -223,21 +207,72 @@ impl Connection {
     }
 }
 
-/// Prekeys in portions that fit a frame each.
-fn uploads(prekeys: Vec<SignedPrekey>) -> Vec<Vec<SignedPrekey>> {
-    let mut portions = vec![Vec::new()];
-    let mut room = FRAME_BODY_BYTES_MAX - UPLOAD_OVERHEAD_BYTES;
-    for prekey in prekeys {
-        // The field's tag and length take 3 bytes at these sizes; 8 leave room.
-        let size = prekey.to_bytes().len() + 8;
-        if size > room {
-            portions.push(Vec::new());
-            room = FRAME_BODY_BYTES_MAX - UPLOAD_OVERHEAD_BYTES;
-        }
-        room -= size;
-        if let Some(last) = portions.last_mut() {
-            last.push(prekey);
-        }
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::UnboundedReceiver;
+
+    use super::super::recorder::Recorder;
+    use super::*;
+
+    struct Bench {
+        home: Home,
+        orders: mpsc::UnboundedSender<HomeOrder>,
+        queue: UnboundedReceiver<HomeOrder>,
+        server: Recorder,
     }
-    portions
+
+    async fn bench(mean: Option<Duration>) -> Bench {
+        let server = Recorder::start(0).await;
+        let key = SecretKey::random(&mut OsRng);
+        let home = Home { server: server.address.clone(), key, dialer: Dialer::Direct, mean };
+        let (orders, queue) = mpsc::unbounded_channel();
+        Bench { home, orders, queue, server }
+    }
+
+    /// What is asked behind the beginning of a connection where there is this to do, and the engine goes then.
+    async fn asked_at_once(mean: Option<Duration>) -> Vec<Command> {
+        let Bench { home, orders, queue, mut server } = bench(mean).await;
+        orders.send(HomeOrder::Delete(vec![7])).unwrap();
+        drop(orders);
+        let (events, _heard) = mpsc::channel(64);
+        run(home, events, queue).await;
+        let (_, mut asked) = server.connections.recv().await.unwrap();
+        let begins = [Command::CreateAccount, Command::ReadCounter, Command::CountPrekeys];
+        assert_eq!(asked.drain(..4).take(3).collect::<Vec<_>>(), begins);
+        asked
+    }
+
+    #[tokio::test]
+    async fn with_a_schedule_what_there_is_to_do_waits_for_a_slot() {
+        assert_eq!(asked_at_once(None).await, [Command::DeleteEnvelopes(vec![7])]);
+        assert_eq!(asked_at_once(Some(Duration::from_secs(3_600))).await, []);
+    }
+
+    #[tokio::test]
+    async fn a_slot_is_for_what_waits_longest_and_for_a_ping_where_nothing_does() {
+        let Bench { home, orders, queue, mut server } = bench(Some(Duration::from_millis(1))).await;
+        let (events, mut heard) = mpsc::channel(64);
+        let running = tokio::spawn(run(home, events, queue));
+        let draining = tokio::spawn(async move { while heard.recv().await.is_some() {} });
+        for _ in 0..4 {
+            server.requests.recv().await.unwrap();
+        }
+        let mut next = async || server.requests.recv().await.unwrap();
+        assert_eq!(next().await, Command::Ping);
+        assert_eq!(next().await, Command::Ping);
+        orders.send(HomeOrder::Count).unwrap();
+        orders.send(HomeOrder::Delete(vec![7])).unwrap();
+        let mut done = Vec::new();
+        while done.len() < 2 {
+            match next().await {
+                Command::Ping => {}
+                other => done.push(other),
+            }
+        }
+        assert_eq!(done, [Command::CountPrekeys, Command::DeleteEnvelopes(vec![7])]);
+        assert_eq!(next().await, Command::Ping);
+        drop(orders);
+        running.await.unwrap();
+        draining.await.unwrap();
+    }
 }

@@ -53,9 +53,13 @@ mod finding;
 #[cfg(feature = "daemon")]
 mod home;
 #[cfg(feature = "daemon")]
+mod home_queue;
+#[cfg(feature = "daemon")]
 mod identity;
 #[cfg(feature = "daemon")]
 mod known;
+#[cfg(feature = "daemon")]
+mod line;
 #[cfg(feature = "daemon")]
 mod link;
 #[cfg(feature = "daemon")]
@@ -76,6 +80,8 @@ mod presence;
 mod receive;
 #[cfg(feature = "daemon")]
 mod received;
+#[cfg(all(test, feature = "daemon"))]
+mod recorder;
 #[cfg(feature = "daemon")]
 mod recovery;
 #[cfg(feature = "daemon")]
@@ -94,6 +100,8 @@ mod sent;
 pub mod sessions;
 #[cfg(all(test, feature = "daemon"))]
 mod simulation;
+#[cfg(feature = "daemon")]
+mod slots;
 #[cfg(feature = "daemon")]
 mod spool;
 #[cfg(feature = "daemon")]

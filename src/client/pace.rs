@@ -1,4 +1,5 @@
-//! Random waits: the delay of one recipient of a message to several. Randomness is handed in.
+//! Random waits: the delay of one recipient of a message to several, and the interval between two slots of a schedule.
+//! Randomness is handed in.
 
 use std::time::Duration;
 
@@ -7,6 +8,12 @@ use rand_core::RngCore;
 /// A time from zero up to `longest`, each as likely.
 pub fn delay(longest: Duration, rng: &mut impl RngCore) -> Duration {
     longest.mul_f64(fraction(rng))
+}
+
+/// An exponentially distributed time with this mean: what has passed since the last slot says nothing of when the next one
+/// comes. At most 37 times the mean.
+pub fn interval(mean: Duration, rng: &mut impl RngCore) -> Duration {
+    mean.mul_f64(-(1.0 - fraction(rng)).ln())
 }
 
 /// A number in [0, 1): 53 bits, as many as its type holds, so that 1 is never rounded up to.
@@ -63,6 +70,19 @@ mod tests {
     }
 
     #[test]
+    fn intervals_are_exponential_and_independent_of_each_other() {
+        let mut dice = Dice::new(2);
+        let intervals = seconds(|| interval(Duration::from_secs(1), &mut dice));
+        assert!(is_about(mean(&intervals), 1.0), "{}", mean(&intervals));
+        // Also among those that took longer than a while: they have no memory.
+        for (from, expected) in [(0.5, 0.607), (1.0, 0.368), (2.0, 0.135), (3.0, 0.050)] {
+            let share = share(&intervals, |interval| interval > from);
+            assert!(is_about(share, expected), "{share} are above {from}");
+        }
+        assert!(is_about(correlation(&intervals), 0.0), "{}", correlation(&intervals));
+    }
+
+    #[test]
     fn the_extremes_of_randomness_are_times_too() {
         struct Constant(u64);
         impl RngCore for Constant {
@@ -81,7 +101,8 @@ mod tests {
             }
         }
         let hour = Duration::from_secs(3_600);
-        assert_eq!(delay(hour, &mut Constant(0)), Duration::ZERO);
+        assert_eq!(interval(hour, &mut Constant(0)), Duration::ZERO);
+        assert!(interval(hour, &mut Constant(u64::MAX)) < 37 * hour);
         assert!(delay(hour, &mut Constant(u64::MAX)) <= hour);
     }
 }

@@ -35,6 +35,8 @@ impl Engine {
                 Err(reason) => reason.clone(),
             },
             recovery: self.recovery.status(|peer| self.people.name(peer)),
+            // What writes the file knows it.
+            schedule: None,
             queue: self.spool.len(),
             troubled: self
                 .trouble

@@ -19,6 +19,8 @@ pub struct Status {
     pub connection: String,
     /// What is under way because state was lost, here or elsewhere.
     pub recovery: Option<String>,
+    /// The schedule by which envelopes leave; none where they leave when there are any.
+    pub schedule: Option<String>,
     /// Messages that wait, counted once for each recipient.
     pub queue: usize,
     /// Recipients whose server does not answer or refuses: name, and why.
@@ -52,6 +54,10 @@ impl Status {
                     status.connection = value.to_owned();
                 }
                 "recovery" => status.recovery = Some(value.to_owned()),
+                // What waits stands in a line of its own as well.
+                "schedule" => {
+                    status.schedule = Some(value.rsplit_once("; ").map_or(value, |(schedule, _)| schedule).to_owned());
+                }
                 "queue" => status.queue = value.parse().unwrap_or(0),
                 "trouble" => status.troubled.push(owned(pair())),
                 "prekeys" => status.prekeys = value.parse().ok(),
@@ -77,6 +83,9 @@ impl fmt::Display for Status {
         writeln!(formatter, "connection: {}", self.connection)?;
         if let Some(recovery) = &self.recovery {
             writeln!(formatter, "recovery: {}", one_line(recovery))?;
+        }
+        if let Some(schedule) = &self.schedule {
+            writeln!(formatter, "schedule: {}; {} wait", one_line(schedule), self.queue)?;
         }
         writeln!(formatter, "queue: {}", self.queue)?;
         if let Some(prekeys) = self.prekeys {
@@ -117,6 +126,7 @@ mod tests {
             connected: true,
             connection: "connected to 127.0.0.1:1984".into(),
             recovery: Some("2 people are still to be told".into()),
+            schedule: Some("poisson, one envelope each 30s on average".into()),
             queue: 3,
             troubled: vec![("bob".into(), "connecting: refused".into())],
             prekeys: Some(100),

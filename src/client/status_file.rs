@@ -8,6 +8,8 @@ use crate::disk::atomic;
 #[derive(Debug)]
 pub struct StatusFile {
     root: Root,
+    /// The schedule by which envelopes leave, if there is one: the same for as long as the daemon runs.
+    schedule: Option<String>,
     written: String,
     /// The same without the length of the queue.
     but_queue: String,
@@ -17,8 +19,8 @@ pub struct StatusFile {
 
 impl StatusFile {
     /// Nothing is written yet.
-    pub fn new(root: Root) -> Self {
-        Self { root, written: String::new(), but_queue: String::new(), queue_is_due: true }
+    pub fn new(root: Root, schedule: Option<String>) -> Self {
+        Self { root, schedule, written: String::new(), but_queue: String::new(), queue_is_due: true }
     }
 
     /// A second has passed.
@@ -31,6 +33,7 @@ impl StatusFile {
     /// A message is queued and accepted within milliseconds, so what the queue holds is told when it is empty, and each
     /// second: two files for each message would be half of what it costs.
     pub fn write(&mut self, status: &Status) {
+        let status = Status { schedule: self.schedule.clone(), ..status.clone() };
         let text = status.to_string();
         let but_queue = Status { queue: 0, ..status.clone() }.to_string();
         let waits = status.queue > 0 && but_queue == self.but_queue && !self.queue_is_due;
@@ -55,11 +58,12 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let root = Root::new(scratch.path());
         std::fs::create_dir_all(root.tmp("chatterboxd")).unwrap();
-        let mut file = StatusFile::new(root.clone());
+        let mut file = StatusFile::new(root.clone(), Some("poisson".into()));
         let says = |file: &mut StatusFile, queue: usize, paused: Option<&str>| {
             let status = Status { queue, paused: paused.map(str::to_owned), ..Status::default() };
             file.write(&status);
             let there = Status::parse(&std::fs::read_to_string(root.status()).unwrap());
+            assert_eq!(there.schedule.as_deref(), Some("poisson"));
             (there.queue, there.paused.is_some())
         };
         assert_eq!(says(&mut file, 0, None), (0, false));

@@ -50,6 +50,20 @@ pub const FANOUT_DELAY_MS: u64 = 10_000;
 /// The longest that can be set.
 pub const FANOUT_DELAY_MAX_MS: u64 = 3_600_000;
 
+/// The mean between two slots of a schedule, where the settings name none: 2,880 visits a day, 97 MB.
+pub const SCHEDULE_MEAN_MS: u64 = 30_000;
+
+/// The shortest that can be set: a circuit each second is as much as a Tor relay should be asked for, and more.
+pub const SCHEDULE_MEAN_MIN_MS: u64 = 1_000;
+
+/// The longest that can be set.
+pub const SCHEDULE_MEAN_MAX_MS: u64 = 3_600_000;
+
+/// The longest wait between two slots of the home connection, whatever their mean: the server takes a connection for dead on
+/// which nothing arrives for [`IDLE_TIMEOUT_MS`].
+pub const HOME_SLOT_GAP_MAX_MS: u64 = 120_000;
+const _: () = assert!(HOME_SLOT_GAP_MAX_MS + REPLY_TIMEOUT_MS <= IDLE_TIMEOUT_MS, "a slow circuit fits between");
+
 /// First wait after a lost connection; doubles from there.
 pub const RECONNECT_DELAY_MIN_MS: u64 = 200;
 
