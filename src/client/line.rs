@@ -16,6 +16,8 @@ pub struct Line {
     people: HashMap<Fingerprint, Person>,
     /// Numbers of places in the line that were given out.
     places: u64,
+    /// What each recipient's tries begin with.
+    backoff: Backoff,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,11 @@ pub struct Turn {
 }
 
 impl Line {
+    /// Nobody waits. Of `backoff` all take how long a failure makes them wait.
+    pub fn new(backoff: Backoff) -> Self {
+        Self { backoff, ..Self::default() }
+    }
+
     /// Puts an order at the end.
     pub fn push(&mut self, order: Order) {
         let fingerprint = order.recipient.identity().fingerprint();
@@ -54,11 +61,12 @@ impl Line {
             return;
         }
         let place = Place { number: self.number(), errand: order.errand };
+        let backoff = self.backoff;
         let person = self.people.entry(fingerprint).or_insert_with(|| Person {
             profile: order.recipient.clone(),
             errands: VecDeque::new(),
             is_under_way: false,
-            backoff: Backoff::default(),
+            backoff,
             again: None,
         });
         person.profile = order.recipient;

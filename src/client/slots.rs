@@ -12,6 +12,7 @@ use rand_core::OsRng;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
 
+use super::backoff::Backoff;
 use super::courier::{answered, command};
 use super::event::{Errand, Event, Order};
 use super::line::{Line, Turn};
@@ -40,7 +41,7 @@ pub async fn run(
 ) {
     let (ended, mut ends) = mpsc::unbounded_channel();
     let mut pacer = Pacer {
-        line: Line::default(),
+        line: Line::new(Backoff::foreign(&dialer)),
         visits: Arc::new(Semaphore::new(COURIERS_MAX)),
         visitor: Visitor { dialer, home, events, ended },
     };
