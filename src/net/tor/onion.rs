@@ -104,14 +104,16 @@ impl Service {
                             teller.info("the onion service can be reached");
                             None
                         }
-                        State::DegradedUnreachable | State::Broken => troubled.or(Some(Instant::now() + patience)),
+                        State::DegradedUnreachable => troubled.or(Some(Instant::now() + patience)),
+                        // A part of it has crashed and stays so, without introductions ending.
+                        State::Broken => return Ok(()),
                         // These come and go between the others.
                         _ => troubled,
                     };
                     continue;
                 }
                 () = sleep_until(troubled.unwrap_or_else(Instant::now)), if troubled.is_some() => {
-                    teller.warn("the onion service cannot be reached by everybody: Tor has trouble; it is tried again");
+                    teller.warn("Tor says that not every client can find the onion service now; it goes on trying");
                     troubled = None;
                     continue;
                 }
