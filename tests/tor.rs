@@ -10,9 +10,13 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
+use chatterbox::wire::address::ServerAddress;
+use data_encoding::HEXLOWER;
+use support::{Process, World, entries};
 use tor_support::capture::Capture;
 use tor_support::namespace::{self, Namespace};
 use tor_support::packets::{self, UDP};
+use tor_support::people::{self, Way};
 use tor_support::{Network, connections, socks};
 
 /// A port on loopback that takes connections.
@@ -153,4 +157,304 @@ fn a_killed_guard_is_replaced_and_a_restarted_network_works_again() {
     assert_ne!(&control.circuit_to(&server.to_string()).1[0], guard);
     network.restart();
     socks::connect_at_last(network.socks(), "eve", &host, server.port());
+}
+
+/// A home server, as the tests here have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Home {
+    /// At a port, which relays open connections to.
+    Port,
+    /// An onion service.
+    Onion,
+}
+
+impl Home {
+    fn start(self, network: &Network, world: &World) -> (Option<Process>, String) {
+        match self {
+            Self::Port => (None, world.server.address.clone()),
+            Self::Onion => {
+                let (server, address) = network.onion_server(world);
+                (Some(server), address)
+            }
+        }
+    }
+}
+
+fn messages_go_both_ways(home: Home, way: Way) {
+    let network = Network::shared();
+    let world = World::new();
+    let (_server, address) = home.start(&network, &world);
+    let [mut alice, mut bob] = ["alice", "bob"].map(|name| network.user(&world, name, &address, way));
+    people::introduce(&alice, &bob);
+    alice.start();
+    bob.start();
+    people::exchange(&alice, &bob, "through Tor");
+    people::exchange(&bob, &alice, "and again");
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn two_daemons_with_tor_in_process_write_to_each_other() {
+    messages_go_both_ways(Home::Port, Way::Arti);
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn two_daemons_with_a_tor_that_runs_already_write_to_each_other() {
+    messages_go_both_ways(Home::Port, Way::Proxy);
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn two_daemons_with_tor_in_process_write_to_each_other_by_an_onion_service() {
+    messages_go_both_ways(Home::Onion, Way::Arti);
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn two_daemons_with_a_tor_that_runs_already_write_to_each_other_by_an_onion_service() {
+    messages_go_both_ways(Home::Onion, Way::Proxy);
+}
+
+/// One server for all, and it is the writer's own, too: what has most reason to be shared is not.
+fn nothing_shares_a_circuit(home: Home, way: Way) {
+    // Which service a rendezvous is for does not show: nobody else may have one.
+    let network = if home == Home::Onion { Network::alone() } else { Network::shared() };
+    let world = World::new();
+    let (_server, address) = home.start(&network, &world);
+    let mut alice = network.user(&world, "alice", &address, way);
+    let mut others = ["bob", "carol", "dave"].map(|name| network.user(&world, name, &address, Way::Proxy));
+    for other in &mut others {
+        people::introduce(&alice, other);
+        other.start();
+    }
+    // Their accounts are there then. What the relays carry to the server from now on is Alice's.
+    for other in &mut others {
+        other.wait_for_status("prekeys: 100");
+        other.stop();
+    }
+    let before = network.now();
+    alice.start();
+    alice.wait_for_status("connection: connected");
+    for other in &others {
+        alice.drop_file(&other.name, "message", format!("to {} alone", other.name));
+        let message = alice.wait_for_message(&format!("to {} alone", other.name));
+        alice.wait_for("acceptance", || alice.delivery(&message).contains(" accepted ").then_some(()));
+    }
+    let circuits = match home {
+        Home::Port => network.circuits_to(world.server.listen_address().parse().unwrap(), &before),
+        // A circuit is here once, whatever it carries. Were one shared, they would be fewer.
+        Home::Onion => network.rendezvous(&before),
+    };
+    let distinct: BTreeSet<_> = circuits.iter().collect();
+    assert!(circuits.len() >= 4, "a home connection and three couriers: {circuits:?}");
+    assert_eq!(distinct.len(), circuits.len(), "{circuits:?}");
+    say(&format!("to one server ({home:?}, {way:?}): {} connections, {} circuits", circuits.len(), distinct.len()));
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn tor_in_process_has_a_circuit_for_the_home_connection_and_one_for_each_recipient() {
+    nothing_shares_a_circuit(Home::Port, Way::Arti);
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn a_tor_that_runs_already_has_a_circuit_for_the_home_connection_and_one_for_each_recipient() {
+    nothing_shares_a_circuit(Home::Port, Way::Proxy);
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn tor_in_process_meets_an_onion_service_once_for_the_home_connection_and_once_for_each_recipient() {
+    nothing_shares_a_circuit(Home::Onion, Way::Arti);
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn a_tor_that_runs_already_meets_an_onion_service_once_for_the_home_connection_and_once_for_each_recipient() {
+    nothing_shares_a_circuit(Home::Onion, Way::Proxy);
+}
+
+fn messages_arrive_once_though_the_network_dies(home: Home) {
+    let mut network = Network::alone();
+    let world = World::new();
+    let (_server, address) = home.start(&network, &world);
+    let [mut alice, mut bob] = ["alice", "bob"].map(|name| network.user(&world, name, &address, Way::Arti));
+    people::introduce(&alice, &bob);
+    alice.start();
+    bob.start();
+    people::exchange(&alice, &bob, "before");
+    let mut texts = vec!["before, there".to_owned()];
+    let mut drop_some = || {
+        for _ in 0..5 {
+            texts.push(format!("number {}", texts.len()));
+            alice.drop_file("bob", &texts.len().to_string(), texts.last().unwrap());
+        }
+        texts.last().unwrap().clone()
+    };
+    let pid = alice.daemon.as_ref().unwrap().pid();
+    let guards: BTreeSet<String> =
+        connections(pid).into_iter().filter_map(|far| network.relay_at(far).map(str::to_owned)).collect();
+    assert!(!guards.is_empty(), "{:?}", connections(pid));
+    drop_some();
+    for guard in guards.iter().take(2) {
+        network.kill(guard);
+        drop_some();
+    }
+    bob.wait_for_message(&drop_some());
+    network.revive();
+    drop_some();
+    network.restart();
+    bob.wait_for_message(&drop_some());
+    bob.wait_for("all of them", || (bob.heard_from("alice").len() >= texts.len()).then_some(()));
+    // What comes twice would have come before this.
+    alice.drop_file("bob", "last", "last");
+    bob.wait_for_message("last");
+    texts.push("last".to_owned());
+    let mut heard = bob.heard_from("alice");
+    heard.sort();
+    texts.sort();
+    assert_eq!(heard, texts);
+    assert!(entries(&bob.at("alerts")).is_empty() && entries(&alice.at("alerts")).is_empty());
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn messages_arrive_once_though_the_guard_is_killed_and_the_network_restarted() {
+    messages_arrive_once_though_the_network_dies(Home::Port);
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn messages_arrive_once_by_an_onion_service_though_the_guard_is_killed_and_the_network_restarted() {
+    messages_arrive_once_though_the_network_dies(Home::Onion);
+}
+
+/// A daemon in a namespace of its own, from which everything is a packet on one link.
+fn nothing_leaves_but_to_tor(way: Way) {
+    let network = Network::shared();
+    if let Some(reason) = namespace::missing(&network) {
+        return say(&format!("SKIPPED: {reason}"));
+    }
+    let world = World::new();
+    let namespace = Namespace::new();
+    let mut alice = network.user(&world, "alice", &world.server.address, way);
+    let mut bob = world.user("bob");
+    let address: ServerAddress = world.server.address.parse().unwrap();
+    let key = HEXLOWER.encode(&address.key().0);
+    let nobody = world.user_at("nobody", &format!("chatterbox-server://no-such-host.invalid:1984/{key}"));
+    people::introduce(&alice, &bob);
+    alice.add(&nobody);
+    let capture = Capture::of(&namespace);
+    bob.start();
+    alice.start_under(namespace.enter());
+    people::exchange(&alice, &bob, "nobody sees this");
+    // A name that only the relay at the other end is asked for.
+    alice.drop_file("nobody", "message", "to nobody");
+    alice.wait_for_status("trouble: nobody: ");
+    alice.stop();
+    let allowed = match way {
+        Way::Arti => network.relays(),
+        Way::Proxy => vec![network.socks()],
+    };
+    let packets = capture.stop();
+    let leaked: Vec<_> = packets
+        .iter()
+        .filter(|packet| {
+            let far = if packet.from.ip() == namespace.theirs { packet.to } else { packet.from };
+            packet.transport != packets::TCP || !allowed.contains(&far)
+        })
+        .map(|packet| (packet.transport, packet.from, packet.to))
+        .collect();
+    assert_eq!(leaked, [], "neither UDP, nor port 53, nor anybody but Tor");
+    assert!(packets.len() > 100, "what was sent is there: {}", packets.len());
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn nothing_leaves_a_daemon_with_tor_in_process_but_to_relays() {
+    nothing_leaves_but_to_tor(Way::Arti);
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn nothing_leaves_a_daemon_with_a_tor_that_runs_already_but_to_its_port() {
+    nothing_leaves_but_to_tor(Way::Proxy);
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn a_name_that_a_direct_daemon_looks_up_is_captured() {
+    let network = Network::shared();
+    if let Some(reason) = namespace::missing(&network) {
+        return say(&format!("SKIPPED: {reason}"));
+    }
+    let world = World::new();
+    let namespace = Namespace::new();
+    let address: ServerAddress = world.server.address.parse().unwrap();
+    let key = HEXLOWER.encode(&address.key().0);
+    let mut alice = world.user_at("alice", &format!("chatterbox-server://no-such-host.invalid:1984/{key}"));
+    let capture = Capture::of(&namespace);
+    alice.start_under(namespace.enter());
+    alice.wait_for_status("connection: not connected to no-such-host.invalid:1984: ");
+    alice.stop();
+    let packets = capture.stop();
+    let asked = |packet: &packets::Packet| {
+        let name = b"\x0cno-such-host\x07invalid";
+        packet.to.port() == 53 && packet.payload.windows(name.len()).any(|part| part == name)
+    };
+    assert!(packets.iter().any(asked), "{packets:?}");
+}
+
+/// The lengths of what one side of a connection sends: its ephemeral key, and its frames, each with its varint.
+fn lengths(mut bytes: &[u8]) -> Vec<usize> {
+    let mut lengths = vec![32];
+    bytes = &bytes[32..];
+    while !bytes.is_empty() {
+        let varint = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+        let number = |(place, byte): (usize, &u8)| usize::from(byte & 0x7f) << (7 * place);
+        let length = varint + bytes[..varint].iter().enumerate().map(number).sum::<usize>();
+        lengths.push(length);
+        bytes = &bytes[length..];
+    }
+    lengths
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn a_connection_that_sends_and_one_that_only_receives_differ_in_the_number_of_frames_alone() {
+    let world = World::new();
+    let [mut alice, mut bob] = world.friends(["alice", "bob"]);
+    alice.drop_file("bob", "first", "a session");
+    bob.wait_for_message("a session");
+    bob.wait_for_status("prekeys: 100");
+    alice.stop();
+    bob.stop();
+    let server = world.server.listen_address();
+    let (host, port) = server.split_once(':').unwrap();
+    let capture = Capture::of_loopback(&format!("host {host} and tcp port {port}"));
+    bob.start();
+    bob.wait_for_status("connection: connected");
+    alice.start();
+    for number in 0..10 {
+        let text = format!("number {number} {}", "x".repeat(number * 100));
+        alice.drop_file("bob", &number.to_string(), &text);
+        bob.wait_for_message(&text);
+    }
+    alice.stop();
+    bob.stop();
+    let streams = packets::streams(&capture.stop(), server.parse().unwrap());
+    // Bob's home connection, then Alice's, and that to Bob's account, which has carried ten messages.
+    assert_eq!(streams.len(), 3);
+    let sent = streams.iter().map(|stream| [lengths(&stream.sent), lengths(&stream.received)]);
+    let mut frames = Vec::new();
+    for side in sent.flatten() {
+        assert_eq!(side[..2], [32, 130], "a key and a proof");
+        assert!(side[2..].iter().all(|length| *length == 16_659), "{side:?}");
+        frames.push(side.len() - 2);
+    }
+    assert!(frames[1] >= 10, "ten messages were pushed to Bob: {frames:?}");
+    assert!(frames.iter().skip(2).step_by(2).any(|count| *count >= 10), "Alice sent ten messages: {frames:?}");
+    say(&format!("frames of one size, sent and received: {frames:?}"));
 }

@@ -77,6 +77,10 @@ pub fn tree(directory: &Path) -> String {
 pub struct Process(Child);
 
 impl Process {
+    pub fn of(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::null()).spawn().unwrap())
+    }
+
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
@@ -199,9 +203,13 @@ impl World {
     }
 
     pub fn user_at(&self, name: &str, address: &str) -> User {
+        self.user_by(name, address, "direct")
+    }
+
+    pub fn user_by(&self, name: &str, address: &str, dialer: &str) -> User {
         let root = self.scratch.path().join(name);
         let user = User { name: name.to_owned(), root, daemon: None };
-        let made = user.cli(&["init", name, "--server", address, "--dialer", "direct"]);
+        let made = user.cli(&["init", name, "--server", address, "--dialer", dialer]);
         assert!(made.status.success(), "{made:?}");
         user
     }

@@ -8,6 +8,7 @@ pub mod capture;
 pub mod control;
 pub mod namespace;
 pub mod packets;
+pub mod people;
 pub mod relays;
 pub mod socks;
 
