@@ -71,6 +71,10 @@ impl Engine {
     pub fn recorded(&mut self, now: Timestamp) -> Consequences {
         let mut orders = Vec::new();
         let profiles_changed = std::mem::take(&mut self.profiles_changed);
+        // What has waited for the start leaves to all in the moment that our server's answer releases it: a server that is
+        // in league with others could tell by that who is whose.
+        let is_released_at_once = !self.has_sealed_before;
+        self.has_sealed_before = self.counter.may_seal();
         let recipients: BTreeSet<Fingerprint> =
             self.spool.recipients().into_iter().chain(self.sessions.outranked()).collect();
         for recipient in recipients {
@@ -79,7 +83,7 @@ impl Engine {
                 orders.push(Order { recipient: profile.clone(), errand: Errand::NewProfile, spreads: false });
             }
             for (sequence, item) in self.spool.hand_out(&self.root, &recipient) {
-                let spreads = item.spreads;
+                let spreads = item.spreads || is_released_at_once;
                 if let Form::Sealed { envelope, opening } = item.form {
                     let errand = Errand::Deliver { sequence, envelope, alone: opening };
                     orders.push(Order { recipient: profile.clone(), errand, spreads });
@@ -89,7 +93,7 @@ impl Engine {
             let may_ask = self.counter.may_seal() && asked.is_none_or(|asked| asked.is_due(now));
             if may_ask && self.may_open(&recipient, now) {
                 self.asked.entry(recipient).or_default().again = None;
-                let spreads = self.spool.waiting_spreads(&recipient);
+                let spreads = self.spool.waiting_spreads(&recipient) || is_released_at_once;
                 orders.push(Order { recipient: profile, errand: Errand::TakePrekey, spreads });
             }
         }
@@ -132,7 +136,7 @@ mod tests {
 
     /// What the couriers of Bob and Carol are told after files were dropped into these directories, one after the other:
     /// for each whether it is one of several things to different people, in this run and in the next.
-    fn told(directories: &[&str]) -> [Vec<bool>; 2] {
+    fn told(directories: &[&str], is_released_before: bool) -> [Vec<bool>; 2] {
         let scratch = tempfile::tempdir().unwrap();
         let account = |name: &str| {
             let root = Root::new(scratch.path().join(name));
@@ -147,6 +151,12 @@ mod tests {
         }
         let (mut journal, _) = Journal::open(root.shared_disk(), root.path()).unwrap();
         let mut engine = Engine::load(root.clone()).unwrap();
+        if is_released_before {
+            engine.handle(Event::Counter(None), Timestamp::now()).unwrap();
+            let transaction = engine.transaction();
+            journal.commit(&mut transaction.into_iter().collect()).unwrap();
+            assert!(engine.recorded(Timestamp::now()).orders.is_empty());
+        }
         for name in directories {
             let directory = root.outbox().join(name);
             fs::create_dir(&directory).unwrap();
@@ -157,8 +167,11 @@ mod tests {
         journal.commit(&mut vec![engine.transaction().unwrap()]).unwrap();
         journal.checkpoint().unwrap();
         let mut spreads = |engine: &mut Engine| {
-            engine.handle(Event::Counter(None), Timestamp::now()).unwrap();
-            journal.commit(&mut vec![engine.transaction().unwrap()]).unwrap();
+            if !is_released_before || !engine.has_sealed_before {
+                engine.handle(Event::Counter(None), Timestamp::now()).unwrap();
+                let transaction = engine.transaction();
+                journal.commit(&mut transaction.into_iter().collect()).unwrap();
+            }
             let orders = engine.recorded(Timestamp::now()).orders;
             assert!(orders.iter().all(|order| matches!(order.errand, Errand::TakePrekey)));
             orders.iter().map(|order| order.spreads).collect()
@@ -168,8 +181,16 @@ mod tests {
 
     #[test]
     fn what_a_message_to_several_asks_for_is_spread_and_what_one_to_one_person_does_is_not() {
-        assert_eq!(told(&["bob,carol"]), [[true, true], [true, true]]);
-        assert_eq!(told(&["bob"]), [[false], [false]]);
-        assert_eq!(told(&["bob", "carol"]), [[false, false], [false, false]]);
+        assert_eq!(told(&["bob,carol"], true)[0], [true, true]);
+        assert_eq!(told(&["bob"], true)[0], [false]);
+        assert_eq!(told(&["bob", "carol"], true)[0], [false, false]);
+    }
+
+    #[test]
+    fn what_has_waited_for_the_start_is_spread_whoever_it_is_for() {
+        for directories in [&["bob,carol"][..], &["bob", "carol"]] {
+            assert_eq!(told(directories, false), [[true, true], [true, true]]);
+            assert_eq!(told(directories, true)[1], [true, true], "in the next run");
+        }
     }
 }

@@ -8,19 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::OsRng;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
+use super::circuit::Circuit;
 use super::errands::Errands;
 use super::event::{Errand, Event, Order};
 use super::link::{Link, LinkError};
+use super::pace;
 use super::slots;
 use super::traffic::Traffic;
 use crate::crypto::dh::SecretKey;
-use crate::limits::{COURIERS_MAX, FOREIGN_IDLE_MS, PIPELINE_MAX, REPLY_TIMEOUT_MS};
+use crate::limits::{COURIERS_MAX, FOREIGN_IDLE_MS, PIPELINE_MAX, REPLY_TIMEOUT_MS, RETRY_AFTER_OUTAGE_MS};
 use crate::net::dialer::Dialer;
-use crate::net::isolation::Isolation;
 use crate::wire::address::ServerAddress;
 use crate::wire::identity::{AccountId, Fingerprint};
 use crate::wire::profile::{Profile, SignedProfile};
@@ -34,9 +35,10 @@ pub async fn carry_out(
     home: ServerAddress,
     events: mpsc::Sender<Event>,
     orders: mpsc::UnboundedReceiver<Order>,
+    returned: watch::Receiver<u64>,
 ) {
     match traffic.schedule.mean() {
-        None => dispatch(traffic.fanout_delay, dialer, events, orders).await,
+        None => dispatch(traffic.fanout_delay, dialer, events, orders, returned).await,
         Some(mean) => slots::run(mean, dialer, home, events, orders).await,
     }
 }
@@ -49,6 +51,7 @@ async fn dispatch(
     dialer: Dialer,
     events: mpsc::Sender<Event>,
     mut orders: mpsc::UnboundedReceiver<Order>,
+    returned: watch::Receiver<u64>,
 ) {
     let slots = Arc::new(Semaphore::new(COURIERS_MAX));
     let mut couriers: HashMap<Fingerprint, mpsc::UnboundedSender<Order>> = HashMap::new();
@@ -57,7 +60,8 @@ async fn dispatch(
             let (sender, receiver) = mpsc::unbounded_channel();
             let courier = Courier {
                 dialer: dialer.clone(),
-                isolation: Isolation::fresh(&mut OsRng),
+                circuit: Circuit::fresh(Instant::now(), &mut OsRng),
+                returned: returned.clone(),
                 slots: slots.clone(),
                 recipient: order.recipient.clone(),
                 orders: receiver,
@@ -74,10 +78,10 @@ async fn dispatch(
 
 struct Courier {
     dialer: Dialer,
-    /// Whose circuit nothing but this recipient's connections share. Fresh after each that failed, which may have been the
-    /// circuit's fault; not after each, so that a server that closes them cannot make us build circuits until one goes
-    /// through its own relays.
-    isolation: Isolation,
+    /// Nothing but this recipient's connections uses it.
+    circuit: Circuit,
+    /// How often the home connection has come back.
+    returned: watch::Receiver<u64>,
     slots: Arc<Semaphore>,
     recipient: SignedProfile,
     orders: mpsc::UnboundedReceiver<Order>,
@@ -106,7 +110,8 @@ impl Courier {
             match self.visit(&mut backoff).await {
                 Ended::Idle => {}
                 Ended::Failed(error) => {
-                    self.isolation = Isolation::fresh(&mut OsRng);
+                    self.circuit.failed(&error, Instant::now(), &mut OsRng);
+                    let is_undialed = matches!(error, LinkError::Dial(_));
                     let wait = backoff.failed(&mut OsRng);
                     // No address in the log: whom one writes to stands only in `status`, which is one's own.
                     tracing::info!(wait_ms = wait.as_millis(), "a delivery connection was lost");
@@ -114,10 +119,23 @@ impl Courier {
                     if self.tell(Event::Trouble { recipient: self.fingerprint(), reason }).await.is_none() {
                         return;
                     }
-                    sleep(wait).await;
-                    self.errands.draw_anew(false, Instant::now(), &mut OsRng);
+                    self.wait_to_retry(wait).await;
+                    // Where no connection came about the network may have been away, for others as well.
+                    self.note_all();
+                    self.errands.draw_anew(is_undialed, Instant::now(), &mut OsRng);
                 }
             }
+        }
+    }
+
+    /// Until a try may work: after `wait`, or soon after the home connection has come back.
+    async fn wait_to_retry(&mut self, wait: Duration) {
+        let soon = pace::delay(Duration::from_millis(RETRY_AFTER_OUTAGE_MS), &mut OsRng);
+        let end = Instant::now() + wait;
+        self.returned.mark_unchanged();
+        tokio::select! {
+            () = sleep_until(end) => {}
+            Ok(()) = self.returned.changed() => sleep_until(end.min(Instant::now() + soon)).await,
         }
     }
 
@@ -149,7 +167,7 @@ impl Courier {
         let Ok(_slot) = slots.acquire().await else { return Ended::Idle };
         let key = SecretKey::random(&mut OsRng);
         let server = self.profile().server.clone();
-        let mut link = match Link::open(&self.dialer, &self.isolation, &server, key).await {
+        let mut link = match Link::open(&self.dialer, self.circuit.isolation(), &server, key).await {
             Ok(link) => link,
             Err(error) => return error.into(),
         };
@@ -170,6 +188,8 @@ impl Courier {
                         None => return Ended::Idle,
                     },
                     () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                    // It was closed: nothing was under way, and the next errand opens another.
+                    _ = link.next() => return Ended::Idle,
                     () = &mut idle => return Ended::Idle,
                 }
             }
@@ -197,12 +217,19 @@ impl Courier {
             let Some(errand) = self.errands.first() else { return Ok(()) };
             let event = answered(errand, self.fingerprint(), &self.profile().server, outcome)?;
             self.errands.done();
-            backoff.succeeded();
+            // A refusal is no success: a server could have us come back by it at once, again and again.
+            if !matches!(event, Event::NoPrekey { .. }) {
+                backoff.succeeded();
+            }
             self.tell(event).await.ok_or(Ended::Idle)?;
         }
     }
 
     fn note(&mut self, order: Order) {
+        if order.recipient.profile().server != self.profile().server {
+            // So that no exit sees somebody leave one server for another.
+            self.circuit = Circuit::fresh(Instant::now(), &mut OsRng);
+        }
         self.recipient = order.recipient;
         if !matches!(order.errand, Errand::NewProfile) {
             self.errands.push(order.errand, order.spreads, Instant::now(), &mut OsRng);
@@ -280,7 +307,8 @@ mod tests {
         }
         let courier = Courier {
             dialer: Dialer::Direct,
-            isolation: Isolation::fresh(&mut OsRng),
+            circuit: Circuit::fresh(Instant::now(), &mut OsRng),
+            returned: watch::channel(0).1,
             slots: Arc::new(Semaphore::new(1)),
             recipient,
             orders,

@@ -69,10 +69,11 @@ pub async fn run(root: Root, plan: &Plan, traffic: Traffic, stop: impl Future<Ou
     let server = own.profile.profile().server.clone();
     let (key, mean) = (own.keys.transport.clone(), traffic.schedule.mean());
     let home = Home { server: server.clone(), key, dialer: dialer.clone(), mean };
+    let (returned, returns) = watch::channel(0);
     let tasks = [
         tokio::spawn(tell_progress(progress, events.clone())),
-        tokio::spawn(home::run(home, events.clone(), home_queue)),
-        tokio::spawn(courier::carry_out(traffic, dialer, server, events.clone(), courier_queue)),
+        tokio::spawn(home::run(home, events.clone(), home_queue, returned)),
+        tokio::spawn(courier::carry_out(traffic, dialer, server, events.clone(), courier_queue, returns)),
         tokio::spawn(tick(events.clone())),
     ];
     let stopping = Arc::new(AtomicBool::new(false));

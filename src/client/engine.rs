@@ -91,6 +91,8 @@ pub struct Engine {
     pub(super) more_requests: bool,
     /// Recipients with more waiting messages than one batch seals.
     pub(super) unsealed: BTreeSet<Fingerprint>,
+    /// What waited for the counter at the start of this run has been released.
+    pub(super) has_sealed_before: bool,
     /// Whose prekeys we have asked for.
     pub(super) asked: HashMap<Fingerprint, Asked>,
     pub(super) directories: Vec<PathBuf>,
@@ -151,6 +153,7 @@ impl Engine {
             unsealed: BTreeSet::new(),
             reconnect: false,
             asked: HashMap::new(),
+            has_sealed_before: false,
             directories: Vec::new(),
             trouble: BTreeMap::new(),
             tor: None,

@@ -4,18 +4,20 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use rand_core::OsRng;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
+use super::circuit::Circuit;
 use super::event::{Event, HomeOrder};
 use super::home_queue::{Asked, HomeQueue, Next};
 use super::link::{Link, LinkError};
 use super::pace;
 use crate::crypto::dh::SecretKey;
-use crate::limits::{HOME_SLOT_GAP_MAX_MS, PING_INTERVAL_MS, PREKEY_COUNT_INTERVAL_MS, REPLY_TIMEOUT_MS};
+use crate::limits::{
+    HOME_SLOT_GAP_MAX_MS, HOME_STANDING_MS, PING_INTERVAL_MS, PREKEY_COUNT_INTERVAL_MS, REPLY_TIMEOUT_MS, SLOT_LATE_MS,
+};
 use crate::net::dialer::Dialer;
-use crate::net::isolation::Isolation;
 use crate::wire::address::ServerAddress;
 use crate::wire::reply::{Push, Refusal, Reply, ServerMessage};
 use crate::wire::request::Command;
@@ -33,10 +35,15 @@ pub struct Home {
     pub mean: Option<Duration>,
 }
 
-/// Keeps the connection until the engine is gone.
-pub async fn run(home: Home, events: mpsc::Sender<Event>, mut orders: mpsc::UnboundedReceiver<HomeOrder>) {
+/// Keeps the connection until the engine is gone. `returned` counts how often it has come back.
+pub async fn run(
+    home: Home,
+    events: mpsc::Sender<Event>,
+    mut orders: mpsc::UnboundedReceiver<HomeOrder>,
+    returned: watch::Sender<u64>,
+) {
     let mut backoff = Backoff::default();
-    let mut isolation = Isolation::fresh(&mut OsRng);
+    let mut circuit = Circuit::fresh(Instant::now(), &mut OsRng);
     while !events.is_closed() {
         if !home.dialer.is_ready() {
             let reason = format!("not connected to {}: waiting for Tor", home.server.host_port());
@@ -45,17 +52,23 @@ pub async fn run(home: Home, events: mpsc::Sender<Event>, mut orders: mpsc::Unbo
             }
             home.dialer.ready().await;
         }
-        let ended = match Link::open(&home.dialer, &isolation, &home.server, home.key.clone()).await {
+        let ended = match Link::open(&home.dialer, circuit.isolation(), &home.server, home.key.clone()).await {
             Ok(link) => {
                 let (asked, queue) = (VecDeque::new(), HomeQueue::default());
+                let mut stands = None;
                 let connection = Connection { link, asked, queue, mean: home.mean };
-                connection.serve(&events, &mut orders, &mut backoff).await
+                let ended = connection.serve(&events, &mut orders, &mut stands, &returned).await;
+                // Through Tor each try may be a circuit, so one that ends at once is no success.
+                let needed_ms = if home.dialer.builds_circuits() { HOME_STANDING_MS } else { 0 };
+                if stands.is_some_and(|since: Instant| since.elapsed() >= Duration::from_millis(needed_ms)) {
+                    backoff.succeeded();
+                }
+                ended
             }
             Err(error) => Err(error),
         };
         let Err(error) = ended else { return };
-        // It may have been the circuit's fault.
-        isolation = Isolation::fresh(&mut OsRng);
+        circuit.failed(&error, Instant::now(), &mut OsRng);
         // Orders of the old connection are void: on the next one the engine hears the count of prekeys anew, and what
         // was not deleted is pushed again, known by its hash and deleted then.
         while orders.try_recv().is_ok() {}
@@ -80,12 +93,13 @@ struct Connection {
 }
 
 impl Connection {
-    /// Until the connection or the engine ends. `Ok` means the latter.
+    /// Until the connection or the engine ends. `Ok` means the latter. `stands` gets the time since when it does.
     async fn serve(
         mut self,
         events: &mpsc::Sender<Event>,
         orders: &mut mpsc::UnboundedReceiver<HomeOrder>,
-        backoff: &mut Backoff,
+        stands: &mut Option<Instant>,
+        returned: &watch::Sender<u64>,
     ) -> Result<(), LinkError> {
         self.ask(Asked::Account, Command::CreateAccount).await?;
         // Before all else: whether our own state is the newest decides what the rest means.
@@ -97,7 +111,14 @@ impl Connection {
             let reply_by = self.asked.front().map(|(_, _, by)| *by);
             tokio::select! {
                 message = self.link.next() => {
-                    let Ok(()) = self.handle(message?, events, backoff).await? else { return Ok(()) };
+                    let Some(event) = self.handle(message?)? else { continue };
+                    if matches!(event, Event::Connected) {
+                        *stands = Some(Instant::now());
+                        returned.send_modify(|count| *count += 1);
+                    }
+                    if events.send(event).await.is_err() {
+                        return Ok(());
+                    }
                 }
                 order = orders.recv() => match order {
                     Some(order) => {
@@ -109,7 +130,12 @@ impl Connection {
                     None => return Ok(()),
                 },
                 () = sleep_until(turn_at) => {
+                    // Late where the engine or the machine stood still: a slot that was missed is lost.
+                    let is_missed = self.mean.is_some() && turn_at.elapsed() > Duration::from_millis(SLOT_LATE_MS);
                     turn_at = self.turn_time();
+                    if is_missed {
+                        continue;
+                    }
                     match self.queue.pop() {
                         Some(next) => self.carry_out(next).await?,
                         // Now and then a count in place of a ping: prekeys expire on a connection that stands for weeks.
@@ -151,13 +177,8 @@ impl Connection {
         }
     }
 
-    /// The inner result is an error when the engine is gone.
-    async fn handle(
-        &mut self,
-        message: ServerMessage,
-        events: &mpsc::Sender<Event>,
-        backoff: &mut Backoff,
-    ) -> Result<Result<(), mpsc::error::SendError<Event>>, LinkError> {
+    /// What a message means for the engine, if it means anything.
+    fn handle(&mut self, message: ServerMessage) -> Result<Option<Event>, LinkError> {
         let event = match message {
             ServerMessage::Push(Push::Envelope(stored)) => Event::Envelope(stored),
             ServerMessage::Push(Push::Prekeys(count)) => Event::Prekeys { count, after_upload: false },
@@ -180,30 +201,27 @@ impl Connection {
                     ) => return Err(refusal.into()),
                     (Asked::Counter, Ok(Reply::Counter(record))) => Event::Counter(record),
                     (Asked::CounterWrite(number), Ok(Reply::Done)) => Event::CounterWritten(number),
-                    (Asked::Subscription, Ok(Reply::Done)) => {
-                        backoff.succeeded();
-                        Event::Connected
-                    }
+                    (Asked::Subscription, Ok(Reply::Done)) => Event::Connected,
                     (Asked::Count, Ok(Reply::PrekeyCount(count))) => Event::Prekeys { count, after_upload: false },
                     (Asked::CountAfterUpload, Ok(Reply::PrekeyCount(count))) => {
                         Event::Prekeys { count, after_upload: true }
                     }
                     (Asked::CountNow, Ok(Reply::PrekeyCount(count))) => Event::PrekeysCounted(count),
-                    (Asked::Upload, Err(Refusal::PrekeysFull)) => return Ok(Ok(())),
+                    (Asked::Upload, Err(Refusal::PrekeysFull)) => return Ok(None),
                     (_, Err(refusal)) => {
                         tracing::warn!(%refusal, ?asked, "our server refused a request");
-                        return Ok(Ok(()));
+                        return Ok(None);
                     }
                     (
                         Asked::Account | Asked::Deletion | Asked::Upload | Asked::Replacement | Asked::Ping,
                         Ok(Reply::Done),
-                    ) => return Ok(Ok(())),
+                    ) => return Ok(None),
                     // What was not asked for is no answer, whatever it is.
                     (_, Ok(_)) => return Err(LinkError::OutOfTurn),
                 }
             }
         };
-        Ok(events.send(event).await)
+        Ok(Some(event))
     }
 }
 
@@ -235,7 +253,7 @@ mod tests {
         orders.send(HomeOrder::Delete(vec![7])).unwrap();
         drop(orders);
         let (events, _heard) = mpsc::channel(64);
-        run(home, events, queue).await;
+        run(home, events, queue, watch::channel(0).0).await;
         let (_, mut asked) = server.connections.recv().await.unwrap();
         let begins = [Command::CreateAccount, Command::ReadCounter, Command::CountPrekeys];
         assert_eq!(asked.drain(..4).take(3).collect::<Vec<_>>(), begins);
@@ -252,7 +270,7 @@ mod tests {
     async fn a_slot_is_for_what_waits_longest_and_for_a_ping_where_nothing_does() {
         let Bench { home, orders, queue, mut server } = bench(Some(Duration::from_millis(1))).await;
         let (events, mut heard) = mpsc::channel(64);
-        let running = tokio::spawn(run(home, events, queue));
+        let running = tokio::spawn(run(home, events, queue, watch::channel(0).0));
         let draining = tokio::spawn(async move { while heard.recv().await.is_some() {} });
         for _ in 0..4 {
             server.requests.recv().await.unwrap();

@@ -29,6 +29,8 @@ mod alerts;
 #[cfg(feature = "daemon")]
 mod backoff;
 #[cfg(feature = "daemon")]
+mod circuit;
+#[cfg(feature = "daemon")]
 mod commit;
 #[cfg(feature = "daemon")]
 mod conversation;

@@ -43,13 +43,14 @@ impl Engine {
         self.wants_count |= is_doubted || left < PREKEYS_REFILL_BELOW;
     }
 
-    /// Queues a note for somebody's program, of which no person is told.
+    /// Queues a note for somebody's program, of which no person is told. It spreads: it is the answer to what our server has
+    /// pushed to us, and by its moment servers could tell whose.
     pub(super) fn spool_note(&mut self, recipient: Fingerprint, form: Form, now: Timestamp) {
         let conversation = ConversationId::of_participants(&[self.people.own_fingerprint(), recipient]);
         let message = MessageId(self.random_16());
         self.spool.push(
             recipient,
-            Spooled { message, conversation, file: String::new(), spreads: false, form },
+            Spooled { message, conversation, file: String::new(), spreads: true, form },
             now,
             &mut self.pending,
         );

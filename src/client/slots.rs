@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rand_core::OsRng;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backoff::Backoff;
 use super::courier::{answered, command};
@@ -19,7 +19,7 @@ use super::line::{Line, Turn};
 use super::link::{Link, LinkError};
 use super::pace;
 use crate::crypto::dh::SecretKey;
-use crate::limits::{COURIERS_MAX, REPLY_TIMEOUT_MS};
+use crate::limits::{COURIERS_MAX, REPLY_TIMEOUT_MS, VISIT_TIMEOUT_MS};
 use crate::net::dialer::Dialer;
 use crate::net::isolation::Isolation;
 use crate::wire::address::ServerAddress;
@@ -133,9 +133,12 @@ impl Visitor {
     /// One request on a connection that nothing ties to any other.
     async fn visit(&self, server: &ServerAddress, command: Command) -> Result<Result<Reply, Refusal>, LinkError> {
         let isolation = Isolation::fresh(&mut OsRng);
-        let mut link = Link::open(&self.dialer, &isolation, server, SecretKey::random(&mut OsRng)).await?;
-        let id = link.send(command).await?;
-        link.reply(id, REPLY_TIMEOUT_MS).await
+        let visiting = async {
+            let mut link = Link::open(&self.dialer, &isolation, server, SecretKey::random(&mut OsRng)).await?;
+            let id = link.send(command).await?;
+            link.reply(id, REPLY_TIMEOUT_MS).await
+        };
+        timeout(Duration::from_millis(VISIT_TIMEOUT_MS), visiting).await.unwrap_or(Err(LinkError::Silent))
     }
 }
 

@@ -163,10 +163,12 @@ impl Spool {
         self.queues.get(recipient).is_some_and(|queue| queue.waiting > 0)
     }
 
-    /// Whether the first message that waits for a session with a recipient is one of several to different people.
+    /// Whether the first message that waits for a session with a recipient is one of several to different people. Where none
+    /// waits a session is wanted because of what our server has pushed to us, and by its moment servers could tell whose: that
+    /// spreads.
     pub fn waiting_spreads(&self, recipient: &Fingerprint) -> bool {
         let items = self.queues.get(recipient).into_iter().flat_map(|queue| queue.items.values());
-        items.filter(|item| item.is_waiting).map(|item| item.spreads).next().unwrap_or(false)
+        items.filter(|item| item.is_waiting).map(|item| item.spreads).next().unwrap_or(true)
     }
 
     /// The next sealed messages for a recipient's courier, at most [`COURIER_QUEUE_MAX`] ahead of what was accepted.

@@ -74,6 +74,27 @@ pub const RECONNECT_DELAY_MAX_MS: u64 = 60_000;
 /// how long Tor goes on using one circuit, so a server that fails on purpose gets hardly more circuits out of us.
 pub const CIRCUIT_RETRY_MAX_MS: u64 = 600_000;
 
+/// Circuits that a server may cost by refusing connections before it has to wait for [`CIRCUIT_CHANGE_MS`]: exits that cannot
+/// reach it are rare, and three in a row rarer.
+pub const CIRCUIT_CHANGES_MAX: u32 = 3;
+
+/// One such circuit more is allowed after this time: half of what Tor itself uses one for.
+pub const CIRCUIT_CHANGE_MS: u64 = 300_000;
+
+/// How long a home connection through Tor must have stood for the next wait to be a short one again: else a server that
+/// closes each at once has us come back several times a second.
+pub const HOME_STANDING_MS: u64 = 60_000;
+
+/// When the home connection is back, whoever waits for longer tries again within this time, at random: the network was away,
+/// not their server.
+pub const RETRY_AFTER_OUTAGE_MS: u64 = 60_000;
+
+/// A slot that comes so late is lost: more than a busy machine's hiccup, and nothing that tells of what was done.
+pub const SLOT_LATE_MS: u64 = 1_000;
+
+/// How long a visit in a slot may take in all. Visits that hang hold places that cover needs, too.
+pub const VISIT_TIMEOUT_MS: u64 = 120_000;
+
 /// Requests under way on one connection before the first is answered. Enough to fill one group commit; the memory it
 /// can pin on the server is this many frames.
 pub const PIPELINE_MAX: usize = 32;
