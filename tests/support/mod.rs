@@ -33,7 +33,12 @@ const DAEMON: &str = env!("CARGO_BIN_EXE_chatterboxd");
 const CLI: &str = env!("CARGO_BIN_EXE_chatterbox");
 
 /// Waits until `look` finds something, looking whenever something happens below `directory`.
-pub fn wait_for<T>(directory: &Path, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(directory: &Path, what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_patiently(DEADLINE, directory, what, look)
+}
+
+/// The same, for what takes longer when it works.
+pub fn wait_patiently<T>(patience: Duration, directory: &Path, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let (sender, events) = mpsc::channel();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
@@ -42,7 +47,7 @@ pub fn wait_for<T>(directory: &Path, what: &str, mut look: impl FnMut() -> Optio
     })
     .unwrap();
     watcher.watch(directory, RecursiveMode::Recursive).unwrap();
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;

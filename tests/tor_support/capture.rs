@@ -40,7 +40,7 @@ impl Capture {
     fn start(mut wrapper: Command, interface: &str, filter: &str, beyond: Ipv4Addr) -> Self {
         let directory = TempDir::new().unwrap();
         let mut tcpdump = wrapper
-            // As who it is: in a user's namespace there is nobody else that it could become.
+            // As root where it is, who can read what it writes.
             .args(["tcpdump", "-n", "-U", "--immediate-mode", "-B", "16384", "-Z", "root", "-i", interface, "-w"])
             .arg(directory.path().join("pcap"))
             .arg(filter)
