@@ -71,11 +71,14 @@ pub const ONION_FILE_BYTES_MAX: u64 = 4_096;
 pub const ONION_CIRCUIT_STREAMS_MAX: u32 = 4;
 
 /// Clients of the onion service that are being met at one time. For each a circuit of four or five relays is built, which
-/// takes a second or two: some thirty in a second, which is as many as a core can do.
-pub const ONION_ANSWERS_MAX: usize = 64;
+/// takes a second or two. Whoever asks for a meeting chooses the place, and it may be one where nobody answers: such a
+/// client has a place here for [`ONION_ANSWER_TIMEOUT_MS`]. With sixty-eight of them in a second none is left for others;
+/// introduction points let through about as many, and waiting costs nothing but memory.
+pub const ONION_ANSWERS_MAX: usize = 1_024;
 
-/// How long meeting a client may take. It waits no longer than this either.
-pub const ONION_ANSWER_TIMEOUT_MS: u64 = 60_000;
+/// How long meeting a client may take: ten times what it mostly takes. Tor's own services wait 30 s, without a bound on how
+/// many they meet. A client that was given up asks again, by other relays.
+pub const ONION_ANSWER_TIMEOUT_MS: u64 = 15_000;
 
 /// Circuits of the onion service at one time: one for each connection.
 pub const ONION_CIRCUITS_MAX: usize = SERVER_CONNECTIONS_MAX;
@@ -85,7 +88,8 @@ pub const ONION_CIRCUITS_MAX: usize = SERVER_CONNECTIONS_MAX;
 pub const ONION_CIRCUIT_IDLE_MS: u64 = 60_000;
 
 /// Introductions in a second that each introduction point lets through (there are three): what Tor's own services take
-/// where they limit them, and 4,096 clients are back in a minute after a restart.
+/// where they limit them. After a restart 4,096 clients are let through within a minute; building their circuits keeps a core
+/// busy for two or three.
 pub const ONION_INTRODUCTIONS_PER_S: u32 = 25;
 
 /// Introductions that an introduction point lets through at once.

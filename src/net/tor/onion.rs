@@ -92,6 +92,11 @@ impl Service {
         let patience = Duration::from_millis(ONION_PATIENCE_MS);
         loop {
             // A place in front of the introduction: arti keeps a few of them waiting, and relays drop the others.
+            if answering.available_permits() == 0 {
+                teller.warn(
+                    "all places for meeting clients of the onion service are taken; new clients wait or try again",
+                );
+            }
             let Ok(place) = Arc::clone(&answering).acquire_owned().await else { return Ok(()) };
             let introduction = tokio::select! {
                 introduction = introductions.next() => match introduction {
