@@ -73,6 +73,7 @@ fn run(root: Option<PathBuf>) -> Result<(), Failure> {
             way: settings.dialer,
             tor_directory: root.join("tor"),
             private_tor_network: settings.private_tor_network,
+            is_scheduled: settings.traffic.schedule.mean().is_some(),
         };
         daemon::run(root, &plan, settings.traffic, stop.first()).await.map_err(|error| failure(&path, &error))
     })

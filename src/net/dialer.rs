@@ -44,6 +44,8 @@ pub struct Plan {
     pub tor_directory: PathBuf,
     /// Arti's configuration of a Tor network other than the public one, which is for tests.
     pub private_tor_network: Option<PathBuf>,
+    /// Streams are opened by a schedule: Tor in this process builds no circuits but theirs.
+    pub is_scheduled: bool,
 }
 
 /// Opens streams. Clones share what they hold.
@@ -119,7 +121,11 @@ impl Dialer {
     pub fn start(plan: &Plan) -> Result<Self, NoTor> {
         match plan.way {
             #[cfg(feature = "tor")]
-            Way::Tor => Ok(Self::Tor(tor::Tor::start(plan.tor_directory.clone(), plan.private_tor_network.clone()))),
+            Way::Tor => Ok(Self::Tor(tor::Tor::start(tor::Setup {
+                directory: plan.tor_directory.clone(),
+                private_network: plan.private_tor_network.clone(),
+                is_scheduled: plan.is_scheduled,
+            }))),
             #[cfg(not(feature = "tor"))]
             Way::Tor => Err(NoTor),
             Way::Socks5(proxy) => Ok(Self::Socks5(proxy)),

@@ -8,7 +8,7 @@ use super::failures::directory_failure;
 use crate::app::failure::{Exit, Failure};
 use crate::limits::ONION_PORT;
 use crate::net::incoming::Door;
-use crate::net::tor::{self, Tor};
+use crate::net::tor::{self, Setup, Tor};
 use crate::server::directory::Directory;
 use crate::wire::address::ServerAddress;
 
@@ -47,7 +47,8 @@ impl Onion {
     /// Starts Tor and publishes the service. Needs a running tokio runtime.
     pub(super) fn open(self) -> Door {
         tracing::info!("connecting to Tor for the onion service {}", self.address.host_port());
-        let tor = Tor::start(self.directory, self.private_network);
+        let setup = Setup { directory: self.directory, private_network: self.private_network, is_scheduled: false };
+        let tor = Tor::start(setup);
         tor::onion::publish(tor, self.address.host().to_owned(), self.address.port())
     }
 }

@@ -1,6 +1,5 @@
 //! From nothing to a client that is connected, and what a person hears of it meanwhile.
 
-use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -10,23 +9,18 @@ use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::{Client, configuration, in_words};
+use super::{Client, Setup, configuration, in_words};
 use crate::clock::Timestamp;
 use crate::limits::{TOR_RETRY_MS, TOR_SLOW_MS};
 use crate::net::dialer::Progress;
 
 /// Makes a client and connects it, tells what happens, and goes on telling. Never ends.
-pub(super) async fn run(
-    directory: PathBuf,
-    private_network: Option<PathBuf>,
-    made: watch::Sender<Option<Client>>,
-    told: watch::Sender<Progress>,
-) {
+pub(super) async fn run(setup: Setup, made: watch::Sender<Option<Client>>, told: watch::Sender<Progress>) {
     let mut teller =
-        Teller { told, is_private: private_network.is_some(), is_ready: false, is_slow: false, percent: 0.0 };
+        Teller { told, is_private: setup.private_network.is_some(), is_ready: false, is_slow: false, percent: 0.0 };
     teller.tell("0%: starting".to_owned());
     let client = loop {
-        match make(&directory, private_network.as_deref()).await {
+        match make(&setup).await {
             Ok(client) => break client,
             Err(problem) => teller.trouble(&problem),
         }
@@ -46,8 +40,8 @@ pub(super) async fn run(
     }
 }
 
-async fn make(directory: &Path, private_network: Option<&Path>) -> Result<Client, String> {
-    let config = configuration::load(directory, private_network)?;
+async fn make(setup: &Setup) -> Result<Client, String> {
+    let config = configuration::load(setup)?;
     let made = TorClient::builder().config(config).create_unbootstrapped_async().await;
     made.map_err(|error| match error.kind() {
         ErrorKind::FsPermissions => {

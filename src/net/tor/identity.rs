@@ -12,7 +12,7 @@ use tor_hsservice::config::TokenBucketConfig;
 use tor_hsservice::{HsNickname, OnionService};
 use tor_rtcompat::PreferredRuntime;
 
-use super::{configuration, in_words};
+use super::{Setup, configuration, in_words};
 use crate::limits::{ONION_CIRCUIT_STREAMS_MAX, ONION_INTRODUCTIONS_BURST, ONION_INTRODUCTIONS_PER_S};
 
 /// What arti calls the service in its keystore and its state. Never changed: under another name there is another key.
@@ -27,8 +27,8 @@ pub fn make(directory: &Path) -> Result<String, String> {
     Ok(made.map_err(|error| in_words(&error))?.display_unredacted().to_string())
 }
 
-/// The name of the key below `directory`; none where no key is there or what is there is none. `private_network` as for
-/// [`Tor::start`](super::Tor::start).
+/// The name of the key below `directory`; none where no key is there or what is there is none. `private_network` as in
+/// [`Setup`].
 ///
 /// # Errors
 /// What arti says, in words: of its directory, which must be private to us, and of the private network's file.
@@ -38,7 +38,12 @@ pub fn name(directory: &Path, private_network: Option<&Path>) -> Result<Option<S
 }
 
 fn service(directory: &Path, private_network: Option<&Path>) -> Result<OnionService, String> {
-    let config = configuration::load(directory, private_network)?;
+    let setup = Setup {
+        directory: directory.to_owned(),
+        private_network: private_network.map(Path::to_owned),
+        is_scheduled: false,
+    };
+    let config = configuration::load(&setup)?;
     TorClient::<PreferredRuntime>::create_onion_service(&config, settings()?).map_err(|error| in_words(&error))
 }
 

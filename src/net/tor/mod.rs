@@ -16,7 +16,7 @@ pub mod identity;
 pub mod onion;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arti_client::config::BoolOrAuto;
@@ -24,6 +24,7 @@ use arti_client::{DataStream, StreamPrefs, TorClient};
 use tokio::sync::watch;
 use tor_rtcompat::PreferredRuntime;
 
+pub use self::configuration::Setup;
 use super::dialer::Progress;
 use super::isolation::Isolation;
 use crate::wire::address::ServerAddress;
@@ -38,15 +39,13 @@ pub struct Tor {
 }
 
 impl Tor {
-    /// Begins to connect, keeping what it learns under `directory`, which it makes with mode 0700. `private_network` is a
-    /// file with arti's configuration of a network other than the public one; it is for tests, and every text of the
-    /// progress then says so. Needs a running tokio runtime.
-    pub fn start(directory: PathBuf, private_network: Option<PathBuf>) -> Self {
+    /// Begins to connect. Needs a running tokio runtime.
+    pub fn start(setup: Setup) -> Self {
         // Fails only where there is one already, which is this one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (told, progress) = watch::channel(Progress::default());
         let (made, client) = watch::channel(None);
-        tokio::spawn(bootstrap::run(directory, private_network, made, told));
+        tokio::spawn(bootstrap::run(setup, made, told));
         Self { client, progress }
     }
 
@@ -82,7 +81,7 @@ impl fmt::Debug for Tor {
     }
 }
 
-/// Whether `path` is a file with arti's configuration, as [`Tor::start`] takes it.
+/// Whether `path` is a file with arti's configuration, as [`Setup`] names it.
 ///
 /// # Errors
 /// What is wrong, in words.

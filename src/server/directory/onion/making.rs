@@ -30,7 +30,7 @@ impl Directory {
 
     /// Where clients find the server as an onion service, once its key was found to be the one of that address. Where there
     /// is none yet, it is made, with `port`; whoever asks must have the store open, so that nobody else does. The
-    /// private network is as for [`Tor::start`](crate::net::tor::Tor::start).
+    /// private network is as in [`Setup`](crate::net::tor::Setup).
     ///
     /// # Errors
     /// [`DirectoryError::OtherOnion`] where the key is another one or is gone; `OnionKey`, `Damaged`, `Io`.
