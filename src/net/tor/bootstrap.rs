@@ -1,6 +1,7 @@
 //! From nothing to a client that is connected, and what a person hears of it meanwhile.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arti_client::status::{Blockage, BlockageKind, BootstrapStatus};
@@ -15,7 +16,7 @@ use crate::limits::{TOR_RETRY_MS, TOR_SLOW_MS};
 use crate::net::dialer::Progress;
 
 /// Makes a client and connects it, tells what happens, and goes on telling. Never ends.
-pub(super) async fn run(setup: Setup, made: watch::Sender<Option<Client>>, told: watch::Sender<Progress>) {
+pub(super) async fn run(setup: Arc<Setup>, made: watch::Sender<Option<Client>>, told: watch::Sender<Progress>) {
     let mut teller =
         Teller { told, is_private: setup.private_network.is_some(), is_ready: false, is_slow: false, percent: 0.0 };
     teller.tell("0%: starting".to_owned());

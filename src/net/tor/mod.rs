@@ -34,6 +34,7 @@ type Client = Arc<TorClient<PreferredRuntime>>;
 /// A client of the Tor network. Clones share it.
 #[derive(Clone)]
 pub struct Tor {
+    setup: Arc<Setup>,
     client: watch::Receiver<Option<Client>>,
     progress: watch::Receiver<Progress>,
 }
@@ -45,8 +46,9 @@ impl Tor {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (told, progress) = watch::channel(Progress::default());
         let (made, client) = watch::channel(None);
-        tokio::spawn(bootstrap::run(setup, made, told));
-        Self { client, progress }
+        let setup = Arc::new(setup);
+        tokio::spawn(bootstrap::run(Arc::clone(&setup), made, told));
+        Self { setup, client, progress }
     }
 
     /// How far it is.

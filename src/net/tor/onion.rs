@@ -22,7 +22,7 @@ use tor_hsservice::status::State;
 use tor_hsservice::{RendRequest, StreamRequest};
 use tor_proto::stream::IncomingStreamRequest;
 
-use super::{Client, Tor, identity, in_words};
+use super::{Client, Setup, Tor, identity, in_words};
 use crate::limits::{
     ONION_ANSWER_TIMEOUT_MS, ONION_ANSWERS_MAX, ONION_CIRCUIT_IDLE_MS, ONION_CIRCUITS_MAX, ONION_PATIENCE_MS,
     TOR_RETRY_MS,
@@ -63,7 +63,7 @@ impl Service {
         // Before that every try would fail, and Tor says by itself what is in its way.
         let _ = tor.progress().wait_for(|progress| progress.is_ready).await;
         while let Some(client) = tor.client().await {
-            match self.serve(&client, &mut teller).await {
+            match self.serve(&tor.setup, &client, &mut teller).await {
                 Ok(()) => teller.warn("the onion service ended; it is started again"),
                 Err(problem) => teller.warn(&format!("the onion service does not start: {problem}; it is tried again")),
             }
@@ -72,14 +72,12 @@ impl Service {
     }
 
     /// Until the service ends.
-    async fn serve(&self, client: &Client, teller: &mut Teller) -> Result<(), String> {
+    async fn serve(&self, setup: &Setup, client: &Client, teller: &mut Teller) -> Result<(), String> {
+        // Arti makes a new key where there is none, and begins to publish it before anybody can compare it.
+        self.check(identity::name(&setup.directory, setup.private_network.as_deref())?)?;
         let launched = client.launch_onion_service(identity::settings()?).map_err(|error| in_words(&error))?;
         let (running, mut introductions) = launched.ok_or("it is switched off")?;
-        let name = running.onion_address().map(|name| name.display_unredacted().to_string());
-        // Arti makes a new key where there is none.
-        if name.as_ref() != Some(&self.name) {
-            return Err(format!("its key is not that of {}", self.name));
-        }
+        self.check(running.onion_address().map(|name| name.display_unredacted().to_string()))?;
         teller.info(&format!(
             "published as {}:{}; clients find it once Tor's directories know of it, mostly within a minute",
             self.name, self.port
@@ -130,6 +128,17 @@ impl Service {
                 // Its client tries again later.
                 teller.warn("all circuits of the onion service are taken; new clients are not answered");
             }
+        }
+    }
+}
+
+impl Service {
+    /// That the key of this name is ours.
+    fn check(&self, name: Option<String>) -> Result<(), String> {
+        match name {
+            Some(name) if name == self.name => Ok(()),
+            Some(name) => Err(format!("its key is that of {name}, and not of {}: put back the right one", self.name)),
+            None => Err(format!("the key of {} is gone or damaged: put it back from a copy", self.name)),
         }
     }
 }
@@ -205,5 +214,35 @@ impl Teller {
 impl fmt::Debug for Service {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Service").field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use arti_client::TorClient;
+
+    use super::super::configuration;
+    use super::*;
+
+    #[tokio::test]
+    async fn where_the_key_is_gone_or_another_no_service_is_launched_and_no_key_made() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let scratch = tempfile::tempdir().unwrap();
+        let setup = Setup { directory: scratch.path().join("tor"), private_network: None, is_scheduled: false };
+        let made = identity::make(&setup.directory).unwrap();
+        let config = configuration::load(&setup).unwrap();
+        let client = TorClient::builder().config(config).create_unbootstrapped_async().await.unwrap();
+        let service = |name: &str| Service { name: name.to_owned(), port: 1, accepted: mpsc::channel(1).0 };
+        let mut teller = Teller::default();
+
+        let problem = service("another.onion").serve(&setup, &client, &mut teller).await.unwrap_err();
+        assert!(problem.contains(&made) && problem.contains("another.onion"), "{problem}");
+
+        fs::remove_dir_all(setup.directory.join("state/keystore")).unwrap();
+        let problem = service(&made).serve(&setup, &client, &mut teller).await.unwrap_err();
+        assert!(problem.contains(&made) && problem.contains("is gone"), "{problem}");
+        assert_eq!(identity::name(&setup.directory, None), Ok(None));
     }
 }
