@@ -119,3 +119,27 @@ fn a_network_file_that_is_none_is_named() {
     });
     assert!(status.contains("No such file"), "{status}");
 }
+
+#[test]
+fn what_tor_wrote_and_is_damaged_is_named_and_made_anew_once_it_was_moved_away() {
+    let (_world, mut alice, _bob) = alone();
+    alice.start();
+    alice.wait_for_status("tor: 0%: connecting");
+    alice.stop();
+    for (part, file) in [("state/state", "guards.json"), ("cache", "dir.sqlite3")] {
+        let path = alice.at("tor").join(part);
+        assert!(!fs::read(path.join(file)).unwrap().is_empty());
+        fs::write(path.join(file), "neither JSON nor a database ".repeat(100)).unwrap();
+        alice.start();
+        alice.wait_for("what to do", || {
+            let status = fs::read_to_string(alice.at("status")).unwrap_or_default();
+            status.contains(&format!("move {} away", path.display())).then_some(())
+        });
+        alice.stop();
+        fs::rename(&path, path.with_extension("damaged")).unwrap();
+        alice.start();
+        alice.wait_for_status("tor: 0%: connecting");
+        alice.stop();
+        assert!(path.join(file).exists());
+    }
+}

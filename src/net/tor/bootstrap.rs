@@ -4,13 +4,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arti_client::TorClient;
 use arti_client::status::{Blockage, BlockageKind, BootstrapStatus};
-use arti_client::{ErrorKind, HasKind as _, TorClient};
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::{Client, Setup, configuration, in_words};
+use super::remedy::{STATE, advise};
+use super::{Client, Setup, configuration};
 use crate::clock::Timestamp;
 use crate::limits::{TOR_RETRY_MS, TOR_SLOW_MS};
 use crate::net::dialer::Progress;
@@ -28,8 +29,8 @@ pub(super) async fn run(setup: Arc<Setup>, made: watch::Sender<Option<Client>>, 
         sleep(Duration::from_millis(TOR_RETRY_MS)).await;
     };
     made.send_replace(Some(client.clone()));
-    while let Err(problem) = connect(&client, &mut teller).await {
-        teller.trouble(&format!("{problem}; it is tried again"));
+    while let Err(problem) = connect(&setup, &client, &mut teller).await {
+        teller.trouble(&problem);
         sleep(Duration::from_millis(TOR_RETRY_MS)).await;
     }
     teller.is_ready = true;
@@ -44,15 +45,10 @@ pub(super) async fn run(setup: Arc<Setup>, made: watch::Sender<Option<Client>>, 
 async fn make(setup: &Setup) -> Result<Client, String> {
     let config = configuration::load(setup)?;
     let made = TorClient::builder().config(config).create_unbootstrapped_async().await;
-    made.map_err(|error| match error.kind() {
-        ErrorKind::FsPermissions => {
-            format!("{}. Take the right to write there from others (chmod go-w); it is tried again", in_words(&error))
-        }
-        _ => format!("{}; it is tried again", in_words(&error)),
-    })
+    made.map_err(|error| advise(&error, &setup.directory, STATE))
 }
 
-async fn connect(client: &Client, teller: &mut Teller) -> Result<(), String> {
+async fn connect(setup: &Setup, client: &Client, teller: &mut Teller) -> Result<(), String> {
     let mut events = client.bootstrap_events();
     let mut connecting = pin!(client.bootstrap());
     // Arti sees some causes late and some never: a wrong clock behind certificates that have expired, for example.
@@ -60,7 +56,7 @@ async fn connect(client: &Client, teller: &mut Teller) -> Result<(), String> {
     tokio::pin!(slow);
     loop {
         tokio::select! {
-            done = &mut connecting => return done.map_err(|error| in_words(&error)),
+            done = &mut connecting => return done.map_err(|error| advise(&error, &setup.directory, STATE)),
             Some(status) = events.next() => if teller.status(&status) {
                 teller.is_slow = false;
                 slow.as_mut().reset(Instant::now() + Duration::from_millis(TOR_SLOW_MS));

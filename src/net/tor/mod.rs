@@ -6,6 +6,7 @@
 //! | `configuration` | arti's configuration |
 //! | [`identity`] | the key of an onion service, and its name |
 //! | [`onion`] | an onion service as a door |
+//! | `remedy` | what to do when its files are damaged |
 //!
 //! It connects to the Tor network by itself and goes on trying; what is in its way is told as [`Progress`]. Once it has
 //! been ready it stays so: arti notices that a network is back only when somebody tries, so whoever dials goes on trying.
@@ -14,6 +15,7 @@ mod bootstrap;
 mod configuration;
 pub mod identity;
 pub mod onion;
+mod remedy;
 
 use std::fmt;
 use std::path::Path;

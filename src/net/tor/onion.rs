@@ -22,6 +22,7 @@ use tor_hsservice::status::State;
 use tor_hsservice::{RendRequest, StreamRequest};
 use tor_proto::stream::IncomingStreamRequest;
 
+use super::remedy::{SERVICE_STATE, advise};
 use super::{Client, Setup, Tor, identity, in_words};
 use crate::limits::{
     ONION_ANSWER_TIMEOUT_MS, ONION_ANSWERS_MAX, ONION_CIRCUIT_IDLE_MS, ONION_CIRCUITS_MAX, ONION_PATIENCE_MS,
@@ -65,7 +66,7 @@ impl Service {
         while let Some(client) = tor.client().await {
             match self.serve(&tor.setup, &client, &mut teller).await {
                 Ok(()) => teller.warn("the onion service ended; it is started again"),
-                Err(problem) => teller.warn(&format!("the onion service does not start: {problem}; it is tried again")),
+                Err(problem) => teller.warn(&format!("the onion service does not start: {problem}")),
             }
             sleep(Duration::from_millis(TOR_RETRY_MS)).await;
         }
@@ -75,7 +76,9 @@ impl Service {
     async fn serve(&self, setup: &Setup, client: &Client, teller: &mut Teller) -> Result<(), String> {
         // Arti makes a new key where there is none, and begins to publish it before anybody can compare it.
         self.check(identity::name(&setup.directory, setup.private_network.as_deref())?)?;
-        let launched = client.launch_onion_service(identity::settings()?).map_err(|error| in_words(&error))?;
+        let launched = client
+            .launch_onion_service(identity::settings()?)
+            .map_err(|error| advise(&error, &setup.directory, SERVICE_STATE))?;
         let (running, mut introductions) = launched.ok_or("it is switched off")?;
         self.check(running.onion_address().map(|name| name.display_unredacted().to_string()))?;
         teller.info(&format!(
@@ -219,7 +222,8 @@ impl fmt::Debug for Service {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, DirBuilder};
+    use std::os::unix::fs::DirBuilderExt as _;
 
     use arti_client::TorClient;
 
@@ -244,5 +248,21 @@ mod tests {
         let problem = service(&made).serve(&setup, &client, &mut teller).await.unwrap_err();
         assert!(problem.contains(&made) && problem.contains("is gone"), "{problem}");
         assert_eq!(identity::name(&setup.directory, None), Ok(None));
+    }
+
+    #[tokio::test]
+    async fn what_a_service_wrote_and_is_damaged_is_named_and_its_key_is_not() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let scratch = tempfile::tempdir().unwrap();
+        let setup = Setup { directory: scratch.path().join("tor"), private_network: None, is_scheduled: false };
+        let name = identity::make(&setup.directory).unwrap();
+        let state = setup.directory.join("state/hss");
+        DirBuilder::new().recursive(true).mode(0o700).create(state.join("chatterbox")).unwrap();
+        fs::write(state.join("chatterbox/ipts.json"), "{").unwrap();
+        let config = configuration::load(&setup).unwrap();
+        let client = TorClient::builder().config(config).create_unbootstrapped_async().await.unwrap();
+        let service = Service { name, port: 1, accepted: mpsc::channel(1).0 };
+        let problem = service.serve(&setup, &client, &mut Teller::default()).await.unwrap_err();
+        assert!(problem.contains(&format!("move {} away", state.display())), "{problem}");
     }
 }
