@@ -53,6 +53,8 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1984
 ///
 /// Exit codes (sysexits.h):
 ///    0  success
+///    1  with --onion: Tor's directory authorities call this version too old; what
+///       came in by --listen ends, too
 ///   64  the command line is wrong, or wants Tor, which this build is without
 ///   65  an address or a key's file is malformed, or a key is not the one of its
 ///       address
