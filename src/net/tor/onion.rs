@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A task for each circuit answers its client and accepts its streams. Whatever ends the service, the door stays: it is
-//! launched anew, and streams that were accepted go on, since each holds its circuit.
+//! launched anew. The tasks end with the service that ended, and what they accepted goes on, since the writing half of a
+//! stream of arti's holds its circuit; only a further stream on a circuit whose task is gone has arti close that circuit.
 
 use std::fmt;
 use std::sync::Arc;
