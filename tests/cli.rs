@@ -236,7 +236,12 @@ fn init_without_a_dialer_takes_tor() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("root");
     let said = run(&root, &["init", "alice", "--server", &server()]);
-    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert!(said.code == 0 && said.err.contains("private network, where Tor does not lead"), "{}", said.err);
+    let public = run(
+        &directory.path().join("public"),
+        &["init", "alice", "--server", &server().replace("127.0.0.1", "chat.example")],
+    );
+    assert_eq!((public.code, public.err.as_str()), (0, ""));
     assert!(fs::read_to_string(root.join("chatterbox.toml")).unwrap().contains("\ndialer = \"tor\"\n"));
 }
 
@@ -667,6 +672,7 @@ fn running(connected: bool) -> Status {
         running: true,
         pid: std::process::id(),
         account: "alice 00".into(),
+        dialer: "tor".into(),
         tor: (!connected).then(|| "45%: connecting".into()),
         connected,
         connection: connection.into(),
@@ -713,6 +719,7 @@ fn a_running_daemons_status_is_shown_and_a_dead_ones_is_not_taken_for_it() {
         (json["queue"].as_u64(), json["prekeys"].as_u64(), json["ignored"].as_u64()),
         (Some(2), Some(100), Some(1))
     );
+    assert_eq!(json["dialer"], "tor");
     assert_eq!(json["tor"], "45%: connecting");
     assert_eq!(json["schedule"], "poisson, one envelope each 30s on average");
     assert_eq!(json["trouble"][0]["name"], "bob");

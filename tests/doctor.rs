@@ -261,7 +261,7 @@ fn put(user: &User, path: &str, content: impl AsRef<[u8]>) {
 fn account(alice: &User, bob_card: &str) -> Vec<Damage> {
     let (own, bob) = (alice.card(), bob_card.to_owned());
     vec![
-        overwritten("settings", "chatterbox.toml", "dailer = \"x\"\n", ["dailer", "dialer = \"tor\""]),
+        overwritten("settings", "chatterbox.toml", "dailer = \"x\"\n", ["dailer", "remove it"]),
         overwritten("account", "config.pb", "x", ["malformed config.pb", "backup"]),
         damage("error", "account", "config.pb", ["does not exist", "this account is lost"], |user| {
             fs::remove_file(user.at("config.pb")).unwrap();

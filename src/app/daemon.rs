@@ -87,7 +87,12 @@ const RESTORE_WHOLE: &str = "Do not put back this file alone: keep a copy of the
                              restore the whole directory from a backup, or ask for help with this.";
 
 fn settings_failure(error: &SettingsError) -> Failure {
-    Failure::new(Exit::Config, "reading the settings", error, "A good file is one line: dialer = \"tor\"")
+    Failure::new(
+        Exit::Config,
+        "reading the settings",
+        error,
+        "Correct that line, or remove it: each setting has a default.",
+    )
 }
 
 fn failure(root: &Path, error: &DaemonError) -> Failure {

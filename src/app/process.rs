@@ -34,9 +34,9 @@ pub fn log_to_stderr() {
         .with_ansi(false)
         .with_target(false)
         .log_internal_errors(false);
-    // Of the libraries (arti) only what is wrong.
+    // Of the libraries only what must not be missed: arti warns of each try that failed, and what matters of that we say.
     let levels =
-        Targets::new().with_default(LevelFilter::WARN).with_target(env!("CARGO_CRATE_NAME"), LevelFilter::INFO);
+        Targets::new().with_default(LevelFilter::ERROR).with_target(env!("CARGO_CRATE_NAME"), LevelFilter::INFO);
     let subscriber = tracing_subscriber::registry().with(lines.with_filter(levels));
     // Fails only if there is one already, which then logs.
     let _ = tracing::subscriber::set_global_default(subscriber);

@@ -102,7 +102,7 @@ pub enum SettingsFault {
 impl From<SettingsError> for Failure {
     fn from(error: SettingsError) -> Self {
         let doing = format!("reading {}", error.path.display());
-        Self::new(Exit::Config, doing, error.fault, "Correct the file; a line `dialer = \"tor\"` is all it needs.")
+        Self::new(Exit::Config, doing, error.fault, "Correct that line, or remove it: each setting has a default.")
     }
 }
 

@@ -35,7 +35,7 @@ use crate::limits::{
     BATCH_EVENTS_MAX, CHECKPOINT_AGE_MS, DISK_RETRY_MS, EVENT_QUEUE_MAX, IDLE_CHECKPOINT_MS, LEASE_RETRY_MS,
     RESCAN_INTERVAL_MS, START_RETRY_MAX_MS,
 };
-use crate::net::dialer::{Dialer, Plan, Progress};
+use crate::net::dialer::{Dialer, Plan, Progress, Way};
 
 /// Runs the daemon of `root` until `stop` is ready. A disk that is full, read-only or failing is waited for.
 ///
@@ -49,7 +49,7 @@ pub async fn run(root: Root, plan: &Plan, traffic: Traffic, stop: impl Future<Ou
     let mut wait_ms = DISK_RETRY_MS;
     let (lock, journal, engine) = loop {
         match begin(&root) {
-            Err(error) if error.is_disk_trouble() => say_paused(&root, &error),
+            Err(error) if error.is_disk_trouble() => say_paused(&root, &plan.way, &error),
             result => break result?,
         }
         tokio::select! {
@@ -78,7 +78,7 @@ pub async fn run(root: Root, plan: &Plan, traffic: Traffic, stop: impl Future<Ou
     ];
     let stopping = Arc::new(AtomicBool::new(false));
     let (done, ended) = oneshot::channel();
-    let status = StatusFile::new(root.clone(), traffic.schedule.describe());
+    let status = StatusFile::new(root.clone(), &plan.way, traffic.schedule.describe());
     let worker = Worker {
         root,
         lock: Some(lock),
@@ -137,7 +137,7 @@ fn open(root: &Root) -> Result<(Journal, Engine), DaemonError> {
 }
 
 /// What a daemon says that cannot begin.
-fn say_paused(root: &Root, error: &DaemonError) {
+fn say_paused(root: &Root, way: &Way, error: &DaemonError) {
     tracing::error!(%error, "the start waits until the disk takes it");
     let status = Status {
         running: true,
@@ -147,7 +147,7 @@ fn say_paused(root: &Root, error: &DaemonError) {
         ..Status::default()
     };
     // On a disk that takes nothing the log has to do.
-    StatusFile::new(root.clone(), None).write(&status);
+    StatusFile::new(root.clone(), way, None).write(&status);
 }
 
 fn watcher(events: mpsc::Sender<Event>) -> Result<Watcher, WatchError> {

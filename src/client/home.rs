@@ -114,6 +114,7 @@ impl Connection {
                     let Some(event) = self.handle(message?)? else { continue };
                     if matches!(event, Event::Connected) {
                         *stands = Some(Instant::now());
+                        tracing::info!("the home connection stands");
                         returned.send_modify(|count| *count += 1);
                     }
                     if events.send(event).await.is_err() {

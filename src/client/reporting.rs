@@ -28,6 +28,7 @@ impl Engine {
             running: true,
             pid: std::process::id(),
             account: format!("{} {}", own.name, own.identity.fingerprint()),
+            dialer: String::new(),
             tor: self.tor.clone(),
             connected: self.connection.is_ok(),
             connection: match &self.connection {

@@ -11,6 +11,8 @@ pub struct Status {
     pub pid: u32,
     /// Our own name and fingerprint.
     pub account: String,
+    /// How connections are opened.
+    pub dialer: String,
     /// How far Tor in the daemon is, and what is in its way; none with another dialer.
     pub tor: Option<String>,
     /// Whether the home connection stands.
@@ -48,6 +50,7 @@ impl Status {
                 "daemon" => status.running = value == "running",
                 "pid" => status.pid = value.parse().unwrap_or(0),
                 "account" => status.account = value.to_owned(),
+                "dialer" => status.dialer = value.to_owned(),
                 "tor" => status.tor = Some(value.to_owned()),
                 "connection" => {
                     status.connected = value.starts_with("connected");
@@ -77,6 +80,7 @@ impl fmt::Display for Status {
         writeln!(formatter, "daemon: {}", if self.running { "running" } else { "stopped" })?;
         writeln!(formatter, "pid: {}", self.pid)?;
         writeln!(formatter, "account: {}", self.account)?;
+        writeln!(formatter, "dialer: {}", self.dialer)?;
         if let Some(tor) = &self.tor {
             writeln!(formatter, "tor: {}", one_line(tor))?;
         }
@@ -122,6 +126,7 @@ mod tests {
             running: true,
             pid: 7,
             account: "alice 00ff".into(),
+            dialer: "tor".into(),
             tor: Some("45%: connecting".into()),
             connected: true,
             connection: "connected to 127.0.0.1:1984".into(),

@@ -3,11 +3,14 @@
 use super::root::Root;
 use super::status::Status;
 use crate::disk::atomic;
+use crate::net::dialer::Way;
 
 /// The file, as it was last written.
 #[derive(Debug)]
 pub struct StatusFile {
     root: Root,
+    /// How connections are opened, in words: the same for as long as the daemon runs.
+    dialer: String,
     /// The schedule by which envelopes leave, if there is one: the same for as long as the daemon runs.
     schedule: Option<String>,
     written: String,
@@ -19,8 +22,12 @@ pub struct StatusFile {
 
 impl StatusFile {
     /// Nothing is written yet.
-    pub fn new(root: Root, schedule: Option<String>) -> Self {
-        Self { root, schedule, written: String::new(), but_queue: String::new(), queue_is_due: true }
+    pub fn new(root: Root, dialer: &Way, schedule: Option<String>) -> Self {
+        let dialer = match dialer {
+            Way::Direct => "direct (not private)".to_owned(),
+            other => other.to_string(),
+        };
+        Self { root, dialer, schedule, written: String::new(), but_queue: String::new(), queue_is_due: true }
     }
 
     /// A second has passed.
@@ -33,7 +40,7 @@ impl StatusFile {
     /// A message is queued and accepted within milliseconds, so what the queue holds is told when it is empty, and each
     /// second: two files for each message would be half of what it costs.
     pub fn write(&mut self, status: &Status) {
-        let status = Status { schedule: self.schedule.clone(), ..status.clone() };
+        let status = Status { dialer: self.dialer.clone(), schedule: self.schedule.clone(), ..status.clone() };
         let text = status.to_string();
         let but_queue = Status { queue: 0, ..status.clone() }.to_string();
         let waits = status.queue > 0 && but_queue == self.but_queue && !self.queue_is_due;
@@ -58,7 +65,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let root = Root::new(scratch.path());
         std::fs::create_dir_all(root.tmp("chatterboxd")).unwrap();
-        let mut file = StatusFile::new(root.clone(), Some("poisson".into()));
+        let mut file = StatusFile::new(root.clone(), &Way::Direct, Some("poisson".into()));
         let says = |file: &mut StatusFile, queue: usize, paused: Option<&str>| {
             let status = Status { queue, paused: paused.map(str::to_owned), ..Status::default() };
             file.write(&status);

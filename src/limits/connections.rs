@@ -21,7 +21,10 @@ pub const IDLE_TIMEOUT_MS: u64 = 180_000;
 
 /// How long a stream through Tor may take to open: a circuit or two that fail, and for an onion service its descriptor,
 /// an introduction and a rendezvous.
-pub const CIRCUIT_TIMEOUT_MS: u64 = 180_000;
+pub const CIRCUIT_TIMEOUT_MS: u64 = 90_000;
+
+/// How long a proxy may take for its greeting, which asks nothing of the network.
+pub const PROXY_GREETING_TIMEOUT_MS: u64 = 10_000;
 
 /// Wait between two tries to start Tor, when its directory or its configuration is what stands in the way.
 pub const TOR_RETRY_MS: u64 = 10_000;

@@ -9,12 +9,15 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::time::Duration;
 
 use thiserror::Error;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::isolation::Isolation;
+use crate::limits::PROXY_GREETING_TIMEOUT_MS;
 use crate::wire::address::ServerAddress;
 
 const VERSION: u8 = 5;
@@ -45,7 +48,7 @@ pub enum ProxyError {
     #[error("the proxy {0} broke off: {1}")]
     Broken(Proxy, io::Error),
     /// It is something else.
-    #[error("what answers at {0} is no SOCKS5 proxy")]
+    #[error("what answers at {0} is no SOCKS5 proxy. Tor's own has port 9050, that of Tor Browser 9150")]
     NotSocks(Proxy),
     /// It would not keep circuits apart.
     #[error("the proxy {0} takes no username and password, by which Tor would keep circuits apart")]
@@ -92,16 +95,24 @@ impl Proxy {
     /// # Errors
     /// [`ProxyError`].
     pub async fn connect(self, server: &ServerAddress, isolation: &Isolation) -> Result<TcpStream, ProxyError> {
-        let mut stream = TcpStream::connect(self.0).await.map_err(|error| ProxyError::Unreachable(self, error))?;
-        stream.set_nodelay(true).map_err(|error| ProxyError::Broken(self, error))?;
-        self.converse(&mut stream, server, isolation).await?;
+        let greeting = async {
+            let connected = TcpStream::connect(self.0).await;
+            let mut stream = connected.map_err(|error| ProxyError::Unreachable(self, error))?;
+            stream.set_nodelay(true).map_err(|error| ProxyError::Broken(self, error))?;
+            self.greet(&mut stream, isolation).await?;
+            Ok(stream)
+        };
+        // What is no proxy often waits for more.
+        let greeted = timeout(Duration::from_millis(PROXY_GREETING_TIMEOUT_MS), greeting).await;
+        let mut stream = greeted.unwrap_or(Err(ProxyError::NotSocks(self)))?;
+        self.ask(&mut stream, server).await?;
         Ok(stream)
     }
 
-    /// Each message in one write, each answer read to its end and no byte further: what follows belongs to the server.
-    async fn converse<S>(self, stream: &mut S, server: &ServerAddress, isolation: &Isolation) -> Result<(), ProxyError>
+    /// Agrees on the method, and tells who asks: the proxy answers this by itself, without a network.
+    async fn greet<S>(self, stream: &mut S, isolation: &Isolation) -> Result<(), ProxyError>
     where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin,
     {
         let broken = |error| ProxyError::Broken(self, error);
         stream.write_all(&[VERSION, 1, USERNAME_PASSWORD]).await.map_err(broken)?;
@@ -120,7 +131,15 @@ impl Proxy {
             [CREDENTIALS_VERSION, _] => return Err(ProxyError::Refused(self)),
             _ => return Err(ProxyError::NotSocks(self)),
         }
+        Ok(())
+    }
 
+    /// Asks for the connection. The answer is read to its end and no byte further: what follows belongs to the server.
+    async fn ask<S>(self, stream: &mut S, server: &ServerAddress) -> Result<(), ProxyError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let broken = |error| ProxyError::Broken(self, error);
         stream.write_all(&request(server)).await.map_err(broken)?;
         let mut head = [0; 4];
         stream.read_exact(&mut head).await.map_err(broken)?;

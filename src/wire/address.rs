@@ -36,6 +36,9 @@ impl ServerAddress {
         if is_onion(inner) && !is_onion_name(inner) {
             return Err(Malformed::new("server address", "not a whole onion name: 56 letters and digits, then .onion"));
         }
+        if is_onion_name(&format!("{inner}.onion")) && !inner.contains('.') {
+            return Err(Malformed::new("server address", "this looks like an onion name without its .onion"));
+        }
         if port == 0 {
             return Err(Malformed::new("server address", "port 0"));
         }
@@ -154,6 +157,10 @@ mod tests {
             (
                 format!("chatterbox-server://{}d.onion:70/{key}", "a".repeat(54)),
                 "not a whole onion name: 56 letters and digits, then .onion",
+            ),
+            (
+                format!("chatterbox-server://{}d:70/{key}", "a".repeat(55)),
+                "this looks like an onion name without its .onion",
             ),
             (
                 format!("chatterbox-server://{}.onion:70/{key}", "a".repeat(56)),

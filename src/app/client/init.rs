@@ -53,12 +53,19 @@ impl Init {
         let dialer = dialer(&doing, &self.dialer, &server)?;
         let settings = Settings::new(dialer).render();
         let is_leaky = dialer == Way::Direct && direct::is_public(&server);
+        let is_local = dialer == Way::Tor && !direct::is_public(&server);
         let account = Account::create(root, &self.name, server, &settings, &mut OsRng)
             .map_err(|error| refused(&doing, &error))?;
         if is_leaky {
             output::note(
                 "warning: dialer direct is not private, and this server is not in a private network: whoever watches \
                  the network sees which servers you talk to. `dialer = \"tor\"` in chatterbox.toml hides it.",
+            );
+        }
+        if is_local {
+            output::note(
+                "warning: this server is in a private network, where Tor does not lead: set dialer = \"direct\" in \
+                 chatterbox.toml, or have the server run as an onion service",
             );
         }
         output.text(&format!("{}\n", account.profile))

@@ -5,9 +5,11 @@ use clap::Subcommand;
 use super::output::{self, Output};
 use super::{causes, context, init};
 use crate::app::failure::{Exit, Failure};
+use crate::app::settings::Settings;
 use crate::client::account::{Account, RenewError};
 use crate::client::root::Root;
 use crate::disk::lock;
+use crate::net::dialer::Way;
 
 const SET_EXAMPLES: &str = "\
 Examples:
@@ -47,10 +49,18 @@ impl ProfileCommand {
         context::own_profile(root)?;
         let server = server.map(|given| init::server(doing, &given)).transpose()?;
         let moves = server.is_some();
+        let leads_nowhere = server.as_ref().is_some_and(|server| {
+            server.is_onion() && Settings::load(root).is_ok_and(|settings| settings.dialer == Way::Direct)
+        });
         let account = Account::renew(root, server).map_err(|error| refused(doing, &error))?;
         // Where that cannot be told it is said too often rather than not at all.
         if !matches!(lock::is_held(&root.lock()), Ok(None)) {
             output::note("note: restart chatterboxd, which goes on with the old profile until then");
+        }
+        if leads_nowhere {
+            output::note(
+                "warning: the dialer direct cannot reach an onion service: set dialer = \"tor\" or a proxy in chatterbox.toml",
+            );
         }
         if moves {
             output::note("note: who has not heard from you since goes on writing to the old server; write to them");

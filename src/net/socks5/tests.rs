@@ -12,11 +12,20 @@ async fn converse(host: &str, answers: &[&[u8]], isolation: &Isolation) -> (Resu
     let server = ServerAddress::new(host, 1984, PublicKey([1; 32])).unwrap();
     let (mut near, mut far) = duplex(4_096);
     far.write_all(&answers.concat()).await.unwrap();
-    let outcome = PROXY.parse::<Proxy>().unwrap().converse(&mut near, &server, isolation).await;
+    let outcome = converse_over(&mut near, &server, isolation).await;
     drop(near);
     let mut heard = Vec::new();
     far.read_to_end(&mut heard).await.unwrap();
     (outcome, heard)
+}
+
+async fn converse_over<S>(stream: &mut S, server: &ServerAddress, isolation: &Isolation) -> Result<(), ProxyError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let proxy: Proxy = PROXY.parse().unwrap();
+    proxy.greet(stream, isolation).await?;
+    proxy.ask(stream, server).await
 }
 
 const ACCEPTS: &[u8] = &[5, 2, 1, 0];
@@ -54,7 +63,7 @@ async fn bytes_behind_the_answer_are_left_to_the_server() {
         let (mut near, mut far) = duplex(4_096);
         far.write_all(&[ACCEPTS, &[5, 0, 0], bound, b"hello"].concat()).await.unwrap();
         let isolation = Isolation::fresh(&mut OsRng);
-        PROXY.parse::<Proxy>().unwrap().converse(&mut near, &server, &isolation).await.unwrap();
+        converse_over(&mut near, &server, &isolation).await.unwrap();
         let mut next = [0; 5];
         near.read_exact(&mut next).await.unwrap();
         assert_eq!(&next, b"hello");
@@ -100,7 +109,7 @@ async fn a_proxy_that_breaks_off_is_no_connection() {
         let (mut near, mut far) = duplex(4_096);
         far.write_all(&whole[..length]).await.unwrap();
         far.shutdown().await.unwrap();
-        let outcome = PROXY.parse::<Proxy>().unwrap().converse(&mut near, &server, &isolation).await;
+        let outcome = converse_over(&mut near, &server, &isolation).await;
         assert!(matches!(outcome, Err(ProxyError::Broken(..))), "{length}");
     }
 }

@@ -136,8 +136,12 @@ fn advice(blockage: &Blockage, skew: Option<String>) -> String {
     let advice = match blockage.kind() {
         BlockageKind::Offline => "no connection to any relay gets through. Check the network; it is tried again",
         BlockageKind::Filtering => {
-            "relays can be reached, but Tor's handshakes fail: the network may block Tor. A Tor with bridges and \
-             dialer = \"socks5://ADDRESS:PORT\" gets around that"
+            return format!(
+                "relays can be reached, but Tor's handshakes fail. Either the network blocks Tor, and a Tor with bridges and \
+                 dialer = \"socks5://ADDRESS:PORT\" gets around that; or this machine's clock is wrong: it says {} ({})",
+                clock(),
+                blockage.message()
+            );
         }
         BlockageKind::ClockSkewed => "the clock of this machine is wrong. Set it; it is tried again",
         BlockageKind::CantBootstrap => {

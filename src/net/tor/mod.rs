@@ -22,7 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arti_client::config::BoolOrAuto;
-use arti_client::{DataStream, StreamPrefs, TorClient};
+use arti_client::{DataStream, ErrorKind, HasKind as _, StreamPrefs, TorClient};
 use tokio::sync::watch;
 use tor_rtcompat::PreferredRuntime;
 
@@ -67,7 +67,14 @@ impl Tor {
         let mut preferences = StreamPrefs::new();
         preferences.set_isolation(isolation.token()).connect_to_onion_services(BoolOrAuto::Explicit(true));
         let connecting = client.connect_with_prefs((server.host(), server.port()), &preferences).await;
-        connecting.map_err(|error| in_words(&error))
+        connecting.map_err(|error| match error.kind() {
+            ErrorKind::ForbiddenStreamTarget => {
+                "Tor does not lead to addresses of private networks. Set dialer = \"direct\", or have the server run as an \
+                 onion service"
+                    .to_owned()
+            }
+            _ => in_words(&error),
+        })
     }
 }
 

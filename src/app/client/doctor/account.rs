@@ -23,7 +23,7 @@ pub(super) fn check(checkup: &mut Checkup<'_>) -> Option<Contacts> {
 
 fn check_settings(checkup: &mut Checkup<'_>) {
     if let Err(error) = Settings::load(checkup.root) {
-        let remedy = "Correct the file; a line `dialer = \"tor\"` is all it needs.";
+        let remedy = "Correct that line, or remove it: each setting has a default.";
         checkup.error("settings", Path::new("chatterbox.toml"), error.fault.to_string(), remedy);
     }
 }
