@@ -11,6 +11,7 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use chatterbox::limits::ONION_CIRCUIT_STREAMS_MAX;
 use chatterbox::wire::address::ServerAddress;
 use data_encoding::HEXLOWER;
 use support::clock::Clock;
@@ -219,6 +220,46 @@ fn two_daemons_with_tor_in_process_write_to_each_other_by_an_onion_service() {
 #[ignore = "needs a Tor network: scripts/test-tor"]
 fn two_daemons_with_a_tor_that_runs_already_write_to_each_other_by_an_onion_service() {
     messages_go_both_ways(Home::Onion, Way::Proxy);
+}
+
+/// What a client of an onion service of ours does on the circuit of a stream that stands, which must end that stream.
+fn a_circuit_is_cut(misuse: impl FnOnce(SocketAddr, &str)) {
+    let network = Network::shared();
+    let world = World::new();
+    let (_server, address) = network.onion_server(&world);
+    let address: ServerAddress = address.parse().unwrap();
+    let open = |user: &str| socks::connect_at_last(network.socks(), user, address.host(), address.port());
+    // The server ends those who say nothing, too: the first of them before the second.
+    let other = open("ben");
+    let mut stream = open("ann");
+    misuse(network.socks(), address.host());
+    assert!(matches!(std::io::Read::read(&mut stream, &mut [0]), Ok(0)));
+    other.set_nonblocking(true).unwrap();
+    let stands = std::io::Read::read(&mut &other, &mut [0]).unwrap_err();
+    assert_eq!(stands.kind(), std::io::ErrorKind::WouldBlock);
+    open("ann");
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn a_client_that_asks_an_onion_service_for_another_port_loses_its_circuit() {
+    a_circuit_is_cut(|socks, host| {
+        let host = host.to_owned();
+        // The proxy tries again, by other circuits; nobody waits for its answer.
+        std::thread::spawn(move || socks::connect(socks, "ann", &host, 1985));
+    });
+}
+
+#[test]
+#[ignore = "needs a Tor network: scripts/test-tor"]
+fn a_client_that_opens_more_streams_to_an_onion_service_than_it_may_loses_its_circuit() {
+    a_circuit_is_cut(|socks, host| {
+        for _ in 1..=ONION_CIRCUIT_STREAMS_MAX {
+            let host = host.to_owned();
+            // As above; those that get a stream keep it.
+            std::thread::spawn(move || std::mem::forget(socks::connect(socks, "ann", &host, 1984)));
+        }
+    });
 }
 
 /// One server for all, and it is the writer's own, too: what has most reason to be shared is not.
