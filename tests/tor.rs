@@ -352,7 +352,13 @@ fn messages_arrive_once_though_the_network_dies(home: Home) {
     // Which of them her circuits use does not show: one after the other.
     for guard in &guards {
         network.kill(guard);
-        wait_for(&drop_some());
+        let last = drop_some();
+        if home == Home::Onion {
+            // The service's own paths go through it as well, by layers of guards that arti keeps for long: in so small a network
+            // it may be unreachable for as long as the relay is dead.
+            network.revive();
+        }
+        wait_for(&last);
         network.revive();
     }
     drop_some();
