@@ -116,3 +116,5 @@ pub mod trials;
 mod unopened;
 #[cfg(feature = "daemon")]
 mod watching;
+#[cfg(feature = "daemon")]
+mod worker;
