@@ -271,3 +271,20 @@ fn a_renamed_conversation_is_followed_and_a_deleted_one_made_anew() {
     assert_eq!(bob.heard_from("alice"), ["three"]);
     assert!(bob.directory("conversations", "-alice-bob").join("metadata.toml").exists());
 }
+
+#[test]
+fn a_server_that_closes_an_idle_connection_is_no_trouble() {
+    let mut world = World::new();
+    let [alice, bob] = world.friends(["alice", "bob"]);
+    alice.drop_file("bob", "x", "before");
+    bob.wait_for_message("before");
+    alice.wait_for_status("queue: 0");
+    world.server.kill();
+    alice.wait_for_status("connection: not connected");
+    world.server.start();
+    alice.wait_for_status("connection: connected");
+    alice.drop_file("bob", "x", "after");
+    bob.wait_for_message("after");
+    // It had nothing under way, so nothing failed: the next message opened another.
+    assert!(!alice.log().contains("a delivery connection was lost"), "{}", alice.log());
+}

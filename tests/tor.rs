@@ -17,7 +17,7 @@ use data_encoding::HEXLOWER;
 use support::clock::Clock;
 use support::{Process, World, entries, wait_patiently};
 use tor_support::capture::Capture;
-use tor_support::namespace::{self, Namespace};
+use tor_support::namespace::Namespace;
 use tor_support::packets::{self, UDP};
 use tor_support::people::{self, Way};
 use tor_support::{Network, connections, socks};
@@ -95,10 +95,6 @@ fn relays_show_one_rendezvous_for_one_identity_and_another_for_another() {
 #[test]
 #[ignore = "needs a Tor network: scripts/test-tor"]
 fn a_packet_that_leaks_is_captured() {
-    let network = Network::shared();
-    if let Some(reason) = namespace::missing(&network) {
-        return say(&format!("SKIPPED: {reason}"));
-    }
     let namespace = Namespace::new();
     let capture = Capture::of(&namespace);
     // A question for a name, to where nothing is, over both families; and a connection.
@@ -415,9 +411,6 @@ fn a_wrong_clock_is_said_with_what_it_says_and_by_the_right_one_messages_go() {
 /// A daemon in a namespace of its own, from which everything is a packet on one link.
 fn nothing_leaves_but_to_tor(way: Way) {
     let network = Network::shared();
-    if let Some(reason) = namespace::missing(&network) {
-        return say(&format!("SKIPPED: {reason}"));
-    }
     let world = World::new();
     let namespace = Namespace::new();
     let mut alice = network.user(&world, "alice", &world.server.address, way);
@@ -467,10 +460,6 @@ fn nothing_leaves_a_daemon_with_a_tor_that_runs_already_but_to_its_port() {
 #[test]
 #[ignore = "needs a Tor network: scripts/test-tor"]
 fn a_name_that_a_direct_daemon_looks_up_is_captured() {
-    let network = Network::shared();
-    if let Some(reason) = namespace::missing(&network) {
-        return say(&format!("SKIPPED: {reason}"));
-    }
     let world = World::new();
     let namespace = Namespace::new();
     let address: ServerAddress = world.server.address.parse().unwrap();

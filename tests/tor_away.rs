@@ -109,6 +109,21 @@ fn walk(directory: &std::path::Path) -> Vec<(String, u32)> {
 }
 
 #[test]
+fn a_program_that_is_no_proxy_is_called_so_though_it_says_nothing() {
+    let (world, mut alice, _bob) = alone();
+    // Connections stand in its queue, and nobody answers them.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    settings(&alice, &format!("socks5://{}", silent.local_addr().unwrap()), &network(&world));
+    alice.start();
+    let status = alice.wait_for("what is wrong", || {
+        let status = fs::read_to_string(alice.at("status")).unwrap_or_default();
+        status.contains("is no SOCKS5 proxy").then_some(status)
+    });
+    assert!(status.contains(&format!("dialer: socks5://{}", silent.local_addr().unwrap())), "{status}");
+    assert!(!status.contains("\ntor: "), "{status}");
+}
+
+#[test]
 fn a_network_file_that_is_none_is_named() {
     let (world, mut alice, _bob) = alone();
     settings(&alice, "tor", world.scratch.path().join("nothing.toml").to_str().unwrap());

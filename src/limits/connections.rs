@@ -23,7 +23,7 @@ pub const IDLE_TIMEOUT_MS: u64 = 180_000;
 /// an introduction and a rendezvous.
 pub const CIRCUIT_TIMEOUT_MS: u64 = 90_000;
 
-/// How long a proxy may take for its greeting, which asks nothing of the network.
+/// How long a proxy may take to be there, and for its greeting: neither asks anything of the network behind it.
 pub const PROXY_GREETING_TIMEOUT_MS: u64 = 10_000;
 
 /// Wait between two tries to start Tor, when its directory or its configuration is what stands in the way.

@@ -95,16 +95,15 @@ impl Proxy {
     /// # Errors
     /// [`ProxyError`].
     pub async fn connect(self, server: &ServerAddress, isolation: &Isolation) -> Result<TcpStream, ProxyError> {
-        let greeting = async {
-            let connected = TcpStream::connect(self.0).await;
-            let mut stream = connected.map_err(|error| ProxyError::Unreachable(self, error))?;
-            stream.set_nodelay(true).map_err(|error| ProxyError::Broken(self, error))?;
-            self.greet(&mut stream, isolation).await?;
-            Ok(stream)
-        };
+        // A proxy is near: its own machine, or the next.
+        let patience = Duration::from_millis(PROXY_GREETING_TIMEOUT_MS);
+        let connected = timeout(patience, TcpStream::connect(self.0)).await;
+        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let mut stream = connected.map_err(|error| ProxyError::Unreachable(self, error))?;
+        stream.set_nodelay(true).map_err(|error| ProxyError::Broken(self, error))?;
         // What is no proxy often waits for more.
-        let greeted = timeout(Duration::from_millis(PROXY_GREETING_TIMEOUT_MS), greeting).await;
-        let mut stream = greeted.unwrap_or(Err(ProxyError::NotSocks(self)))?;
+        let greeted = timeout(patience, self.greet(&mut stream, isolation)).await;
+        greeted.unwrap_or(Err(ProxyError::NotSocks(self)))?;
         self.ask(&mut stream, server).await?;
         Ok(stream)
     }

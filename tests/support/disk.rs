@@ -2,13 +2,15 @@
 //! no root.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
+
+use super::holder::Holder;
 
 /// A `tmpfs` that only the processes of its namespace find under its path.
 pub struct Disk {
-    holder: Child,
+    holder: Holder,
     path: PathBuf,
 }
 
@@ -26,24 +28,15 @@ impl Disk {
     /// Mounted over `path`, which is made, with these options of `tmpfs`.
     pub fn new(path: &Path, options: &str) -> Self {
         fs::create_dir(path).unwrap();
-        // `cat` holds the namespace, and ends with its input: with us.
-        let script = r#"mount -t tmpfs -o "$0" tmpfs "$1" && echo mounted && exec cat"#;
-        let mut holder = Command::new("unshare")
-            .args(["-r", "-m", "--propagation", "private", "sh", "-c", script, options])
-            .arg(path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "mounted\n");
+        let script = r#"mount -t tmpfs -o "$0" tmpfs "$1""#;
+        let options_of_unshare = ["-r", "-m", "--propagation", "private"];
+        let holder = Holder::new(&options_of_unshare, script, &[options.as_ref(), path.as_os_str()]);
         Self { holder, path: path.to_owned() }
     }
 
     /// The mounted directory, as it can be reached from outside of the namespace.
     pub fn root(&self) -> PathBuf {
-        let namespace = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
+        let namespace = PathBuf::from(format!("/proc/{}/root", self.holder.pid()));
         namespace.join(self.path.strip_prefix("/").unwrap())
     }
 
@@ -64,7 +57,7 @@ impl Disk {
 
     fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["-U", "-m", "--preserve-credentials", "-t", &self.holder.id().to_string()]);
+        command.args(["-U", "-m", "--preserve-credentials", "-t", &self.holder.pid().to_string()]);
         command
     }
 
@@ -81,12 +74,5 @@ impl Disk {
         let length = file.metadata().unwrap().len();
         file.set_len(length.checked_sub(room).unwrap()).unwrap();
         path
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod disk;
+pub mod holder;
 pub mod outbox;
 pub mod strace;
 
