@@ -6,8 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
 use rand_core::OsRng;
 
@@ -15,10 +14,9 @@ use super::account::Account;
 use super::contacts::Contacts;
 use super::conversation::Conversations;
 use super::counter::Counter;
-use super::delivery::{self, Delivery, State};
+use super::delivery::Delivery;
 use super::event::Event;
 use super::known::Known;
-use super::metadata;
 
 use super::opening::Asked;
 use super::outbox::Outbox;
@@ -35,9 +33,8 @@ use super::spool::Spool;
 use super::state::StateError;
 use super::unopened::Unopened;
 use crate::clock::Timestamp;
-use crate::disk::open;
 use crate::disk::watch::Hint;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
+use crate::limits::BATCH_BYTES_MAX;
 use crate::wire::identity::{ConversationId, Fingerprint};
 use crate::wire::journal::DirectoryIdentity;
 use crate::wire::prekey::SignedPrekey;
@@ -228,144 +225,6 @@ impl Engine {
         self.pending.bytes() + self.sessions.dirty_bytes() > BATCH_BYTES_MAX
     }
 
-    /// Takes files from the outbox, as many as one batch holds. True if more are left.
-    pub fn work_outbox(&mut self, now: Timestamp) -> bool {
-        if std::mem::take(&mut self.contacts_changed) {
-            self.look_at_contacts(now);
-        }
-        if std::mem::take(&mut self.more_requests) {
-            self.accept_requests();
-        }
-        for recipient in std::mem::take(&mut self.unsealed) {
-            self.seal_waiting(&recipient, now);
-        }
-        if self.more_requests || !self.unsealed.is_empty() {
-            return true;
-        }
-        for _ in 0..BATCH_EVENTS_MAX {
-            if self.is_full() {
-                return true;
-            }
-            let Some(path) = self.outbox.next() else { return false };
-            self.look_at_file(&path, now);
-        }
-        true
-    }
-
-    /// The whole directory: at the start, after lost events, and now and then.
-    fn rescan(&mut self, now: Timestamp) -> io::Result<()> {
-        self.reload_contacts(now)?;
-        // Also where no contact is new: a card may have been added while no daemon ran.
-        self.accept_requests();
-        self.directories.extend(self.outbox.scan(&self.root)?);
-        self.outbox.forget_gone(&self.root);
-        self.received.forget_old(now.seconds(), &mut self.pending);
-        self.sessions.expire(now.seconds());
-        if self.presence.has_drained() {
-            self.sessions.erase_spent(now.seconds());
-        }
-        self.sent.forget_old(now.seconds(), &mut self.pending);
-        let quiet_until = self.recovery.quiet_until();
-        let given_up = self.unopened.give_up_old(now.seconds(), quiet_until, &mut self.pending);
-        self.alert_given_up(given_up, now);
-        self.look_for_untold(now);
-        Ok(())
-    }
-
-    fn look_at(&mut self, path: &Path) -> io::Result<()> {
-        let Ok(relative) = path.strip_prefix(self.root.path()) else { return Ok(()) };
-        let parts: Vec<_> = relative.components().filter(|part| matches!(part, Component::Normal(_))).collect();
-        let first = parts.first().map(|part| part.as_os_str());
-        match parts.len() {
-            2 if first == Some("contacts".as_ref()) => {
-                // All changes of a batch in one look.
-                self.contacts_changed = true;
-            }
-            // Hidden directories are nobody's business, and what is in them neither.
-            2.. if first == Some("outbox".as_ref()) && parts[1].as_os_str().as_bytes().starts_with(b".") => {}
-            2 if first == Some("outbox".as_ref()) && self.root.is_directory(relative) => {
-                self.outbox.clear(&self.root, relative);
-                self.directories.push(relative.to_owned());
-                self.outbox.scan_directory(&self.root, relative);
-            }
-            2 if first == Some("outbox".as_ref()) => {
-                self.outbox.forget_gone(&self.root);
-                self.outbox.note(relative.to_owned());
-            }
-            3 if first == Some("outbox".as_ref()) => {
-                let directory = relative.parent().unwrap_or(relative).to_owned();
-                let name = relative.file_name();
-                if name == Some(metadata::FILE.as_ref()) || name == Some(super::directory::ID_FILE.as_ref()) {
-                    self.outbox.scan_directory(&self.root, &directory);
-                } else {
-                    self.outbox.note(relative.to_owned());
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn look_at_contacts(&mut self, now: Timestamp) {
-        // Whatever waited for a contact may go now.
-        let looked = self.reload_contacts(now).and_then(|()| self.outbox.scan(&self.root));
-        match looked {
-            Ok(directories) => self.directories.extend(directories),
-            Err(error) => tracing::warn!(%error, "looking at the contacts; the next look makes up for it"),
-        }
-    }
-
-    fn reload_contacts(&mut self, now: Timestamp) -> io::Result<()> {
-        let contacts = Contacts::load(&self.root, &self.account.profile, self.people.contacts())?;
-        let before = self.people.contacts().iter().count();
-        let changed = !self.people.contacts().same_as(&contacts);
-        contacts.write_errors(&self.root);
-        self.people.replace_contacts(contacts);
-        self.look_at_names(now);
-        if changed {
-            tracing::info!(before, after = self.people.contacts().iter().count(), "contacts changed");
-            self.accept_requests();
-            self.try_unopened = true;
-            self.reconnect |= std::mem::take(&mut self.left) > 0;
-            // Somebody may have moved to another server.
-            self.profiles_changed = true;
-        }
-        Ok(())
-    }
-
-    fn accepted(&mut self, recipient: &Fingerprint, sequence: u64, now: Timestamp) {
-        self.trouble.remove(recipient);
-        if let Some(item) = self.spool.remove(recipient, sequence, &mut self.pending) {
-            self.sessions.accepted(recipient, now.seconds());
-            self.set_state(&item.conversation, &item.file, recipient, State::Accepted, now);
-        }
-    }
-
-    /// Changes a recipient's line in `.delivery/FILE`. A person may have deleted that, or the conversation: then there
-    /// is nothing to tell.
-    pub(super) fn set_state(
-        &mut self,
-        conversation: &ConversationId,
-        file: &str,
-        recipient: &Fingerprint,
-        state: State,
-        now: Timestamp,
-    ) {
-        if file.is_empty() {
-            return;
-        }
-        let place = self.conversations.current_place(&self.root, conversation);
-        let Some(path) = place.map(|place| place.join(delivery::DIRECTORY).join(file)) else { return };
-        if !self.deliveries.contains_key(&path) {
-            let text = open::read_text(self.root.disk(), &self.root.join(&path), delivery::BYTES_MAX);
-            let Some(delivery) = text.as_deref().and_then(Delivery::parse) else { return };
-            self.deliveries.insert(path.clone(), delivery);
-        }
-        if let Some(delivery) = self.deliveries.get_mut(&path) {
-            delivery.set(recipient, state, now);
-        }
-    }
-
     /// Whether more of somebody's messages waited for a session than one batch seals.
     #[cfg(test)]
     pub fn has_sealed_in_part(&self) -> bool {
@@ -376,27 +235,5 @@ impl Engine {
     #[cfg(test)]
     pub fn has_queue(&self) -> bool {
         self.spool.len() > 0
-    }
-
-    /// Outbox directories that were found since this was last asked, relative to the root.
-    pub fn take_directories(&mut self) -> Vec<PathBuf> {
-        std::mem::take(&mut self.directories)
-    }
-
-    /// A directory is watched from now on: looks what came before.
-    pub fn watched(&mut self, directory: &Path) {
-        self.outbox.scan_directory(&self.root, directory);
-    }
-
-    /// Makes `outbox/` directories of conversations anew whose directory is gone. At the start only: while we run, a
-    /// person who removes one means it.
-    pub fn restore_outbox(&mut self, directories: &[PathBuf]) {
-        let ids = directories.iter().filter_map(|path| super::conversation::id_in(&self.root, path));
-        let there: HashSet<ConversationId> = ids.collect();
-        let accepted = self.conversations.iter().filter(|record| record.accepted);
-        let missing: Vec<ConversationId> = accepted.map(|record| record.id).filter(|id| !there.contains(id)).collect();
-        for id in missing {
-            self.conversations.make_outbox_directory(&self.root, &id, &self.people, &mut self.pending);
-        }
     }
 }

@@ -59,17 +59,23 @@ mod home_queue;
 #[cfg(feature = "daemon")]
 mod identity;
 #[cfg(feature = "daemon")]
+mod judge;
+#[cfg(feature = "daemon")]
 mod known;
 #[cfg(feature = "daemon")]
 mod line;
 #[cfg(feature = "daemon")]
 mod link;
 #[cfg(feature = "daemon")]
+mod look;
+#[cfg(feature = "daemon")]
 mod opened;
 #[cfg(feature = "daemon")]
 mod opening;
 #[cfg(feature = "daemon")]
 mod outbox;
+#[cfg(feature = "daemon")]
+mod outcome;
 #[cfg(feature = "daemon")]
 mod pace;
 #[cfg(feature = "daemon")]
@@ -78,6 +84,8 @@ mod pending;
 mod prekeys;
 #[cfg(feature = "daemon")]
 mod presence;
+#[cfg(feature = "daemon")]
+mod queueing;
 #[cfg(feature = "daemon")]
 mod receive;
 #[cfg(feature = "daemon")]
@@ -110,6 +118,8 @@ mod spool;
 mod standing;
 #[cfg(feature = "daemon")]
 mod tags;
+#[cfg(feature = "daemon")]
+mod taking;
 #[cfg(feature = "daemon")]
 pub mod trials;
 #[cfg(feature = "daemon")]

@@ -1,53 +1,22 @@
 //! From a file in the outbox to sealed envelopes in the spool (design, section 2, "Sending").
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rand_core::RngCore as _;
-use zeroize::Zeroizing;
 
 use super::conversation::Conversations;
-use super::delivery::{self, Delivery, Recipient, State};
-use super::directory::{self, DirectoryFault, ID_FILE, Meaning};
+use super::delivery::{self, Delivery, Recipient};
+use super::directory::{self, ID_FILE, Meaning};
 use super::engine::Engine;
-use super::root::Root;
+use super::taking::{NotSent, Taken, check_leaving, renamed, stray};
 use crate::clock::Timestamp;
 use crate::crypto::hash::sha256;
-use crate::disk::lease::LeaseRefused;
-use crate::disk::open::{OpenError, OtherKind, RegularFile};
-use crate::disk::system::{Kind, Stat};
-use crate::envelope::PAYLOAD_BYTES_MAX;
-use crate::limits::{CONTENT_BYTES_MAX, EMPTY_FILE_GRACE_MS, QUIET_FILE_MS};
 use crate::name;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
-use crate::wire::payload::{Content, Introduction, Payload};
-use crate::wire::profile::SignedProfile;
-use crate::wire::spool::{Form, Spooled};
-
-/// A file that is about to be sent.
-struct Taken {
-    path: PathBuf,
-    /// Open, for its lease.
-    file: RegularFile,
-    stat: Stat,
-    directory: Stat,
-    bytes: Zeroizing<Vec<u8>>,
-}
-
-/// Why a file is not sent now.
-enum NotSent {
-    /// It is gone.
-    Gone,
-    /// It will be looked at again by itself; why.
-    Waits(Cow<'static, str>),
-    /// A person must do something about it: what is wrong and what to do.
-    Refused(String),
-    /// The same for its whole directory.
-    Directory(DirectoryFault),
-}
+use crate::wire::payload::{Content, Payload};
 
 impl Engine {
     /// Sends a file of the outbox, or says beside it why not. A waiting file holds up no other.
@@ -94,47 +63,6 @@ impl Engine {
         self.meanings.insert(identity, (directory.to_owned(), id));
         self.send_message(&id, taken, now);
         Ok(())
-    }
-
-    /// Whether the directory that stands under this path is the one that was there before the file was opened: what was
-    /// read behind that, the file and what says where it goes, is of one directory.
-    fn is_still(&self, path: &Path, taken: &Taken) -> bool {
-        let identity = taken.directory.directory_identity();
-        self.root.disk().stat(&self.root.join(path)).is_ok_and(|found| found.directory_identity() == identity)
-    }
-
-    /// Reads a file that nobody is writing.
-    fn read_file(&mut self, path: &Path, now: Timestamp) -> Result<Taken, NotSent> {
-        let io = |error| refused(OpenError::Io(error));
-        let directory = self.root.join(path.parent().unwrap_or(path));
-        let directory = self.root.disk().stat(&directory).map_err(io)?;
-        let file = RegularFile::open(self.root.disk(), &self.root.join(path)).map_err(refused)?;
-        // The lease first: what is read behind it is what stands there until it is let go.
-        let lease = file.take_lease();
-        let stat = file.stat().map_err(io)?;
-        match lease {
-            Ok(()) => {}
-            Err(LeaseRefused::Busy) => return Err(NotSent::Waits("another program has it open for writing".into())),
-            // Another user's file, or a filesystem without leases: a while without a write has to do.
-            Err(_) if self.outbox.quiet_ms(path, stat.identity(), now) < QUIET_FILE_MS => {
-                return Err(NotSent::Waits("it was written a moment ago, and takes no lease".into()));
-            }
-            Err(_) => {}
-        }
-        if stat.links == 1 && self.pending.takes(&stat) {
-            // It, or its directory, was renamed since this batch read it.
-            return Err(NotSent::Gone);
-        }
-        if stat.size == 0 {
-            if self.outbox.quiet_ms(path, stat.identity(), now) < EMPTY_FILE_GRACE_MS {
-                return Err(NotSent::Waits("it is empty".into()));
-            }
-            let text = "This file is empty, and an empty message says nothing.\nWrite something into it, or remove it.";
-            return Err(NotSent::Refused(text.into()));
-        }
-        let limit = u64::try_from(CONTENT_BYTES_MAX).unwrap_or(u64::MAX);
-        let bytes = file.read(limit).map_err(refused)?;
-        Ok(Taken { path: path.to_owned(), file, stat, directory, bytes })
     }
 
     /// The conversation that a directory means; opened if need be.
@@ -262,131 +190,6 @@ impl Engine {
         let free = names.find(|name| self.pending.is_free(&self.root, &place.join(name)));
         free.expect("a directory does not hold 2^32 names")
     }
-
-    /// Seals a message for one recipient, or lets it wait for a session. The first one of the conversation introduces
-    /// its participants; where both do not fit one envelope, the introduction goes ahead.
-    pub(super) fn queue_message(
-        &mut self,
-        record: &ConversationRecord,
-        recipient: Fingerprint,
-        payload: &Payload,
-        file: &str,
-        now: Timestamp,
-    ) -> State {
-        if record.introduced.contains(&recipient) {
-            let payload = self.with_news(&recipient, payload);
-            return self.queue_payload(recipient, &payload, file, now);
-        }
-        if let Some(record) = self.conversations.get_mut(&record.id) {
-            record.introduced.insert(recipient);
-        }
-        let introduction = self.introduction(record, payload);
-        self.tell_by(&recipient, &introduction.profiles);
-        let both = Payload { introduction: Some(introduction), ..payload.clone() };
-        if both.to_bytes().len() <= PAYLOAD_BYTES_MAX {
-            return self.queue_payload(recipient, &both, file, now);
-        }
-        let id = MessageId(self.random_16());
-        self.queue_payload(recipient, &Payload { id, content: None, ..both }, "", now);
-        let payload = self.with_news(&recipient, payload);
-        self.queue_payload(recipient, &payload, file, now)
-    }
-
-    /// What somebody must know of a conversation: with everybody's newest profile or, where these have grown and do not
-    /// fit one envelope, with those that it began with.
-    fn introduction(&self, record: &ConversationRecord, payload: &Payload) -> Introduction {
-        let introduction = |profiles: Vec<SignedProfile>| Introduction {
-            subject: record.subject.clone(),
-            created: record.created,
-            profiles,
-            salt: record.salt,
-        };
-        let newest =
-            |profile: &SignedProfile| self.people.profile(&profile.identity().fingerprint()).unwrap_or(profile).clone();
-        let renewed = introduction(record.profiles.iter().map(newest).collect());
-        let alone = Payload { introduction: Some(renewed.clone()), content: None, ..payload.clone() };
-        let fits = alone.to_bytes().len() <= PAYLOAD_BYTES_MAX;
-        if fits { renewed } else { introduction(record.profiles.clone()) }
-    }
-
-    fn queue_payload(&mut self, recipient: Fingerprint, payload: &Payload, file: &str, now: Timestamp) -> State {
-        let bytes = payload.to_bytes();
-        // What already waits goes first, and all of it behind the check of our counter.
-        let sealed = match self.spool.has_waiting(&recipient) || !self.counter.may_seal() {
-            true => None,
-            false => self
-                .sessions
-                .seal(&self.account.keys, &recipient, &bytes, now.seconds(), &mut self.rng)
-                .expect("content and introduction are bounded so that they fit"),
-        };
-        let (form, state) = match sealed {
-            Some(envelope) => {
-                self.note_sent(recipient, payload, file, now);
-                (Form::Sealed { envelope, opening: false }, State::Sealed)
-            }
-            None => (Form::Waiting(bytes), State::Queued),
-        };
-        // What is sent again leaves for all who lost it at once.
-        let (message, conversation) = (payload.id, payload.conversation);
-        let is_of_several = self.conversations.get(&conversation).is_some_and(|record| record.profiles.len() > 2);
-        let spreads = is_of_several || payload.resent > 0;
-        let item = Spooled { message, conversation, file: file.to_owned(), spreads, form };
-        self.spool.push(recipient, item, now, &mut self.pending);
-        state
-    }
-}
-
-/// The next look finds it where it is then.
-fn renamed() -> NotSent {
-    NotSent::Waits("its directory was renamed or replaced a moment ago".into())
-}
-
-/// Whether a file can be moved out of its directory once it is recorded: what is recorded must not fail.
-fn check_leaving(directory: &Path, taken: &Taken, root: &Root) -> Result<(), DirectoryFault> {
-    let ours = rustix::process::geteuid().as_raw();
-    let sticky = taken.directory.mode & libc::S_ISVTX != 0 && ours != 0 && taken.directory.owner != ours;
-    if !root.disk().is_writable(&root.join(directory)) || (sticky && taken.stat.owner != ours) {
-        return Err(DirectoryFault::NotWritable);
-    }
-    // The outbox as we know it: whatever is below it has been moved there.
-    if taken.stat.device != root.disk().stat(&root.outbox()).map_err(|_| DirectoryFault::NotWritable)?.device {
-        return Err(DirectoryFault::OtherFilesystem);
-    }
-    Ok(())
-}
-
-/// What stands in `outbox/` itself and is no directory.
-fn stray(root: &Root, path: &Path) -> NotSent {
-    match root.disk().stat(&root.join(path)) {
-        Err(_) => NotSent::Gone,
-        Ok(found) if found.kind == Kind::Symlink => NotSent::Refused(
-            "This is a symbolic link, and links in the outbox are not followed.\n\
-             Make a directory here, and put your files into it."
-                .into(),
-        ),
-        Ok(_) => NotSent::Refused(
-            "This file is in no conversation, so nobody would get it.\n\
-             Move it into a directory named after its recipients, such as outbox/bob/."
-                .into(),
-        ),
-    }
-}
-
-fn refused(error: OpenError) -> NotSent {
-    let text = match error {
-        OpenError::Absent => return NotSent::Gone,
-        OpenError::Symlink => "This is a symbolic link, and links are not followed.\nCopy the file itself here.".into(),
-        OpenError::NotRegular(OtherKind::Directory) => {
-            "This is a directory, and a message is a file.\nMove its files up, or pack them into one.".into()
-        }
-        OpenError::NotRegular(_) => "This is no regular file.\nPut a plain file here.".into(),
-        OpenError::Unreadable => "The daemon may not read this file.\nGive it read permission: chmod u+r.".into(),
-        OpenError::TooLarge { size, limit } => {
-            format!("This file has {size} bytes, and a message at most {limit}.\nSplit it, or send less.")
-        }
-        OpenError::Io(error) => return NotSent::Waits(format!("it cannot be read: {error}").into()),
-    };
-    NotSent::Refused(text)
 }
 
 #[cfg(test)]

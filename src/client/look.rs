@@ -1,0 +1,143 @@
+//! What the engine does when the directory may have changed: events are hints, the directory is the truth (design,
+//! section 9, rule 5).
+
+use std::collections::HashSet;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use super::contacts::Contacts;
+use super::engine::Engine;
+use super::metadata;
+use crate::clock::Timestamp;
+use crate::limits::BATCH_EVENTS_MAX;
+use crate::wire::identity::ConversationId;
+
+impl Engine {
+    /// Takes files from the outbox, as many as one batch holds. True if more are left.
+    pub fn work_outbox(&mut self, now: Timestamp) -> bool {
+        if std::mem::take(&mut self.contacts_changed) {
+            self.look_at_contacts(now);
+        }
+        if std::mem::take(&mut self.more_requests) {
+            self.accept_requests();
+        }
+        for recipient in std::mem::take(&mut self.unsealed) {
+            self.seal_waiting(&recipient, now);
+        }
+        if self.more_requests || !self.unsealed.is_empty() {
+            return true;
+        }
+        for _ in 0..BATCH_EVENTS_MAX {
+            if self.is_full() {
+                return true;
+            }
+            let Some(path) = self.outbox.next() else { return false };
+            self.look_at_file(&path, now);
+        }
+        true
+    }
+
+    /// The whole directory: at the start, after lost events, and now and then.
+    pub(super) fn rescan(&mut self, now: Timestamp) -> io::Result<()> {
+        self.reload_contacts(now)?;
+        // Also where no contact is new: a card may have been added while no daemon ran.
+        self.accept_requests();
+        self.directories.extend(self.outbox.scan(&self.root)?);
+        self.outbox.forget_gone(&self.root);
+        self.received.forget_old(now.seconds(), &mut self.pending);
+        self.sessions.expire(now.seconds());
+        if self.presence.has_drained() {
+            self.sessions.erase_spent(now.seconds());
+        }
+        self.sent.forget_old(now.seconds(), &mut self.pending);
+        let quiet_until = self.recovery.quiet_until();
+        let given_up = self.unopened.give_up_old(now.seconds(), quiet_until, &mut self.pending);
+        self.alert_given_up(given_up, now);
+        self.look_for_untold(now);
+        Ok(())
+    }
+
+    pub(super) fn look_at(&mut self, path: &Path) -> io::Result<()> {
+        let Ok(relative) = path.strip_prefix(self.root.path()) else { return Ok(()) };
+        let parts: Vec<_> = relative.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+        let first = parts.first().map(|part| part.as_os_str());
+        match parts.len() {
+            2 if first == Some("contacts".as_ref()) => {
+                // All changes of a batch in one look.
+                self.contacts_changed = true;
+            }
+            // Hidden directories are nobody's business, and what is in them neither.
+            2.. if first == Some("outbox".as_ref()) && parts[1].as_os_str().as_bytes().starts_with(b".") => {}
+            2 if first == Some("outbox".as_ref()) && self.root.is_directory(relative) => {
+                self.outbox.clear(&self.root, relative);
+                self.directories.push(relative.to_owned());
+                self.outbox.scan_directory(&self.root, relative);
+            }
+            2 if first == Some("outbox".as_ref()) => {
+                self.outbox.forget_gone(&self.root);
+                self.outbox.note(relative.to_owned());
+            }
+            3 if first == Some("outbox".as_ref()) => {
+                let directory = relative.parent().unwrap_or(relative).to_owned();
+                let name = relative.file_name();
+                if name == Some(metadata::FILE.as_ref()) || name == Some(super::directory::ID_FILE.as_ref()) {
+                    self.outbox.scan_directory(&self.root, &directory);
+                } else {
+                    self.outbox.note(relative.to_owned());
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn look_at_contacts(&mut self, now: Timestamp) {
+        // Whatever waited for a contact may go now.
+        let looked = self.reload_contacts(now).and_then(|()| self.outbox.scan(&self.root));
+        match looked {
+            Ok(directories) => self.directories.extend(directories),
+            Err(error) => tracing::warn!(%error, "looking at the contacts; the next look makes up for it"),
+        }
+    }
+
+    fn reload_contacts(&mut self, now: Timestamp) -> io::Result<()> {
+        let contacts = Contacts::load(&self.root, &self.account.profile, self.people.contacts())?;
+        let before = self.people.contacts().iter().count();
+        let changed = !self.people.contacts().same_as(&contacts);
+        contacts.write_errors(&self.root);
+        self.people.replace_contacts(contacts);
+        self.look_at_names(now);
+        if changed {
+            tracing::info!(before, after = self.people.contacts().iter().count(), "contacts changed");
+            self.accept_requests();
+            self.try_unopened = true;
+            self.reconnect |= std::mem::take(&mut self.left) > 0;
+            // Somebody may have moved to another server.
+            self.profiles_changed = true;
+        }
+        Ok(())
+    }
+
+    /// Outbox directories that were found since this was last asked, relative to the root.
+    pub fn take_directories(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.directories)
+    }
+
+    /// A directory is watched from now on: looks what came before.
+    pub fn watched(&mut self, directory: &Path) {
+        self.outbox.scan_directory(&self.root, directory);
+    }
+
+    /// Makes `outbox/` directories of conversations anew whose directory is gone. At the start only: while we run, a
+    /// person who removes one means it.
+    pub fn restore_outbox(&mut self, directories: &[PathBuf]) {
+        let ids = directories.iter().filter_map(|path| super::conversation::id_in(&self.root, path));
+        let there: HashSet<ConversationId> = ids.collect();
+        let accepted = self.conversations.iter().filter(|record| record.accepted);
+        let missing: Vec<ConversationId> = accepted.map(|record| record.id).filter(|id| !there.contains(id)).collect();
+        for id in missing {
+            self.conversations.make_outbox_directory(&self.root, &id, &self.people, &mut self.pending);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! How far a message got with each of its recipients, as its `.delivery/` file says it (design, section 2, "Sending").
+
+use super::delivery::{self, Delivery, State};
+use super::engine::Engine;
+use crate::clock::Timestamp;
+use crate::disk::open;
+use crate::wire::identity::{ConversationId, Fingerprint};
+
+impl Engine {
+    pub(super) fn accepted(&mut self, recipient: &Fingerprint, sequence: u64, now: Timestamp) {
+        self.trouble.remove(recipient);
+        if let Some(item) = self.spool.remove(recipient, sequence, &mut self.pending) {
+            self.sessions.accepted(recipient, now.seconds());
+            self.set_state(&item.conversation, &item.file, recipient, State::Accepted, now);
+        }
+    }
+
+    /// Changes a recipient's line in `.delivery/FILE`. A person may have deleted that, or the conversation: then there
+    /// is nothing to tell.
+    pub(super) fn set_state(
+        &mut self,
+        conversation: &ConversationId,
+        file: &str,
+        recipient: &Fingerprint,
+        state: State,
+        now: Timestamp,
+    ) {
+        if file.is_empty() {
+            return;
+        }
+        let place = self.conversations.current_place(&self.root, conversation);
+        let Some(path) = place.map(|place| place.join(delivery::DIRECTORY).join(file)) else { return };
+        if !self.deliveries.contains_key(&path) {
+            let text = open::read_text(self.root.disk(), &self.root.join(&path), delivery::BYTES_MAX);
+            let Some(delivery) = text.as_deref().and_then(Delivery::parse) else { return };
+            self.deliveries.insert(path.clone(), delivery);
+        }
+        if let Some(delivery) = self.deliveries.get_mut(&path) {
+            delivery.set(recipient, state, now);
+        }
+    }
+}
