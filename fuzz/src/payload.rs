@@ -63,7 +63,8 @@ fn signed_profile(input: &mut Input<'_>) -> Vec<u8> {
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let raw = |bytes: &[u8]| [&[0], bytes].concat();
     let rank = Rank { generation: u64::MAX, opening: [9; 32] };
-    let note = Control { highest: Some(rank), lost_since: Some(7), profile: Some(profile::good()) };
+    let note =
+        Control { highest: Some(rank), lost_since: Some(7), profile: Some(profile::good()), ..Control::default() };
     // See `proto::message`: id, conversation, participants, time, incarnation, counter.
     let head =
         [&[1, 0x31][..], &[1; 16], &[0x32], &[2; 16], &[0x43], &[3; 32], &[4, 9, 0x35], &[5; 16], &[6, 1]].concat();

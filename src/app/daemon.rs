@@ -75,7 +75,9 @@ fn run(root: Option<PathBuf>) -> Result<(), Failure> {
             private_tor_network: settings.private_tor_network,
             is_scheduled: settings.traffic.schedule.mean().is_some(),
         };
-        daemon::run(root, &plan, settings.traffic, stop.first()).await.map_err(|error| failure(&path, &error))
+        daemon::run(root, &plan, (settings.traffic, settings.policy), stop.first())
+            .await
+            .map_err(|error| failure(&path, &error))
     })
 }
 

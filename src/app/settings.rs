@@ -14,20 +14,31 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::failure::{Exit, Failure};
+use crate::client::policy::Policy;
 use crate::client::root::Root;
 use crate::client::traffic::{Schedule, Traffic};
 use crate::disk::open::{self, OpenError};
 use crate::disk::real::RealDisk;
-use crate::limits::{FANOUT_DELAY_MAX_MS, METADATA_FILE_BYTES_MAX, SCHEDULE_MEAN_MAX_MS, SCHEDULE_MEAN_MIN_MS};
+use crate::limits::{
+    ACKNOWLEDGE_DELAY_MAX_MS, EXPIRE_MAX_MS, EXPIRE_MIN_MS, FANOUT_DELAY_MAX_MS, LARGE_CONTENT_BYTES_MAX,
+    METADATA_FILE_BYTES_MAX, RETRY_PERIOD_MAX_MS, RETRY_PERIOD_MIN_MS, SCHEDULE_MEAN_MAX_MS, SCHEDULE_MEAN_MIN_MS,
+};
 use crate::net::dialer::{UnknownWay, Way};
 
 const DIALER: &str = "dialer";
 const FANOUT_DELAY: &str = "fanout_delay";
 const SCHEDULE: &str = "schedule";
 const SCHEDULE_MEAN: &str = "schedule_mean";
+const ACKNOWLEDGE: &str = "acknowledge";
+const ACKNOWLEDGE_DELAY: &str = "acknowledge_delay";
+const RETRY_PERIOD: &str = "retry_period";
+const SEND_LIMIT: &str = "send_limit";
+const RECEIVE_LIMIT: &str = "receive_limit";
+const EXPIRE: &str = "expire";
 const PRIVATE_TOR_NETWORK: &str = "dangerous_private_tor_network";
 /// For the message about a key that is none of them. Who wants the other one knows its name.
-const KEYS: &str = "dialer, fanout_delay, schedule, schedule_mean";
+const KEYS: &str = "dialer, fanout_delay, schedule, schedule_mean, acknowledge, acknowledge_delay, retry_period, \
+                    send_limit, receive_limit, expire";
 
 /// What `chatterbox.toml` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +47,8 @@ pub struct Settings {
     pub dialer: Way,
     /// When envelopes leave.
     pub traffic: Traffic,
+    /// What becomes of messages.
+    pub policy: Policy,
     /// Arti's configuration of a Tor network other than the public one. For tests; `status` says all the time that it is
     /// there.
     pub private_tor_network: Option<PathBuf>,
@@ -72,6 +85,17 @@ pub enum SettingsFault {
     /// A value of the wrong type.
     #[error("{0} must be a text in quotes")]
     NotString(&'static str),
+    /// The same for yes and no.
+    #[error("{0} must be true or false")]
+    NotBoolean(&'static str),
+    /// A size that is none, or too large.
+    #[error("{key} must be a size such as \"64 MiB\", up to {} GiB", most >> 30)]
+    Size {
+        /// The setting.
+        key: &'static str,
+        /// The largest, bytes.
+        most: u64,
+    },
     /// What is named is no dialer of this program.
     #[error("dialer: {0}")]
     Dialer(#[from] UnknownWay),
@@ -109,7 +133,12 @@ impl From<SettingsError> for Failure {
 impl Settings {
     /// What an account begins with.
     pub fn new(dialer: Way) -> Self {
-        Self { traffic: Traffic::by_default(&dialer), dialer, private_tor_network: None }
+        Self {
+            traffic: Traffic::by_default(&dialer),
+            policy: Policy::by_default(&dialer),
+            dialer,
+            private_tor_network: None,
+        }
     }
 
     /// Reads the settings of a root.
@@ -142,6 +171,16 @@ impl Settings {
                 SCHEDULE_MEAN => {
                     mean = Some(time(SCHEDULE_MEAN, value, SCHEDULE_MEAN_MIN_MS, SCHEDULE_MEAN_MAX_MS)?);
                 }
+                ACKNOWLEDGE => settings.policy.acknowledge = boolean(ACKNOWLEDGE, value)?,
+                ACKNOWLEDGE_DELAY => {
+                    settings.policy.acknowledge_delay = time(ACKNOWLEDGE_DELAY, value, 0, ACKNOWLEDGE_DELAY_MAX_MS)?;
+                }
+                RETRY_PERIOD => {
+                    settings.policy.retry_period = time(RETRY_PERIOD, value, RETRY_PERIOD_MIN_MS, RETRY_PERIOD_MAX_MS)?;
+                }
+                SEND_LIMIT => settings.policy.send_limit = size(SEND_LIMIT, value)?,
+                RECEIVE_LIMIT => settings.policy.receive_limit = size(RECEIVE_LIMIT, value)?,
+                EXPIRE => settings.policy.expire = Some(time(EXPIRE, value, EXPIRE_MIN_MS, EXPIRE_MAX_MS)?),
                 PRIVATE_TOR_NETWORK => {
                     let path = PathBuf::from(string(PRIVATE_TOR_NETWORK, value)?);
                     let is_absolute = path.is_absolute();
@@ -179,7 +218,23 @@ impl Settings {
              # an empty one where nothing waits, so that who watches this machine's link does not see when you write.\n\
              # It costs some 200 MB a day, and messages wait for their turn: docs/threat-model.md.\n\
              # schedule = \"poisson\"\n\
-             # schedule_mean = \"30s\"\n",
+             # schedule_mean = \"30s\"\n\
+             \n\
+             # Whether others are told that their messages are on this disk (their state \"delivered\"), and after what\n\
+             # random wait, this at most; with the dialer \"direct\" there is none.\n\
+             # acknowledge = true\n\
+             # acknowledge_delay = \"10s\"\n\
+             \n\
+             # How long a message is tried before it counts as failed.\n\
+             # retry_period = \"7days\"\n\
+             \n\
+             # The largest files that are sent and taken.\n\
+             # send_limit = \"64 MiB\"\n\
+             # receive_limit = \"256 MiB\"\n\
+             \n\
+             # Messages of this age are erased. Without it they are kept. conversations/X/settings.toml may say otherwise\n\
+             # for one conversation, of this and of acknowledge.\n\
+             # expire = \"30days\"\n",
             self.dialer
         )
     }
@@ -203,6 +258,26 @@ fn time(key: &'static str, value: &toml::Value, least_ms: u64, most_ms: u64) -> 
     let (least, most) = (Duration::from_millis(least_ms), Duration::from_millis(most_ms));
     let parsed = humantime::parse_duration(string(key, value)?).ok();
     parsed.filter(|time| (least..=most).contains(time)).ok_or(SettingsFault::Time { key, least, most })
+}
+
+fn boolean(key: &'static str, value: &toml::Value) -> Result<bool, SettingsFault> {
+    value.as_bool().ok_or(SettingsFault::NotBoolean(key))
+}
+
+/// A number of bytes, as "65536", "64 KiB", "64 MiB" or "1 GiB".
+fn size(key: &'static str, value: &toml::Value) -> Result<u64, SettingsFault> {
+    let text = string(key, value)?.trim();
+    let (number, unit) = text.split_at(text.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(text.len()));
+    let shift = match unit.trim() {
+        "" | "B" => Some(0),
+        "KiB" => Some(10),
+        "MiB" => Some(20),
+        "GiB" => Some(30),
+        _ => None,
+    };
+    let bytes = shift.and_then(|shift| number.parse::<u64>().ok()?.checked_mul(1 << shift));
+    let most = LARGE_CONTENT_BYTES_MAX;
+    bytes.filter(|bytes| (1..=most).contains(bytes)).ok_or(SettingsFault::Size { key, most })
 }
 
 fn schedule(name: &str) -> Result<Schedule, SettingsFault> {
@@ -250,6 +325,9 @@ mod tests {
         let settings = Settings::parse(&set).unwrap();
         assert_eq!(settings.traffic.fanout_delay, Settings::new(Way::Tor).traffic.fanout_delay);
         assert_eq!(settings.traffic.schedule, Schedule::poisson());
+        let set = text.replace("# acknowledge", "acknowledge").replace("# retry", "retry").replace("# send", "send");
+        let settings = Settings::parse(&set.replace("# receive", "receive")).unwrap();
+        assert_eq!(settings.policy, Settings::new(Way::Tor).policy);
         assert_eq!(Settings::parse("schedule = \"poisson\"").unwrap().traffic.schedule, Schedule::poisson());
         assert_eq!(Settings::parse("").unwrap().traffic.schedule, Schedule::Immediate);
     }
@@ -277,6 +355,19 @@ mod tests {
             assert!(matches!(fault, SettingsFault::MeanOfNothing), "{fault}");
         }
         assert!(matches!(Settings::parse("schedule = \"Poisson\""), Err(SettingsFault::Schedule(_))));
+    }
+
+    #[test]
+    fn sizes_have_units_and_a_bound() {
+        let limit = |text: &str| Settings::parse(&format!("send_limit = \"{text}\"")).map(|settings| settings.policy);
+        for (text, bytes) in [("1", 1), ("10 KiB", 10_240), ("3MiB", 3 << 20), ("8 GiB", 8 << 30), (" 5 B ", 5)] {
+            assert_eq!(limit(text).unwrap().send_limit, bytes, "{text}");
+        }
+        for wrong in ["", "0", "9 GiB", "-1", "64 MB", "MiB", "99999999999999999999", "18446744073709551615 GiB"] {
+            let fault = limit(wrong).unwrap_err();
+            assert_eq!(fault.to_string(), "send_limit must be a size such as \"64 MiB\", up to 8 GiB", "{wrong}");
+        }
+        assert!(matches!(Settings::parse("acknowledge = \"yes\""), Err(SettingsFault::NotBoolean(ACKNOWLEDGE))));
     }
 
     #[test]

@@ -127,10 +127,12 @@ mod tests {
     use super::*;
     use crate::client::account::Account;
     use crate::client::event::Event;
+    use crate::client::policy::Policy;
     use crate::client::root::Root;
     use crate::crypto::dh::SecretKey;
     use crate::disk::journal::Journal;
     use crate::disk::watch::Hint;
+    use crate::net::dialer::Way;
     use crate::wire::address::ServerAddress;
     use rand_core::OsRng;
 
@@ -150,7 +152,7 @@ mod tests {
             fs::write(root.contacts().join(format!("{name}.card")), card).unwrap();
         }
         let (mut journal, _) = Journal::open(root.shared_disk(), root.path()).unwrap();
-        let mut engine = Engine::load(root.clone()).unwrap();
+        let mut engine = Engine::load(root.clone(), Policy::by_default(&Way::Direct)).unwrap();
         if is_released_before {
             engine.handle(Event::Counter(None), Timestamp::now()).unwrap();
             let transaction = engine.transaction();
@@ -176,7 +178,7 @@ mod tests {
             assert!(orders.iter().all(|order| matches!(order.errand, Errand::TakePrekey)));
             orders.iter().map(|order| order.spreads).collect()
         };
-        [spreads(&mut engine), spreads(&mut Engine::load(root).unwrap())]
+        [spreads(&mut engine), spreads(&mut Engine::load(root, Policy::by_default(&Way::Direct)).unwrap())]
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub use super::daemon_error::DaemonError;
 use super::engine::Engine;
 use super::event::Event;
 use super::home::{self, Home};
+use super::policy::Policy;
 use super::root::Root;
 use super::state::StateError;
 use super::status::Status;
@@ -37,14 +38,19 @@ use crate::net::dialer::{Dialer, Plan, Progress, Way};
 ///
 /// # Errors
 /// [`DaemonError`], before anything was sent or received.
-pub async fn run(root: Root, plan: &Plan, traffic: Traffic, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+pub async fn run(
+    root: Root,
+    plan: &Plan,
+    (traffic, policy): (Traffic, Policy),
+    stop: impl Future<Output = ()>,
+) -> Result<(), DaemonError> {
     if root.disk().stat(&root.config()).is_err() {
         return Err(DaemonError::NoAccount(root.path().to_owned()));
     }
     let mut stop = pin!(stop);
     let mut wait_ms = DISK_RETRY_MS;
     let (lock, journal, engine) = loop {
-        match begin(&root) {
+        match begin(&root, policy) {
             Err(error) if error.is_disk_trouble() => say_paused(&root, &plan.way, &error),
             result => break result?,
         }
@@ -114,12 +120,12 @@ pub async fn run(root: Root, plan: &Plan, traffic: Traffic, stop: impl Future<Ou
 }
 
 /// Takes the lock, makes what is missing, replays the journal, reads all state.
-fn begin(root: &Root) -> Result<(RootLock, Journal, Engine), DaemonError> {
+fn begin(root: &Root, policy: Policy) -> Result<(RootLock, Journal, Engine), DaemonError> {
     // Somebody who starts over has an account, and not even the place of the lock.
     atomic::make_private_directory(root.disk(), &root.journal())?;
     let lock = RootLock::acquire(&root.lock())?;
     account::make_directories(root)?;
-    let (journal, engine) = worker::open(root)?;
+    let (journal, engine) = worker::open(root, policy)?;
     Ok((lock, journal, engine))
 }
 

@@ -22,6 +22,7 @@ use super::opening::Asked;
 use super::outbox::Outbox;
 use super::pending::Pending;
 use super::people::People;
+use super::policy::Policy;
 use super::prekeys::Prekeys;
 use super::presence::Presence;
 use super::received::Received;
@@ -44,6 +45,7 @@ use crate::wire::reply::PrekeyCount;
 #[derive(Debug)]
 pub struct Engine {
     pub(super) root: Root,
+    pub(super) policy: Policy,
     pub(super) account: Account,
     pub(super) people: People,
     pub(super) known: Known,
@@ -107,7 +109,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`StateError`]: what cannot be read stops the daemon rather than being guessed.
-    pub fn load(root: Root) -> Result<Self, StateError> {
+    pub fn load(root: Root, policy: Policy) -> Result<Self, StateError> {
         let account = Account::load(&root)?;
         let contacts = Contacts::load(&root, &account.profile, &Contacts::default());
         let contacts = contacts.map_err(|source| StateError::io(&root.contacts(), source))?;
@@ -156,6 +158,7 @@ impl Engine {
             tor: None,
             connection: Err("connecting".into()),
             prekeys_at_server: None,
+            policy,
             root,
             account,
             people,

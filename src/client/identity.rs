@@ -161,10 +161,12 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::super::account::Account;
+    use super::super::policy::Policy;
     use super::super::root::Root;
     use super::*;
     use crate::crypto::dh::SecretKey;
     use crate::limits::{CONTENT_BYTES_MAX, FILE_NAME_BYTES_MAX, HOST_BYTES_MAX, PARTICIPANTS_MAX, PROFILE_BYTES_MAX};
+    use crate::net::dialer::Way;
     use crate::wire::address::ServerAddress;
     use crate::wire::identity::MessageId;
     use crate::wire::payload::{Content, Introduction};
@@ -178,7 +180,7 @@ mod tests {
         let server = ServerAddress::new(&host, u16::MAX, SecretKey::random(&mut OsRng).public()).unwrap();
         Account::create(&root, &"n".repeat(64), server, "", &mut OsRng).unwrap();
         Account::renew(&root, None).unwrap();
-        Engine::load(root).unwrap()
+        Engine::load(root, Policy::by_default(&Way::Direct)).unwrap()
     }
 
     fn largest_message() -> Payload {
@@ -193,6 +195,8 @@ mod tests {
             introduction: None,
             profile: None,
             resent: u32::MAX,
+            transcript: None,
+            part: None,
             content: Some(Content { file_name: vec![b'f'; FILE_NAME_BYTES_MAX], bytes }),
         }
     }

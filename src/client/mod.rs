@@ -17,6 +17,7 @@ pub mod delivery;
 pub mod error_file;
 pub mod metadata;
 pub mod people;
+pub mod policy;
 pub mod root;
 pub mod state;
 pub mod status;
@@ -34,6 +35,8 @@ mod circuit;
 mod commit;
 #[cfg(feature = "daemon")]
 mod conversation;
+#[cfg(feature = "daemon")]
+mod conversation_settings;
 #[cfg(feature = "daemon")]
 mod counter;
 #[cfg(feature = "daemon")]

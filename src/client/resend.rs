@@ -71,6 +71,8 @@ impl Engine {
             introduction: None,
             profile: None,
             resent: entry.resent,
+            transcript: None,
+            part: None,
             content: Some(Content { file_name: entry.file_name.clone(), bytes }),
         };
         match self.queue_message(&record, entry.recipient, &payload, &entry.file, now) {

@@ -155,6 +155,8 @@ impl Engine {
             introduction: None,
             profile: None,
             resent: 0,
+            transcript: None,
+            part: None,
             content: Some(Content { file_name, bytes: taken.bytes.clone() }),
         };
 
@@ -197,10 +199,13 @@ mod tests {
     use super::super::account::Account;
     use super::super::contacts;
     use super::super::event::Event;
+    use super::super::policy::Policy;
+    use super::super::root::Root;
     use super::*;
     use crate::crypto::dh::SecretKey;
     use crate::disk::journal::Journal;
     use crate::disk::watch::Hint;
+    use crate::net::dialer::Way;
     use crate::wire::address::ServerAddress;
     use rand_core::OsRng;
     use std::fs;
@@ -222,7 +227,7 @@ mod tests {
         let card = root.contacts().join(format!("bob{}", contacts::SUFFIX));
         fs::write(card, format!("{}\n", bob.profile)).unwrap();
         let (mut journal, _) = Journal::open(root.shared_disk(), root.path()).unwrap();
-        let mut engine = Engine::load(root.clone()).unwrap();
+        let mut engine = Engine::load(root.clone(), Policy::by_default(&Way::Direct)).unwrap();
         let look = |engine: &mut Engine| {
             engine.handle(Event::Hint(Hint::Rescan), Timestamp::now()).unwrap();
             while engine.work_outbox(Timestamp::now()) {}

@@ -12,6 +12,7 @@ use super::commit::Consequences;
 use super::daemon_error::DaemonError;
 use super::engine::Engine;
 use super::event::{Event, HomeOrder, Order};
+use super::policy::Policy;
 use super::root::Root;
 use super::status::Status;
 use super::status_file::StatusFile;
@@ -25,12 +26,12 @@ use crate::limits::{
 };
 
 /// Replays the journal, then reads all state.
-pub(super) fn open(root: &Root) -> Result<(Journal, Engine), DaemonError> {
+pub(super) fn open(root: &Root, policy: Policy) -> Result<(Journal, Engine), DaemonError> {
     let (journal, replayed) = Journal::open(root.shared_disk(), root.path())?;
     if replayed.transactions > 0 {
         tracing::info!(transactions = replayed.transactions, "finished what was begun before");
     }
-    Ok((journal, Engine::load(root.clone())?))
+    Ok((journal, Engine::load(root.clone(), policy)?))
 }
 
 /// The engine's thread.
@@ -298,7 +299,7 @@ impl Worker {
             self.lock = None;
             self.lock = Some(RootLock::acquire(&self.root.lock())?);
         }
-        open(&self.root)
+        open(&self.root, self.engine.policy)
     }
 
     fn pause(&mut self, error: &dyn std::error::Error) {

@@ -1,8 +1,48 @@
 //! Messages (design, section 4).
 
-/// Content of one message until parts arrive: an envelope less its header and the message's own fields, and a
-/// profile beside it.
+/// Content that travels in one envelope, beside the message's own fields, its transcript and a profile. What is larger goes
+/// in parts.
 pub const CONTENT_BYTES_MAX: usize = 10_240;
+
+/// Content of one part. With everything else that a first part may have at its largest (a file name of 255 bytes, a
+/// profile, what is seen of 19 others) it fits an envelope.
+pub const PART_BYTES: u64 = 11_264;
+
+/// Content of a message that is sent, where nothing else is set: 64 MiB are 5,958 envelopes.
+pub const SEND_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Content of a message that is taken, where nothing else is set.
+pub const RECEIVE_LIMIT_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The largest of both that can be set: what is noted of 762,601 parts, one bit each, is 93 KiB.
+pub const LARGE_CONTENT_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+
+/// The longest random wait before messages are acknowledged, where nothing else is set: what is acknowledged and when says to
+/// a server that watches two mailboxes who talks to whom, and the less the more is waited.
+pub const ACKNOWLEDGE_DELAY_MS: u64 = 10_000;
+
+/// The longest that can be set.
+pub const ACKNOWLEDGE_DELAY_MAX_MS: u64 = 3_600_000;
+
+/// How long a message is tried, where nothing else is set: a week, so that a server may be away over a holiday.
+pub const RETRY_PERIOD_MS: u64 = 7 * 86_400_000;
+
+/// The shortest and the longest that can be set. What was sent is remembered for 14 days, so that whatever is acknowledged
+/// late is still known.
+pub const RETRY_PERIOD_MIN_MS: u64 = 1_000;
+/// The longest.
+pub const RETRY_PERIOD_MAX_MS: u64 = 13 * 86_400_000;
+
+/// The shortest age at which messages are erased that can be set.
+pub const EXPIRE_MIN_MS: u64 = 60_000;
+/// The longest: a hundred years.
+pub const EXPIRE_MAX_MS: u64 = 100 * 365 * 86_400_000;
+
+/// Messages that one note acknowledges: with each in a conversation of its own they fill two thirds of an envelope.
+pub const NOTE_MESSAGES_MAX: usize = 256;
+
+/// Gaps that one note asks for again.
+pub const NOTE_MISSING_MAX: usize = 64;
 
 /// Participants of a conversation: their profiles, at their largest, fill an introduction envelope.
 pub const PARTICIPANTS_MAX: usize = 20;

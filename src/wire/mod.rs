@@ -14,6 +14,7 @@ pub mod header;
 pub mod identity;
 pub mod journal;
 pub mod known;
+pub mod part;
 pub mod payload;
 pub mod prekey;
 pub mod profile;
@@ -26,6 +27,7 @@ pub mod served;
 pub mod session;
 pub mod spool;
 pub mod state;
+pub mod transcript;
 
 use thiserror::Error;
 

@@ -5,10 +5,13 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::control::Control;
 use super::generated::payload as pb;
-use super::identity::{ConversationId, MessageId};
+use super::identity::{ConversationId, Fingerprint, MessageId};
+use super::part::Part;
 use super::profile::SignedProfile;
+use super::transcript::{Shared, Transcript, TranscriptHash};
 use super::{Malformed, array, decode, salt};
 use crate::clock::Timestamp;
+use crate::crypto::hash::sha256;
 use crate::limits::{CONTENT_BYTES_MAX, FILE_NAME_BYTES_MAX, PARTICIPANTS_MAX, SUBJECT_BYTES_MAX};
 
 /// What an envelope held.
@@ -55,7 +58,11 @@ pub struct Payload {
     pub profile: Option<SignedProfile>,
     /// How often it was sealed anew because it was asked for again.
     pub resent: u32,
-    /// The file; none in a message that only introduces.
+    /// What it says of the messages before it. With all content but the later parts.
+    pub transcript: Option<Transcript>,
+    /// Which part of the content it has, where there are several.
+    pub part: Option<Part>,
+    /// The file, or a part of it; none in a message that only introduces.
     pub content: Option<Content>,
 }
 
@@ -86,6 +93,9 @@ impl Payload {
         if payload.counter == 0 {
             return Err(Malformed::new("payload counter", "zero"));
         }
+        let content = payload.content.map(|content| Content::parse(content, payload.part.is_some())).transpose()?;
+        let length = content.as_ref().map_or(0, |content| content.bytes.len());
+        let part = payload.part.map(|part| Part::parse(&part, length)).transpose()?;
         Ok(Self {
             id: MessageId(array("payload id", &payload.id)?),
             conversation: ConversationId::from_slice(&payload.conversation)?,
@@ -96,7 +106,9 @@ impl Payload {
             introduction: payload.introduction.map(Introduction::parse).transpose()?,
             profile: update(&payload.profile)?,
             resent: payload.resent,
-            content: payload.content.map(Content::parse).transpose()?,
+            transcript: payload.transcript.map(Transcript::parse).transpose()?,
+            part,
+            content,
         })
     }
 
@@ -113,6 +125,8 @@ impl Payload {
             profile: self.profile.as_ref().map_or_else(Vec::new, |profile| profile.as_bytes().to_vec()),
             resent: self.resent,
             control: None,
+            transcript: self.transcript.as_ref().map(Transcript::to_generated),
+            part: self.part.map(Part::to_generated),
             content: self
                 .content
                 .as_ref()
@@ -123,6 +137,30 @@ impl Payload {
             content.bytes.zeroize();
         }
         bytes
+    }
+}
+
+impl Payload {
+    /// The message's place in its author's transcript; none for what has none: an introduction alone, a later part, or a
+    /// message without a transcript.
+    pub fn transcript_hash(&self, author: Fingerprint) -> Option<TranscriptHash> {
+        let (transcript, content) = (self.transcript.as_ref()?, self.content.as_ref()?);
+        let (size, sha256) = match self.part {
+            Some(part) => (part.size, part.sha256),
+            None => (u64::try_from(content.bytes.len()).unwrap_or(u64::MAX), sha256(&[&content.bytes])),
+        };
+        Some(transcript.hash(&Shared {
+            author,
+            conversation: self.conversation,
+            participants: self.participants,
+            id: self.id,
+            incarnation: self.incarnation,
+            counter: self.counter,
+            time: self.time,
+            file_name: &content.file_name,
+            size,
+            sha256,
+        }))
     }
 }
 
@@ -163,11 +201,12 @@ impl Introduction {
 }
 
 impl Content {
-    fn parse(content: pb::Content) -> Result<Self, Malformed> {
+    fn parse(content: pb::Content, is_part: bool) -> Result<Self, Malformed> {
         if content.file_name.len() > FILE_NAME_BYTES_MAX {
             return Err(Malformed::new("content file name", "longer than 255 bytes"));
         }
-        if content.bytes.is_empty() || content.bytes.len() > CONTENT_BYTES_MAX {
+        // How long a part must be its part says.
+        if content.bytes.is_empty() || (!is_part && content.bytes.len() > CONTENT_BYTES_MAX) {
             return Err(Malformed::new("content", "empty or too long"));
         }
         Ok(Self { file_name: content.file_name, bytes: Zeroizing::new(content.bytes) })

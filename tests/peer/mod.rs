@@ -108,6 +108,8 @@ impl Peer {
             }),
             profile: None,
             resent: 0,
+            transcript: None,
+            part: None,
             content: Some(Content { file_name: Vec::new(), bytes: Zeroizing::new(text.as_bytes().to_vec()) }),
         }
     }

@@ -48,6 +48,8 @@ fn resent(part: &Part<'_>, update: &SignedProfile) {
     let payload = Payload {
         profile: Some(update.clone()),
         resent: part.number("resent").try_into().unwrap(),
+        transcript: None,
+        part: None,
         content: Some(content),
         ..common(part)
     };
@@ -66,6 +68,8 @@ fn common(part: &Part<'_>) -> Payload {
         introduction: None,
         profile: None,
         resent: 0,
+        transcript: None,
+        part: None,
         content: None,
     }
 }

@@ -2,11 +2,13 @@
 
 use super::super::account::Account;
 use super::super::event::Event;
+use super::super::policy::Policy;
 use super::super::root::Root;
 use super::*;
 use crate::crypto::dh::SecretKey;
 use crate::disk::journal::Journal;
 use crate::disk::watch::Hint;
+use crate::net::dialer::Way;
 use crate::wire::address::ServerAddress;
 use crate::wire::counter::CounterRecord;
 use rand_core::OsRng;
@@ -41,7 +43,7 @@ impl Running {
         let scratch = tempfile::tempdir().unwrap();
         let (root, account) = account(scratch.path(), "alice");
         let (journal, _) = Journal::open(root.shared_disk(), root.path()).unwrap();
-        let engine = Engine::load(root.clone()).unwrap();
+        let engine = Engine::load(root.clone(), Policy::by_default(&Way::Direct)).unwrap();
         let mut running = Self { scratch, root, account, journal, engine, now: NOW };
         contacts.iter().for_each(|name| running.meet(name));
         running.handle(Event::Hint(Hint::Rescan));
@@ -77,7 +79,7 @@ impl Running {
 
     fn restart(&mut self) {
         self.journal.checkpoint().unwrap();
-        self.engine = Engine::load(self.root.clone()).unwrap();
+        self.engine = Engine::load(self.root.clone(), Policy::by_default(&Way::Direct)).unwrap();
         self.handle(Event::Hint(Hint::Rescan));
     }
 

@@ -11,6 +11,7 @@ use crate::client::commit::Consequences;
 use crate::client::delivery;
 use crate::client::engine::Engine;
 use crate::client::event::{Errand, Event, Order};
+use crate::client::policy::Policy;
 use crate::client::root::Root;
 use crate::clock::Timestamp;
 use crate::crypto::dh::SecretKey;
@@ -20,6 +21,7 @@ use crate::disk::system::{Disk as _, Kind};
 use crate::disk::watch::Hint;
 use crate::envelope;
 use crate::name::is_ignored;
+use crate::net::dialer::Way;
 use crate::wire::address::ServerAddress;
 use crate::wire::envelope::Envelope;
 use crate::wire::identity::{AccountId, Fingerprint};
@@ -144,7 +146,8 @@ impl Machine {
     pub(super) fn start_unheard(&mut self, now: Timestamp) -> bool {
         let opened = Journal::open(Arc::new(self.disk.clone()), self.root.path());
         let loaded = opened.map_err(|error| error.to_string()).and_then(|(journal, _)| {
-            let engine = Engine::load(self.root.clone()).map_err(|error| error.to_string())?;
+            let engine =
+                Engine::load(self.root.clone(), Policy::by_default(&Way::Direct)).map_err(|error| error.to_string())?;
             Ok((journal, engine))
         });
         let (journal, engine) = match loaded {
