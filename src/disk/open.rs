@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::lease::LeaseRefused;
 use super::system::{Disk, Kind, OpenFile, Stat};
+use crate::crypto::hash::Hasher;
 pub use crate::wire::journal::FileIdentity;
 
 /// A regular file, open for reading.
@@ -123,6 +124,49 @@ impl RegularFile {
             other.write_at(offset, &portion[..read])?;
             offset += read as u64;
         }
+    }
+
+    /// Reads at `offset` until `buffer` is full or the file ends, and says how much that was.
+    ///
+    /// # Errors
+    /// As read(2).
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.file.read_at(offset + filled as u64, &mut buffer[filled..])? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        Ok(filled)
+    }
+
+    /// SHA-256 of its content, a portion at a time.
+    ///
+    /// # Errors
+    /// [`OpenError::TooLarge`] where it has more than `limit` bytes, [`OpenError::Io`].
+    pub fn hash(&self, limit: u64) -> Result<[u8; 32], OpenError> {
+        let (mut hasher, mut offset) = (Hasher::default(), 0);
+        let mut portion = Zeroizing::new(vec![0; COPY_BYTES]);
+        loop {
+            let read = self.read_at(offset, &mut portion).map_err(OpenError::Io)?;
+            if read == 0 {
+                return Ok(hasher.finish());
+            }
+            offset += read as u64;
+            if offset > limit {
+                return Err(OpenError::TooLarge { size: offset, limit });
+            }
+            hasher.add(&portion[..read]);
+        }
+    }
+
+    /// Its content is on the disk when this returns.
+    ///
+    /// # Errors
+    /// As fdatasync(2).
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync()
     }
 
     /// What it is now.

@@ -102,6 +102,9 @@ pub const LOCK_TRIES_MAX: u32 = 1_000;
 /// renames faster than this for long.
 pub const TAKE_TRIES_MAX: u32 = 16;
 
+/// A file of the outbox is read once more before it goes, up to this size: a tenth of a second.
+pub const TAKE_HASHED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// A journal's file at most: a log as it begins and two of the largest records, whose batch made it grow.
 pub const JOURNAL_FILE_BYTES_MAX: u64 = JOURNAL_LOG_BYTES + 2 * JOURNAL_RECORD_BYTES_MAX + 1024 * 1024;
 

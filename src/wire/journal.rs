@@ -76,7 +76,15 @@ pub enum Step {
         /// All of its content.
         bytes: Zeroizing<Vec<u8>>,
     },
-    /// A person's file, whose bytes this transaction holds, goes away, unless it is not the one that was read.
+    /// A file that was written and synced before the record, with the directory that it is in, gets its final name, and never
+    /// overwrites another. The record does not hold its content.
+    Move {
+        /// The final name.
+        path: PathBuf,
+        /// Where it stands: a name that is never used twice. Its absence tells that the step was applied.
+        from: PathBuf,
+    },
+    /// A person's file, whose bytes this transaction or a synced copy holds, goes away, unless it is not the one that was read.
     Take {
         /// Its name.
         path: PathBuf,
@@ -158,6 +166,7 @@ impl Step {
                 scratch: path(place.scratch)?,
                 bytes: Zeroizing::new(place.content),
             },
+            Kind::Move(moved) => Self::Move { path: path(moved.path)?, from: path(moved.from)? },
             Kind::Take(take) => Self::Take {
                 path: path(take.path)?,
                 scratch: path(take.scratch)?,
@@ -189,6 +198,7 @@ impl Step {
             Self::Place { path, scratch, bytes } => {
                 Kind::Place(pb::Place { path: raw(path), scratch: raw(scratch), content: bytes.to_vec() })
             }
+            Self::Move { path, from } => Kind::Move(pb::Move { path: raw(path), from: raw(from) }),
             Self::Take { path, scratch, identity, sha256, directory, only_link } => Kind::Take(pb::Take {
                 path: raw(path),
                 scratch: raw(scratch),
@@ -220,6 +230,7 @@ impl Step {
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         let (path, scratch) = match self {
             Self::Place { path, scratch, .. } | Self::Take { path, scratch, .. } => (path, Some(scratch)),
+            Self::Move { path, from } => (path, Some(from)),
             Self::Put { path, .. }
             | Self::Append { path, .. }
             | Self::Erase { path }
@@ -237,6 +248,7 @@ impl fmt::Debug for Step {
             Self::Put { .. } => "Put(_)",
             Self::Append { .. } => "Append(_)",
             Self::Place { .. } => "Place(_)",
+            Self::Move { .. } => "Move(_)",
             Self::Take { .. } => "Take(_)",
             Self::Erase { .. } => "Erase(_)",
             Self::Remove { .. } => "Remove(_)",
@@ -318,6 +330,7 @@ mod tests {
                     let directory = directory.map(|(inode, born_ns)| DirectoryIdentity { inode, born_ns });
                     Step::Take { path, scratch, identity, sha256, directory, only_link }
                 }),
+            (any_path(), any_path()).prop_map(|(path, from)| Step::Move { path, from }),
             any_path().prop_map(|path| Step::Erase { path }),
             any_path().prop_map(|path| Step::Remove { path }),
             any_path().prop_map(|path| Step::MakeDirectory { path }),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::deferred::{self, Change, Deferred};
 use super::take::{Take, Taking};
-use super::{JournalError, SCRATCH, place};
+use super::{JournalError, SCRATCH, moving, place};
 use crate::disk::atomic::{self, UNFINISHED_PREFIX};
 use crate::disk::open::{self, OpenError};
 use crate::disk::system::{Disk, Kind};
@@ -86,6 +86,10 @@ impl Applier {
                 let (path, scratch) = (self.root.join(path), self.root.join(scratch));
                 place::place(&*self.disk, &self.root, &path, &scratch, bytes, mode)
                     .map_err(JournalError::io("placing", &path))
+            }
+            Step::Move { path, from } => {
+                let (path, from) = (self.root.join(path), self.root.join(from));
+                moving::move_synced(&*self.disk, &self.root, &path, &from).map_err(JournalError::io("placing", &path))
             }
             Step::Take { path, scratch, identity, sha256, directory, only_link } => {
                 let take = Take {

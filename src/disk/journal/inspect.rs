@@ -28,6 +28,9 @@ pub fn inspect(disk: &dyn Disk, root: &Path) -> Result<Inspection, JournalError>
     let mut inspection = Inspection { transactions: found.transactions.len(), ..Inspection::default() };
     for step in steps {
         inspection.paths.extend(step.paths().map(Path::to_owned));
+        if let Step::Move { path, .. } = step {
+            inspection.written.insert(path.clone());
+        }
         if matches!(step, Step::Put { .. } | Step::Place { .. } | Step::Mark { .. } | Step::MakeDirectory { .. }) {
             inspection.written.extend(step.paths().map(Path::to_owned));
         }

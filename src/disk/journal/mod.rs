@@ -24,6 +24,7 @@ mod error;
 mod file;
 mod format;
 mod inspect;
+mod moving;
 mod place;
 mod take;
 #[cfg(test)]
@@ -339,6 +340,7 @@ fn check(batch: &[Transaction]) -> Result<(), JournalError> {
         }
         let scratch = match step {
             Step::Place { scratch, .. } | Step::Take { scratch, .. } => scratch,
+            Step::Move { from, .. } => from,
             _ => continue,
         };
         if !scratches.insert(scratch) {

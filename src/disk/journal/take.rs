@@ -15,7 +15,8 @@
 //!
 //! A crash leaves the file under its name, under the scratch name, or gone: each says what remains to be done, on any
 //! boot. After a power failure a file can come back with blocks missing that nobody had synced; such remains hold
-//! nothing that the journal does not, and go too.
+//! nothing that the journal does not, and go too. A file too large for the journal is synced before its record, so that it
+//! comes back whole or not at all.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -32,7 +33,7 @@ use crate::disk::atomic;
 use crate::disk::lease::LeaseRefused;
 use crate::disk::open::{OpenError, RegularFile};
 use crate::disk::system::{Disk, Kind, Stat};
-use crate::limits::TAKE_TRIES_MAX;
+use crate::limits::{CONTENT_BYTES_MAX, TAKE_HASHED_BYTES_MAX, TAKE_TRIES_MAX};
 use crate::wire::journal::{DirectoryIdentity, FileIdentity, Step};
 
 /// A `Take` step.
@@ -300,19 +301,37 @@ impl Taking {
         if !self.is_the_file(take, &found, mode) || found.size > take.identity.size {
             return Ok(false);
         }
+        let same_times = found.modified_ns == take.identity.modified_ns && found.size == take.identity.size;
+        // What a person writes after the power came back is newer than the record.
+        let is_old = found.born_ns.is_some() && found.modified_ns <= take.identity.modified_ns;
+        if take.identity.size > CONTENT_BYTES_MAX as u64 {
+            // Synced before it was recorded: none of it is lost, at most the time of its last write.
+            let is_it = same_times || (mode == Mode::OtherBoot && is_old && found.size == take.identity.size);
+            return Ok(is_it && self.has_content(take, file)?);
+        }
         let content = match file.read(take.identity.size) {
             Ok(content) => content,
             Err(OpenError::Io(error)) => return Err(error),
             Err(_) => return Ok(false),
         };
-        let same_times = found.modified_ns == take.identity.modified_ns && found.size == take.identity.size;
         if same_times && hash(&[&content]) == take.sha256 {
             return Ok(true);
         }
-        // What a person writes after the power came back is newer than the record.
-        let is_old = found.born_ns.is_some() && found.modified_ns <= take.identity.modified_ns;
         let recorded = self.contents.get(&take.sha256).filter(|_| is_old);
         Ok(recorded.is_some_and(|recorded| place::is_remains(&content, recorded)))
+    }
+
+    /// Whether the content of a large file is what was recorded. Of a very large one the times are believed: nobody could
+    /// write into it while it was copied under its lease, and reading all of it would hold everything up.
+    fn has_content(&self, take: &Take, file: &RegularFile) -> io::Result<bool> {
+        if take.identity.size > TAKE_HASHED_BYTES_MAX {
+            return Ok(true);
+        }
+        match file.hash(take.identity.size) {
+            Ok(sha256) => Ok(sha256 == take.sha256),
+            Err(OpenError::Io(error)) => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Gives a file back its name. Where that cannot be done, because its directory is a file by now or takes nothing, it

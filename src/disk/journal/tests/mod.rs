@@ -104,7 +104,11 @@ fn everything(root: &Root) -> Vec<Transaction> {
     ] {
         fs::write(root.at(path), text).unwrap();
     }
-    let first = vec![put("keys/session", "new"), place("conversations/bob/1-alice", "hi"), take(root, "outbox/bob/x")];
+    fs::create_dir_all(root.at("journal/large")).unwrap();
+    fs::write(root.at("journal/large/copy"), "much").unwrap();
+    let moved = Step::Move { path: "conversations/carol/2-alice".into(), from: "journal/large/copy".into() };
+    let first =
+        vec![put("keys/session", "new"), place("conversations/bob/1-alice", "hi"), moved, take(root, "outbox/bob/x")];
     let second = vec![
         Step::Erase { path: "keys/prekey".into() },
         Step::Remove { path: "x.error".into() },
@@ -119,7 +123,8 @@ fn assert_everything_happened(root: &Root) {
     assert_eq!(root.read("keys/received"), "abcdef");
     assert_eq!(root.read("conversations/bob/1-alice"), "hi");
     assert_eq!(fs::read_dir(root.at("conversations/bob")).unwrap().count(), 1);
-    for gone in ["outbox/bob/x", "keys/prekey", "x.error"] {
+    assert_eq!(root.read("conversations/carol/2-alice"), "much");
+    for gone in ["outbox/bob/x", "keys/prekey", "x.error", "journal/large/copy"] {
         assert!(!root.at(gone).exists(), "{gone}");
     }
     assert!(root.at("outbox/2026-bob").is_dir());
@@ -143,7 +148,7 @@ fn what_is_committed_is_there_before_and_after_opening_again() {
 #[test]
 fn a_crash_after_the_sync_and_after_each_step_is_finished_by_replay() {
     for machine in [false, true] {
-        for applied in 0..=7 {
+        for applied in 0..=8 {
             for replays in 1..=2 {
                 let root = Root::new();
                 let mut journal = root.journal();
