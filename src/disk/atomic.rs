@@ -8,11 +8,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use super::system::{Disk, Kind, OpenFile};
 
 /// How the names of files begin that are being prepared: here, and by the journal before its record is synced.
 pub(super) const UNFINISHED_PREFIX: &str = "new-";
+
+/// Bytes that are looked at together before they are overwritten.
+const OVERWRITTEN_AT_ONCE: usize = 64 * 1024;
 
 /// Why a file or directory was not made, replaced or erased.
 #[derive(Debug, Error)]
@@ -151,7 +155,8 @@ pub(super) fn write_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Resul
     disk.create_new(path)?.write_at(0, bytes)
 }
 
-/// Overwrites all of a regular file with zeros, unsynced. `None` if there is no regular file to overwrite.
+/// Overwrites all of a regular file with zeros, unsynced. What is zero already is left alone: the holes of a file that has some
+/// would be filled by it. `None` if there is no regular file to overwrite.
 pub(super) fn overwrite(disk: &dyn Disk, path: &Path) -> io::Result<Option<Box<dyn OpenFile>>> {
     let opened = match disk.open_to_write(path) {
         // Somebody made it read-only. It is no link, which would have failed otherwise.
@@ -173,8 +178,26 @@ pub(super) fn overwrite(disk: &dyn Disk, path: &Path) -> io::Result<Option<Box<d
     if found.kind != Kind::File {
         return Ok(None);
     }
-    write_zeros(&*file, 0, found.size)?;
+    let there = disk.open(path)?;
+    overwrite_content(&*there, &*file, found.size)?;
     Ok(Some(file))
+}
+
+/// Writes zeros over what is not zero.
+fn overwrite_content(there: &dyn OpenFile, file: &dyn OpenFile, size: u64) -> io::Result<()> {
+    let mut portion = Zeroizing::new(vec![0; OVERWRITTEN_AT_ONCE]);
+    let mut offset = 0;
+    while offset < size {
+        let read = there.read_at(offset, &mut portion)?;
+        if read == 0 {
+            return Ok(());
+        }
+        if portion[..read].iter().any(|byte| *byte != 0) {
+            write_zeros(file, offset, read as u64)?;
+        }
+        offset += read as u64;
+    }
+    Ok(())
 }
 
 /// Writes `count` zeros at `offset`.
@@ -286,6 +309,20 @@ mod tests {
         erase(&RealDisk, &path).unwrap();
         assert!(!path.exists());
         assert_eq!(fs::read(&other).unwrap(), [0; 6]);
+    }
+
+    #[test]
+    fn erasing_a_file_with_holes_fills_none_of_them() {
+        use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+        let root = tempfile::tempdir().unwrap();
+        let (path, other) = (root.path().join("sparse"), root.path().join("other"));
+        let file = fs::File::create(&path).unwrap();
+        file.write_all_at(b"far away", 64 * 1024 * 1024).unwrap();
+        fs::hard_link(&path, &other).unwrap();
+        let blocks = fs::metadata(&path).unwrap().blocks();
+        erase(&RealDisk, &path).unwrap();
+        assert!(fs::metadata(&other).unwrap().blocks() <= blocks);
+        assert!(fs::read(&other).unwrap().iter().all(|byte| *byte == 0));
     }
 
     #[test]

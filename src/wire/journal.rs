@@ -76,6 +76,16 @@ pub enum Step {
         /// All of its content.
         bytes: Zeroizing<Vec<u8>>,
     },
+    /// Bytes of a large content, at their place in a file that grows until it is whole and moves then. Written when the step is
+    /// applied, and not kept until the checkpoint: there may be many.
+    Write {
+        /// The file; made if it is missing. Nobody but the daemon reads it.
+        path: PathBuf,
+        /// Where they belong; what is before them may not be there yet.
+        offset: u64,
+        /// The bytes.
+        bytes: Zeroizing<Vec<u8>>,
+    },
     /// A file that was written and synced before the record, with the directory that it is in, gets its final name, and never
     /// overwrites another. The record does not hold its content.
     Move {
@@ -144,6 +154,7 @@ impl Transaction {
             match &mut step.kind {
                 Some(pb::step::Kind::Put(put)) => put.content.zeroize(),
                 Some(pb::step::Kind::Place(place)) => place.content.zeroize(),
+                Some(pb::step::Kind::Write(write)) => write.content.zeroize(),
                 _ => {}
             }
         }
@@ -166,6 +177,9 @@ impl Step {
                 scratch: path(place.scratch)?,
                 bytes: Zeroizing::new(place.content),
             },
+            Kind::Write(write) => {
+                Self::Write { path: path(write.path)?, offset: write.offset, bytes: Zeroizing::new(write.content) }
+            }
             Kind::Move(moved) => Self::Move { path: path(moved.path)?, from: path(moved.from)? },
             Kind::Take(take) => Self::Take {
                 path: path(take.path)?,
@@ -197,6 +211,9 @@ impl Step {
             }
             Self::Place { path, scratch, bytes } => {
                 Kind::Place(pb::Place { path: raw(path), scratch: raw(scratch), content: bytes.to_vec() })
+            }
+            Self::Write { path, offset, bytes } => {
+                Kind::Write(pb::Write { path: raw(path), offset: *offset, content: bytes.to_vec() })
             }
             Self::Move { path, from } => Kind::Move(pb::Move { path: raw(path), from: raw(from) }),
             Self::Take { path, scratch, identity, sha256, directory, only_link } => Kind::Take(pb::Take {
@@ -233,6 +250,7 @@ impl Step {
             Self::Move { path, from } => (path, Some(from)),
             Self::Put { path, .. }
             | Self::Append { path, .. }
+            | Self::Write { path, .. }
             | Self::Erase { path }
             | Self::Remove { path }
             | Self::Mark { path, .. }
@@ -248,6 +266,7 @@ impl fmt::Debug for Step {
             Self::Put { .. } => "Put(_)",
             Self::Append { .. } => "Append(_)",
             Self::Place { .. } => "Place(_)",
+            Self::Write { .. } => "Write(_)",
             Self::Move { .. } => "Move(_)",
             Self::Take { .. } => "Take(_)",
             Self::Erase { .. } => "Erase(_)",
@@ -330,6 +349,11 @@ mod tests {
                     let directory = directory.map(|(inode, born_ns)| DirectoryIdentity { inode, born_ns });
                     Step::Take { path, scratch, identity, sha256, directory, only_link }
                 }),
+            (any_path(), any::<u64>(), any_bytes()).prop_map(|(path, offset, bytes)| Step::Write {
+                path,
+                offset,
+                bytes
+            }),
             (any_path(), any_path()).prop_map(|(path, from)| Step::Move { path, from }),
             any_path().prop_map(|path| Step::Erase { path }),
             any_path().prop_map(|path| Step::Remove { path }),

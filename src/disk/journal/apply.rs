@@ -2,6 +2,7 @@
 //!
 //! Each step can be applied again, after any part of it was. Every file it makes gets its final name as the last thing.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub(super) struct Applier {
     /// would take a sync each.
     trash: Vec<PathBuf>,
     next_name: u64,
+    /// Files that the log holds bytes of.
+    written: HashSet<PathBuf>,
     /// What taking outbox files needs to know, and those that are not settled.
     pub(super) taking: Taking,
 }
@@ -46,7 +49,15 @@ pub(super) struct Applier {
 impl Applier {
     pub(super) fn new(disk: Arc<dyn Disk>, root: &Path) -> Self {
         let taking = Taking::new(disk.clone(), root);
-        Self { disk, root: root.to_owned(), deferred: Deferred::default(), trash: Vec::new(), next_name: 0, taking }
+        Self {
+            disk,
+            root: root.to_owned(),
+            deferred: Deferred::default(),
+            trash: Vec::new(),
+            next_name: 0,
+            written: HashSet::new(),
+            taking,
+        }
     }
 
     /// Erases what an earlier process left half done. Nothing of it is needed: the log has the content.
@@ -82,6 +93,10 @@ impl Applier {
             }
             Step::Put { path, bytes, secret } => self.put(&self.root.join(path), bytes, *secret),
             Step::Append { path, offset, bytes } => self.append(path, *offset, bytes),
+            Step::Write { path, offset, bytes } => {
+                self.written.insert(path.clone());
+                self.append(path, *offset, bytes)
+            }
             Step::Place { path, scratch, bytes } => {
                 let (path, scratch) = (self.root.join(path), self.root.join(scratch));
                 place::place(&*self.disk, &self.root, &path, &scratch, bytes, mode)
@@ -128,6 +143,16 @@ impl Applier {
                     .map_err(JournalError::io("making", &path))
             }
         }
+    }
+
+    /// Whether the log holds bytes that are written into this file, at its replay too.
+    pub(super) fn is_written(&self, path: &Path) -> bool {
+        self.written.contains(path)
+    }
+
+    /// The log holds nothing any more.
+    pub(super) fn emptied(&mut self) {
+        self.written.clear();
     }
 
     /// Writes what was deferred. What could not be written stays deferred.

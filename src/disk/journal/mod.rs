@@ -14,7 +14,7 @@
 //! |---|---|
 //! | `format` | the log's bytes: records, checksums, damage and torn tails |
 //! | `file` | the log on disk: syncs, zeroing, its successors |
-//! | `apply` `deferred` `place` `take` | the steps |
+//! | `apply` `deferred` `place` `moving` `take` | the steps |
 //! | `error` | what a failure leaves behind |
 //! | `inspect` | what is there, without opening it |
 
@@ -154,6 +154,7 @@ impl Journal {
             return Ok(());
         }
         self.check_root()?;
+        self.sync_moved(batch)?;
         self.prepare(batch)?;
         if let Err(cause) = self.log.append(&payloads) {
             // The scratch files stay: if the batch turns out to be recorded, their absence would mean that it was
@@ -282,6 +283,9 @@ impl Journal {
             false => self.carry_over(Transaction { steps: carried }),
         };
         self.poisoned |= emptied.is_err();
+        if emptied.is_ok() {
+            self.applier.emptied();
+        }
         emptied
     }
 
@@ -292,6 +296,16 @@ impl Journal {
         let directory = self.root.join(DIRECTORY);
         self.log = LogFile::succeed(&*self.disk, &directory, header, &[carried.to_bytes()], &old)?;
         Ok(())
+    }
+
+    /// Empties the log before a file moves that it holds bytes of: they would be written again by a replay, into a file that
+    /// is in its place already, and were made anew; and nobody has synced them yet.
+    fn sync_moved(&mut self, batch: &[Transaction]) -> Result<(), JournalError> {
+        let mut steps = batch.iter().flat_map(|transaction| &transaction.steps);
+        match steps.any(|step| matches!(step, Step::Move { from, .. } if self.applier.is_written(from))) {
+            true => self.empty(),
+            false => Ok(()),
+        }
     }
 
     /// Writes the scratch files of all `Place` steps, or none.
@@ -333,10 +347,16 @@ fn contents(transactions: &[Transaction]) -> HashMap<[u8; 32], Zeroizing<Vec<u8>
 
 /// What no caller should ask for: such a record would be written and never be readable.
 fn check(batch: &[Transaction]) -> Result<(), JournalError> {
-    let mut scratches = HashSet::new();
+    let (mut scratches, mut written) = (HashSet::new(), HashSet::new());
     for step in batch.iter().flat_map(|transaction| &transaction.steps) {
         if !step.paths().all(stays_below) {
             return Err(JournalError::Refused { problem: "a path leaves the root" });
+        }
+        if let Step::Write { path, .. } = step {
+            written.insert(path);
+        }
+        if matches!(step, Step::Move { from, .. } if written.contains(from)) {
+            return Err(JournalError::Refused { problem: "a file is written and moved at once" });
         }
         let scratch = match step {
             Step::Place { scratch, .. } | Step::Take { scratch, .. } => scratch,

@@ -5,6 +5,9 @@
 //! deleted since stays deleted. A crash leaves one of the two names, never both, because a rename is one change of the
 //! filesystem's own log.
 //!
+//! Content that comes in parts is written by steps of its own. While the log holds these, their replay would make the file anew
+//! behind its move: so the log is emptied before the move is recorded, which is also what syncs the content.
+//!
 //! What a rename can lose is a directory that it leads to and that nobody has synced. Hence the directory is synced first.
 
 use std::io;

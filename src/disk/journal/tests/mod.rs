@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 
+mod arriving;
 mod trouble;
 use crate::crypto::hash::sha256;
 use crate::disk::open::RegularFile;
@@ -106,6 +107,8 @@ fn everything(root: &Root) -> Vec<Transaction> {
     }
     fs::create_dir_all(root.at("journal/large")).unwrap();
     fs::write(root.at("journal/large/copy"), "much").unwrap();
+    fs::create_dir_all(root.at("journal/arriving")).unwrap();
+    fs::write(root.at("journal/arriving/parts"), "on").unwrap();
     let moved = Step::Move { path: "conversations/carol/2-alice".into(), from: "journal/large/copy".into() };
     let first =
         vec![put("keys/session", "new"), place("conversations/bob/1-alice", "hi"), moved, take(root, "outbox/bob/x")];
@@ -114,6 +117,7 @@ fn everything(root: &Root) -> Vec<Transaction> {
         Step::Remove { path: "x.error".into() },
         Step::MakeDirectory { path: "outbox/2026-bob".into() },
         Step::Append { path: "keys/received".into(), offset: 3, bytes: b"def".to_vec() },
+        Step::Write { path: "journal/arriving/parts".into(), offset: 4, bytes: bytes("and") },
     ];
     vec![Transaction { steps: first }, Transaction { steps: second }]
 }
@@ -121,6 +125,7 @@ fn everything(root: &Root) -> Vec<Transaction> {
 fn assert_everything_happened(root: &Root) {
     assert_eq!(root.read("keys/session"), "new");
     assert_eq!(root.read("keys/received"), "abcdef");
+    assert_eq!(root.read("journal/arriving/parts"), "on\0\0and");
     assert_eq!(root.read("conversations/bob/1-alice"), "hi");
     assert_eq!(fs::read_dir(root.at("conversations/bob")).unwrap().count(), 1);
     assert_eq!(root.read("conversations/carol/2-alice"), "much");
@@ -148,7 +153,7 @@ fn what_is_committed_is_there_before_and_after_opening_again() {
 #[test]
 fn a_crash_after_the_sync_and_after_each_step_is_finished_by_replay() {
     for machine in [false, true] {
-        for applied in 0..=8 {
+        for applied in 0..=9 {
             for replays in 1..=2 {
                 let root = Root::new();
                 let mut journal = root.journal();
