@@ -1,10 +1,10 @@
 //! Contacts: `contacts/NAME.card`, one line of text each (design, section 2). A contact's name is local: whatever its
-//! file is called.
+//! file is called. `blocked/` holds the same files, of those who are to be heard no more.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -22,6 +22,9 @@ use crate::wire::profile::SignedProfile;
 
 /// The ending of a card's file.
 pub const SUFFIX: &str = ".card";
+
+/// Where the cards of contacts are, relative to the root.
+pub const DIRECTORY: &str = "contacts";
 
 /// A stranger's card in their request, `requests/NAME~FINGERPRINT8/card`.
 pub const REQUEST_CARD: &str = "card";
@@ -52,6 +55,11 @@ pub enum ContactFault {
     /// The file cannot be read.
     #[error("The card cannot be read: {0}.\nPut a plain file of one line here.")]
     Unreadable(#[from] OpenError),
+    /// The same identity is in `blocked/`, under this name.
+    #[error(
+        "This is somebody you have blocked: blocked/{0}.card is of the same identity, and that counts.\nRemove one of the two: this one, or blocked/{0}.card if you want to hear from them."
+    )]
+    Blocked(String),
     /// Its name does not say that it is a card.
     #[error(
         "A card's file is called NAME.card, and this one is not.\nRename it: what stands before .card is the name you use for the contact."
@@ -82,8 +90,18 @@ impl Contacts {
     /// # Errors
     /// Only if the directory itself cannot be read.
     pub fn load(root: &Root, own: &SignedProfile, before: &Self) -> io::Result<Self> {
+        Self::load_from(DIRECTORY, root, before, |path, name| read(root.disk(), path, name, own))
+    }
+
+    /// The same of another directory of cards, relative to the root.
+    pub(super) fn load_from(
+        directory: &str,
+        root: &Root,
+        before: &Self,
+        read: impl Fn(&Path, &str) -> Result<Contact, ContactFault>,
+    ) -> io::Result<Self> {
         let mut contacts = Self::default();
-        let directory = root.contacts();
+        let directory = root.join(directory);
         for file in root.disk().entries(&directory)?.into_iter().map(|entry| entry.name) {
             if name::is_ignored(&file) {
                 continue;
@@ -100,7 +118,7 @@ impl Contacts {
             let identity = open::RegularFile::open(root.disk(), &path).ok().and_then(|opened| opened.identity().ok());
             let unchanged = identity.is_some() && before.files.get(&name).copied() == identity;
             let known = before.by_name.get(&name).filter(|_| unchanged).cloned();
-            match known.map_or_else(|| read(root.disk(), &path, &name, own), Ok) {
+            match known.map_or_else(|| read(&path, &name), Ok) {
                 Ok(contact) => {
                     contacts.files.extend(identity.map(|identity| (name, identity)));
                     contacts.by_name.insert(contact.name.clone(), contact);
@@ -109,11 +127,37 @@ impl Contacts {
                 Err(fault) => contacts.faults.push((file, fault)),
             }
         }
-        for contact in contacts.by_name.values() {
-            let fingerprint = contact.profile.identity().fingerprint();
-            contacts.names.entry(fingerprint).or_insert_with(|| contact.name.clone());
-        }
+        contacts.note_names();
         Ok(contacts)
+    }
+
+    fn note_names(&mut self) {
+        self.names.clear();
+        for contact in self.by_name.values() {
+            let fingerprint = contact.profile.identity().fingerprint();
+            self.names.entry(fingerprint).or_insert_with(|| contact.name.clone());
+        }
+    }
+
+    /// Who is blocked is no contact: their cards become faults.
+    pub(super) fn leave_out(&mut self, blocked: &Self) {
+        let is_blocked = |_: &String, contact: &mut Contact| blocked.names.contains_key(&fingerprint(contact));
+        let left_out: Vec<(String, Contact)> = self.by_name.extract_if(.., is_blocked).collect();
+        for (name, contact) in left_out {
+            let by = blocked.names.get(&fingerprint(&contact)).cloned().unwrap_or_default();
+            let file = [name::unescape(&name), SUFFIX.as_bytes().to_vec()].concat();
+            self.faults.push((OsString::from_vec(file), ContactFault::Blocked(by)));
+        }
+        self.note_names();
+    }
+
+    /// Whether a file would be the contact of this name, were they not blocked.
+    pub(super) fn has_left_out(&self, wanted: &str) -> bool {
+        let is_it = |file: &OsString| {
+            let stem = file.as_bytes().strip_suffix(SUFFIX.as_bytes());
+            stem.is_some_and(|stem| stem == wanted.as_bytes() || name::escape(stem) == wanted)
+        };
+        self.faults.iter().any(|(file, fault)| matches!(fault, ContactFault::Blocked(_)) && is_it(file))
     }
 
     /// The contact of an escaped local name, or of the name as a person would type it.
@@ -136,13 +180,15 @@ impl Contacts {
         self.by_name == other.by_name
     }
 
-    /// Puts an `.error` beside every file that is no contact, and removes those whose cause is gone.
-    pub fn write_errors(&self, root: &Root) {
+    /// Puts an `.error` beside every file that is no contact, and removes those whose cause is gone. `directory` is where
+    /// they were read, relative to the root.
+    pub fn write_errors(&self, root: &Root, directory: &str) {
+        let all = root.join(directory);
         let wanted: HashMap<PathBuf, &ContactFault> =
-            self.faults.iter().map(|(file, fault)| (root.contacts().join(file), fault)).collect();
+            self.faults.iter().map(|(file, fault)| (all.join(file), fault)).collect();
         let beside: HashSet<PathBuf> = wanted.keys().map(|target| error_file::beside(target)).collect();
-        for name in root.names("contacts") {
-            let path = root.contacts().join(&name);
+        for name in root.names(directory) {
+            let path = all.join(&name);
             if name.as_bytes().ends_with(b".error") && !beside.contains(&path) {
                 error_file::remove(root, &path);
             }
@@ -167,13 +213,25 @@ impl Contacts {
 /// # Errors
 /// [`ContactFault`].
 pub fn read(disk: &dyn Disk, path: &Path, name: &str, own: &SignedProfile) -> Result<Contact, ContactFault> {
+    check(name, read_profile(disk, path)?, own)
+}
+
+/// Reads one card.
+///
+/// # Errors
+/// [`ContactFault`].
+pub(super) fn read_profile(disk: &dyn Disk, path: &Path) -> Result<SignedProfile, ContactFault> {
     let opened = open::RegularFile::open(disk, path)?;
     if matches!(opened.take_lease(), Err(LeaseRefused::Busy)) {
         return Err(ContactFault::Busy);
     }
     let bytes = opened.read(CARD_FILE_BYTES_MAX)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| ContactFault::NotText)?;
-    check(name, text.parse()?, own)
+    Ok(text.parse()?)
+}
+
+fn fingerprint(contact: &Contact) -> Fingerprint {
+    contact.profile.identity().fingerprint()
 }
 
 /// Whether `profile` may be a contact called `name` (escaped).

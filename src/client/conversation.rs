@@ -96,6 +96,14 @@ impl Conversations {
         self.records.insert(record.id, record);
     }
 
+    /// Forgets one that was never accepted.
+    pub fn forget(&mut self, id: &ConversationId, pending: &mut Pending) {
+        if self.records.remove(id).is_some() {
+            self.places.remove(id);
+            pending.remove(root::conversation_file(id));
+        }
+    }
+
     /// The records that changed since this was last asked, with their files' new content.
     pub fn take_dirty(&mut self) -> Vec<(PathBuf, Vec<u8>)> {
         self.checked.clear();

@@ -104,6 +104,9 @@ pub fn meaning(
         Some(metadata) => by_metadata(metadata, tied, conversations),
         None => by_name(path, tied, people, conversations),
     }?;
+    if let Some(blocked) = blocked(&meaning, people, conversations) {
+        return Err(WhoFault::Blocked(people.name(&blocked)).into());
+    }
     match &meaning {
         Meaning::Known { id, .. } if !conversations.get(id).is_some_and(|record| record.accepted) => {
             Err(DirectoryFault::NotAccepted)
@@ -112,6 +115,21 @@ pub fn meaning(
             Err(DirectoryFault::TooMany(participants.len()))
         }
         _ => Ok(meaning),
+    }
+}
+
+/// Who is blocked, where that is in the way. What stands goes on with all its members as long as somebody in it is to
+/// be reached; nothing new is opened with them.
+fn blocked(meaning: &Meaning, people: &People, conversations: &Conversations) -> Option<Fingerprint> {
+    let is_blocked = |participant: &Fingerprint| people.is_blocked(participant);
+    match meaning {
+        Meaning::Known { id, .. } => {
+            let own = people.own_fingerprint();
+            let mut others = conversations.get(id)?.participants();
+            others.retain(|participant| *participant != own);
+            others.iter().all(is_blocked).then(|| others.first().copied())?
+        }
+        Meaning::New { participants, .. } => participants.iter().find(|participant| is_blocked(participant)).copied(),
     }
 }
 

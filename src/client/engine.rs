@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use rand_core::OsRng;
 
 use super::account::Account;
+use super::blocked;
 use super::contacts::Contacts;
 use super::conversation::Conversations;
 use super::counter::Counter;
@@ -113,7 +114,9 @@ impl Engine {
         let account = Account::load(&root)?;
         let contacts = Contacts::load(&root, &account.profile, &Contacts::default());
         let contacts = contacts.map_err(|source| StateError::io(&root.contacts(), source))?;
-        let mut people = People::new(account.profile.clone(), contacts);
+        let blocked = blocked::load(&root, &account.profile, &Contacts::default());
+        let blocked = blocked.map_err(|source| StateError::io(&root.blocked(), source))?;
+        let mut people = People::new(account.profile.clone(), contacts, blocked);
         let conversations = Conversations::load(root.disk(), &root.join("keys/conversations"))?;
         // The first word counts: that of conversations that a person has accepted.
         let (accepted, others): (Vec<_>, Vec<_>) = conversations.iter().partition(|record| record.accepted);

@@ -108,9 +108,10 @@ impl Engine {
         }
     }
 
-    /// Whether somebody is a contact or takes part in a conversation of ours.
-    fn is_known(&self, fingerprint: &Fingerprint) -> bool {
-        self.people.is_contact(fingerprint) || self.conversations.has_accepted(fingerprint)
+    /// Whether somebody is a contact or takes part in a conversation of ours, and is not blocked.
+    pub(super) fn is_known(&self, fingerprint: &Fingerprint) -> bool {
+        let is_one = self.people.is_contact(fingerprint) || self.conversations.has_accepted(fingerprint);
+        is_one && !self.people.is_blocked(fingerprint)
     }
 
     /// Compares the contacts with who was last seen under their names, before a restart too.

@@ -27,7 +27,7 @@ pub(super) enum Verdict {
     Control(Control),
     /// Not to be believed: its key is used up, and a person hears of it.
     Discarded(&'static str),
-    /// The same from a stranger: nobody hears of it.
+    /// The same from a stranger, or anything from somebody who is blocked: nobody hears of it.
     Ignored,
 }
 
@@ -59,6 +59,10 @@ pub(super) fn judge(
     let author = author.fingerprint();
     if author == people.own_fingerprint() {
         return Err(NotOpened::NotNow("it claims to be from ourselves"));
+    }
+    if people.is_blocked(&author) {
+        // Taken like any other, so that its session goes on and it is gone from our server, and nothing comes of it.
+        return Ok(Judged { author, verdict: Verdict::Ignored });
     }
     // Looked up only where something is wrong: it takes a look at every conversation.
     let known = || people.is_contact(&author) || conversations.has_accepted(&author);

@@ -6,7 +6,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::contacts::Contacts;
+use super::blocked;
+use super::contacts::{self, Contacts};
 use super::engine::Engine;
 use super::metadata;
 use crate::clock::Timestamp;
@@ -43,6 +44,7 @@ impl Engine {
         self.reload_contacts(now)?;
         // Also where no contact is new: a card may have been added while no daemon ran.
         self.accept_requests();
+        self.forget_rejected();
         self.directories.extend(self.outbox.scan(&self.root)?);
         self.outbox.forget_gone(&self.root);
         self.received.forget_old(now.seconds(), &mut self.pending);
@@ -63,7 +65,7 @@ impl Engine {
         let parts: Vec<_> = relative.components().filter(|part| matches!(part, Component::Normal(_))).collect();
         let first = parts.first().map(|part| part.as_os_str());
         match parts.len() {
-            2 if first == Some("contacts".as_ref()) => {
+            2 if first == Some(contacts::DIRECTORY.as_ref()) || first == Some(blocked::DIRECTORY.as_ref()) => {
                 // All changes of a batch in one look.
                 self.contacts_changed = true;
             }
@@ -103,11 +105,13 @@ impl Engine {
 
     fn reload_contacts(&mut self, now: Timestamp) -> io::Result<()> {
         let contacts = Contacts::load(&self.root, &self.account.profile, self.people.contacts())?;
+        let blocked = blocked::load(&self.root, &self.account.profile, self.people.blocked())?;
         let before = self.people.contacts().iter().count();
-        let changed = !self.people.contacts().same_as(&contacts);
-        contacts.write_errors(&self.root);
-        self.people.replace_contacts(contacts);
+        let changed = self.people.replace_contacts(contacts, blocked);
+        self.people.contacts().write_errors(&self.root, contacts::DIRECTORY);
+        self.people.blocked().write_errors(&self.root, blocked::DIRECTORY);
         self.look_at_names(now);
+        self.drop_requests_of_blocked();
         if changed {
             tracing::info!(before, after = self.people.contacts().iter().count(), "contacts changed");
             self.accept_requests();

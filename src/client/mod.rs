@@ -10,6 +10,7 @@
 //! one bounded queue; what leaves the machine leaves after the transaction that explains it is on disk.
 
 pub mod account;
+pub mod blocked;
 pub mod contacts;
 #[cfg(feature = "daemon")]
 mod control;

@@ -16,7 +16,7 @@ impl Engine {
     /// person hears of that already.
     pub(super) fn opened(&mut self, author: &Fingerprint, opened: &Opened, tells_why: bool, now: Timestamp) {
         // Nothing automatic is done for somebody who is neither contact nor member of a conversation of ours.
-        if self.people.is_contact(author) || self.conversations.has_accepted(author) {
+        if self.is_known(author) {
             if opened.is_unexplained && !tells_why {
                 self.alert_new_session(author, now);
             }

@@ -18,6 +18,7 @@ const SHORT_DIGITS: usize = 8;
 pub struct People {
     own: SignedProfile,
     contacts: Contacts,
+    blocked: Contacts,
     /// Whoever was introduced in a conversation.
     introduced: HashMap<Fingerprint, Introduced>,
     /// Their names, so that no two have the same.
@@ -41,6 +42,11 @@ pub enum WhoFault {
         "There is no contact called {0}.\nAdd the card with `chatterbox contact add {0} < CARD`, or correct the name."
     )]
     Unknown(String),
+    /// They are blocked.
+    #[error(
+        "{0} is blocked, so nothing is sent to them.\nMove their card from blocked/ to contacts/ to write to them (`chatterbox contact unblock`), or correct the name."
+    )]
+    Blocked(String),
     /// It is our own name.
     #[error("{0} is your own account.\nName only the others; you always take part.")]
     OwnName(String),
@@ -50,14 +56,32 @@ pub enum WhoFault {
 }
 
 impl People {
-    /// From our own profile and the contacts; introductions are added as conversations are loaded.
-    pub fn new(own: SignedProfile, contacts: Contacts) -> Self {
-        Self { own, contacts, introduced: HashMap::new(), taken: HashSet::new() }
+    /// From our own profile, the contacts and those who are blocked; introductions are added as conversations are loaded.
+    pub fn new(own: SignedProfile, contacts: Contacts, blocked: Contacts) -> Self {
+        let none = Contacts::default;
+        let (introduced, taken) = (HashMap::new(), HashSet::new());
+        let mut people = Self { own, contacts: none(), blocked: none(), introduced, taken };
+        people.replace_contacts(contacts, blocked);
+        people
     }
 
-    /// Takes newly read contacts in place of the old ones.
-    pub fn replace_contacts(&mut self, contacts: Contacts) {
+    /// Takes newly read contacts in place of the old ones, and those who are blocked. True if anybody came or went.
+    pub fn replace_contacts(&mut self, mut contacts: Contacts, blocked: Contacts) -> bool {
+        contacts.leave_out(&blocked);
+        let changed = !self.contacts.same_as(&contacts) || !self.blocked.same_as(&blocked);
         self.contacts = contacts;
+        self.blocked = blocked;
+        changed
+    }
+
+    /// Those whose cards are in `blocked/`. None of them is a contact.
+    pub fn blocked(&self) -> &Contacts {
+        &self.blocked
+    }
+
+    /// Whether nothing that somebody writes is to be seen.
+    pub fn is_blocked(&self, fingerprint: &Fingerprint) -> bool {
+        self.blocked.by_fingerprint(fingerprint).is_some()
     }
 
     /// The contacts.
@@ -103,7 +127,7 @@ impl People {
 
     /// The version of the newest profile that we have from its owner: by their card, or in a message of theirs.
     pub fn owners_version(&self, fingerprint: &Fingerprint) -> Option<u64> {
-        let card = self.contacts.by_fingerprint(fingerprint).map(|contact| &contact.profile);
+        let card = self.card(fingerprint);
         let sent = self.introduced.get(fingerprint).filter(|known| known.is_owners_word).map(|known| &known.profile);
         card.into_iter().chain(sent).map(|profile| profile.profile().version).max()
     }
@@ -113,13 +137,19 @@ impl People {
         if *fingerprint == self.own_fingerprint() {
             return Some(&self.own);
         }
-        let card = self.contacts.by_fingerprint(fingerprint).map(|contact| &contact.profile);
+        let card = self.card(fingerprint);
         let introduced = self.introduced.get(fingerprint).filter(|known| card.is_none() || known.is_owners_word);
         let introduced = introduced.map(|known| &known.profile);
         card.into_iter().chain(introduced).max_by_key(|profile| profile.profile().version)
     }
 
-    /// Whether we hold a card of somebody.
+    /// Their card, also of somebody who is blocked: in a conversation of several they are written to.
+    fn card(&self, fingerprint: &Fingerprint) -> Option<&SignedProfile> {
+        let contact = self.contacts.by_fingerprint(fingerprint).or_else(|| self.blocked.by_fingerprint(fingerprint));
+        contact.map(|contact| &contact.profile)
+    }
+
+    /// Whether we hold a card of somebody who is not blocked.
     pub fn is_contact(&self, fingerprint: &Fingerprint) -> bool {
         self.contacts.by_fingerprint(fingerprint).is_some()
     }
@@ -132,9 +162,10 @@ impl People {
         if let Some(contact) = self.contacts.by_fingerprint(fingerprint) {
             return contact.name.clone();
         }
-        match self.introduced.get(fingerprint) {
-            Some(introduced) => introduced.name.clone(),
-            None => format!("unknown~{}", fingerprint.short(SHORT_DIGITS)),
+        match (self.introduced.get(fingerprint), self.card(fingerprint)) {
+            (Some(introduced), _) => introduced.name.clone(),
+            (None, Some(blocked)) => stranger_name(blocked, fingerprint, SHORT_DIGITS),
+            (None, None) => format!("unknown~{}", fingerprint.short(SHORT_DIGITS)),
         }
     }
 
@@ -172,6 +203,9 @@ impl People {
         }
         if wanted == self.own.profile().name {
             return Err(WhoFault::OwnName(wanted.to_owned()));
+        }
+        if self.contacts.has_left_out(wanted) || self.blocked.by_name(wanted).is_some() {
+            return Err(WhoFault::Blocked(shown(wanted)));
         }
         Err(WhoFault::Unknown(shown(wanted)))
     }
@@ -228,7 +262,7 @@ mod tests {
 
     #[test]
     fn strangers_are_named_by_fingerprint_and_known_by_their_newest_profile() {
-        let mut people = People::new(profile("alice", 1, 1), Contacts::default());
+        let mut people = People::new(profile("alice", 1, 1), Contacts::default(), Contacts::default());
         let bob = profile("bob", 2, 3);
         let fingerprint = bob.identity().fingerprint();
         people.introduce(&bob);
@@ -247,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_taken_gets_longer() {
-        let mut people = People::new(profile("alice", 1, 1), Contacts::default());
+        let mut people = People::new(profile("alice", 1, 1), Contacts::default(), Contacts::default());
         let bob = profile("bob", 2, 1);
         let fingerprint = bob.identity().fingerprint();
         people.taken.insert(format!("bob~{}", fingerprint.short(8)));

@@ -186,6 +186,9 @@ impl Engine {
     }
 
     fn alert_damaged(&mut self, peer: &Fingerprint, now: Timestamp) {
+        if self.people.is_blocked(peer) {
+            return;
+        }
         let name = self.people.name(peer);
         let text = format!(
             "An envelope of a session with {name} was damaged or forged on its way, or sealed by an old copy of their program, and was dropped.\n\
@@ -302,7 +305,8 @@ impl Engine {
     fn request_place(&mut self, author: &Fingerprint) -> PathBuf {
         let place = Path::new("requests").join(self.people.name(author));
         let card = place.join(REQUEST_CARD);
-        if self.pending.is_free(&self.root, &place)
+        if !self.pending.is_reserved(&place)
+            && self.pending.is_free(&self.root, &card)
             && let Some(profile) = self.people.profile(author)
         {
             self.pending.make_directory(place.clone());

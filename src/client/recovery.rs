@@ -270,7 +270,8 @@ impl Engine {
         let members = self.conversations.iter().filter(|record| record.accepted);
         let all: HashSet<Fingerprint> = contacts.chain(members.flat_map(|record| record.participants())).collect();
         let own = self.people.own_fingerprint();
-        let is_untold = |peer: &Fingerprint| *peer != own && !self.recovery.told.contains(peer);
+        let is_untold =
+            |peer: &Fingerprint| *peer != own && !self.recovery.told.contains(peer) && !self.people.is_blocked(peer);
         self.recovery.untold = all.into_iter().filter(is_untold).collect();
     }
 
@@ -349,6 +350,9 @@ impl Engine {
 
     /// Somebody's envelope met a key that was used, and is not one that came before.
     pub(super) fn alert_repeated(&mut self, peer: &Fingerprint, now: Timestamp) {
+        if self.people.is_blocked(peer) {
+            return;
+        }
         let name = self.people.name(peer);
         let text = format!(
             "An envelope came in a session with {name} under a key that was used before, or given up, and was dropped.\n\

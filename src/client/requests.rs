@@ -1,5 +1,5 @@
 //! `requests/NAME~FINGERPRINT8/`: the card and the messages of somebody we hold no card of, until a person decides.
-//! Adding the card to `contacts/` accepts: the messages move to their conversations.
+//! Adding the card to `contacts/` accepts: the messages move to their conversations. Moving it to `blocked/` erases them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,11 @@ use super::delivery::{self, Delivery};
 use super::engine::Engine;
 use super::pending::Pending;
 use super::root::Root;
+use crate::clock::Timestamp;
 use crate::disk::open;
-use crate::limits::{CONTENT_BYTES_MAX, REQUEST_CONVERSATIONS_MAX, REQUEST_MESSAGES_MAX, REQUESTS_MAX};
+use crate::limits::{
+    CONTENT_BYTES_MAX, REJECTED_CONVERSATIONS_MAX, REQUEST_CONVERSATIONS_MAX, REQUEST_MESSAGES_MAX, REQUESTS_MAX,
+};
 use crate::name;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::{ConversationId, Fingerprint};
@@ -96,7 +99,41 @@ impl Engine {
         self.pending.remove(old_delivery);
     }
 
-    /// Removes the directories of requests that have been accepted: they hold nothing but perhaps the card.
+    /// Forgets the oldest conversations of strangers of which nothing waits any more: a person has rejected them. The others
+    /// are known, so that who was rejected can write again.
+    pub(super) fn forget_rejected(&mut self) {
+        if self.pending.bytes() > 0 {
+            // What was placed in this batch is not on the disk yet; the next look makes up for it.
+            return;
+        }
+        let waiting: BTreeSet<ConversationId> =
+            waiting(&self.root).into_iter().filter_map(|(_, delivery)| delivery.conversation).collect();
+        let is_rejected = |record: &&ConversationRecord| !record.accepted && !waiting.contains(&record.id);
+        let rejected = self.conversations.iter().filter(is_rejected);
+        let mut rejected: Vec<(Timestamp, ConversationId)> =
+            rejected.map(|record| (record.created, record.id)).collect();
+        rejected.sort_unstable();
+        let too_many = rejected.len().saturating_sub(REJECTED_CONVERSATIONS_MAX);
+        for (_, id) in rejected.into_iter().take(too_many) {
+            self.conversations.forget(&id, &mut self.pending);
+        }
+    }
+
+    /// Erases what waits in `requests/` of those who are blocked now.
+    pub(super) fn drop_requests_of_blocked(&mut self) {
+        if self.people.blocked().iter().next().is_none() {
+            return;
+        }
+        for (directory, waiting) in waiting(&self.root) {
+            let about = directory.join(delivery::DIRECTORY).join(&waiting.file);
+            if self.people.is_blocked(&waiting.from) && self.moved.insert(about.clone()) {
+                self.pending.erase(directory.join(&waiting.file));
+                self.pending.remove(about);
+            }
+        }
+    }
+
+    /// Removes the directories of requests that have been accepted, or whose authors are blocked: they hold nothing but perhaps the card.
     pub(super) fn tidy_requests(&mut self) {
         let moved = std::mem::take(&mut self.moved);
         let emptied: BTreeSet<PathBuf> =

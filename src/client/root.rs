@@ -86,6 +86,11 @@ impl Root {
         self.join("contacts")
     }
 
+    /// `blocked/`: the cards of those who are to be heard no more.
+    pub fn blocked(&self) -> PathBuf {
+        self.join("blocked")
+    }
+
     /// `requests/`: messages from strangers.
     pub fn requests(&self) -> PathBuf {
         self.join("requests")
@@ -129,6 +134,7 @@ impl Root {
     /// All directories of a root, relative.
     pub const DIRECTORIES: &'static [&'static str] = &[
         "contacts",
+        "blocked",
         "requests",
         "conversations",
         "outbox",

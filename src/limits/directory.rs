@@ -125,11 +125,18 @@ pub const REQUESTS_MAX: usize = 100;
 /// Conversations that strangers may open before any is accepted: two for each.
 pub const REQUEST_CONVERSATIONS_MAX: usize = 200;
 
+/// Of these, those that are remembered though a person has rejected all that was written in them: who wrote it may write
+/// again. The rest of the room is for those who come.
+pub const REJECTED_CONVERSATIONS_MAX: usize = 64;
+
+/// Tries to erase a request into which messages come in the same moment: each batch of them takes chatterboxd a sync.
+pub const REJECT_TRIES_MAX: u32 = 16;
+
 /// Envelopes of strangers left at our server for want of room in `requests/`, between two connections. Beyond it they
 /// are given up with an alert: a mailbox full of strangers would keep friends out.
 pub const REQUESTS_LEFT_MAX: usize = 256;
 
-/// Messages kept of one stranger.
+/// Messages kept of one stranger: with each as long as one envelope holds, 1 MiB.
 pub const REQUEST_MESSAGES_MAX: usize = 100;
 
 /// Envelopes that nothing opened, kept to be tried again: 4 MiB.

@@ -52,7 +52,7 @@ pub(in crate::app) fn who(doing: impl Into<String>, fault: &WhoFault) -> Failure
 pub(in crate::app) fn contact(doing: impl Into<String>, fault: &ContactFault) -> Failure {
     let exit = match fault {
         ContactFault::BadCard(_) | ContactFault::OwnCard | ContactFault::NotText | ContactFault::NoSuffix => Exit::Data,
-        ContactFault::OwnName(_) => Exit::NoUser,
+        ContactFault::OwnName(_) | ContactFault::Blocked(_) => Exit::NoUser,
         ContactFault::Busy => Exit::TemporaryFailure,
         ContactFault::Unreadable(error) => open_exit(error),
     };

@@ -6,12 +6,13 @@ use std::path::Path;
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::block;
 use super::causes;
 use super::context::Context;
 use super::output::{self, Output};
 use super::verified::Verified;
 use crate::app::failure::{Exit, Failure};
-use crate::client::contacts::{self, Contact, ContactFault};
+use crate::client::contacts::{self, Contact, ContactFault, Contacts};
 use crate::disk::atomic::{self, AtomicError};
 use crate::disk::real::RealDisk;
 use crate::limits::CARD_FILE_BYTES_MAX;
@@ -40,7 +41,16 @@ const REMOVE_EXAMPLES: &str = "\
 Example:
   chatterbox contact remove bob         conversations with bob stay where they are";
 
-/// Add, list, show and remove contacts.
+const BLOCK_EXAMPLES: &str = "\
+Example:
+  chatterbox contact block bob          what bob writes from now on is dropped unseen";
+
+const UNBLOCK_EXAMPLES: &str = "\
+Examples:
+  chatterbox contact unblock bob                 bob is a contact again
+  chatterbox contact unblock --remove bob        bob is a stranger, and may write to requests/";
+
+/// Add, list, show, remove and block contacts.
 ///
 /// A contact is a file, contacts/NAME.card, that holds the card somebody gave you. NAME is yours to choose: `cp
 /// x.card contacts/bob.card` does the same as `contact add bob`, and `mv` renames a contact.
@@ -76,6 +86,24 @@ enum Action {
         /// The contact
         name: String,
     },
+    /// Hear nothing from a contact any more
+    ///
+    /// Their card is moved to blocked/: what they write is dropped unseen, also in conversations of several, and you
+    /// cannot write to them alone. They do not hear of it. What they wrote before stays.
+    #[command(after_help = BLOCK_EXAMPLES)]
+    Block {
+        /// The contact
+        name: String,
+    },
+    /// Hear again from somebody who is blocked: their card is moved back to contacts/
+    #[command(after_help = UNBLOCK_EXAMPLES)]
+    Unblock {
+        /// Their name, as the file in blocked/ has it
+        name: String,
+        /// Remove the card instead: they are a stranger then
+        #[arg(long)]
+        remove: bool,
+    },
     /// Remove a contact's card
     #[command(after_help = REMOVE_EXAMPLES)]
     Remove {
@@ -90,6 +118,8 @@ impl ContactCommand {
             Action::Add { name } => add(&context, name, output),
             Action::List { json } => list(&context, json, output),
             Action::Show { name } => show(&context, &name, output),
+            Action::Block { name } => block::block(&context, &name, output),
+            Action::Unblock { name, remove } => block::unblock(&context, &name, remove, output),
             Action::Remove { name } => remove(&context, &name, output),
         }
     }
@@ -101,7 +131,7 @@ fn add(context: &Context, name: Option<String>, output: &mut Output) -> Result<(
         None => "adding a contact".to_owned(),
     };
     if let Some(name) = &name {
-        check_name(&doing, name)?;
+        check_name(&doing, name, "Choose another name: `chatterbox contact add NAME < CARD`.")?;
     }
     let profile = read_card(&doing)?;
     let name = name.unwrap_or_else(|| profile.profile().name.clone());
@@ -127,7 +157,7 @@ fn add(context: &Context, name: Option<String>, output: &mut Output) -> Result<(
 }
 
 /// Names that could not be a file's, or whose outbox directory the daemon would not look at.
-fn check_name(doing: &str, name: &str) -> Result<(), Failure> {
+pub(super) fn check_name(doing: &str, name: &str, remedy: &str) -> Result<(), Failure> {
     let cause = if name.is_empty() {
         "the name is empty".to_owned()
     } else if name.contains('/') || name.chars().any(char::is_control) {
@@ -141,7 +171,7 @@ fn check_name(doing: &str, name: &str) -> Result<(), Failure> {
     } else {
         return Ok(());
     };
-    Err(Failure::new(Exit::Usage, doing, cause, "Choose another name: `chatterbox contact add NAME < CARD`."))
+    Err(Failure::new(Exit::Usage, doing, cause, remedy))
 }
 
 fn read_card(doing: &str) -> Result<SignedProfile, Failure> {
@@ -232,6 +262,13 @@ struct Listed<'a> {
 }
 
 #[derive(Debug, Serialize)]
+struct Blocked<'a> {
+    name: &'a str,
+    account_name: &'a str,
+    fingerprint: String,
+}
+
+#[derive(Debug, Serialize)]
 struct Faulty {
     file: String,
     problem: String,
@@ -240,6 +277,7 @@ struct Faulty {
 #[derive(Debug, Serialize)]
 struct Listing<'a> {
     contacts: Vec<Listed<'a>>,
+    blocked: Vec<Blocked<'a>>,
     faults: Vec<Faulty>,
 }
 
@@ -248,13 +286,9 @@ fn list(context: &Context, json: bool, output: &mut Output) -> Result<(), Failur
     let verified = Verified::load(&context.root);
     let listing = Listing {
         contacts: contacts.iter().map(|contact| listed(context, &verified, contact)).collect(),
-        faults: contacts
-            .faults()
-            .iter()
-            .map(|(file, fault)| Faulty {
-                file: context.root.contacts().join(file).to_string_lossy().into_owned(),
-                problem: cause(fault),
-            })
+        blocked: context.people.blocked().iter().map(blocked).collect(),
+        faults: faults(contacts, &context.root.contacts())
+            .chain(faults(context.people.blocked(), &context.root.blocked()))
             .collect(),
     };
     if json {
@@ -274,9 +308,33 @@ fn list(context: &Context, json: bool, output: &mut Output) -> Result<(), Failur
     }));
     if rows.len() == 1 {
         output::note("there are no contacts yet; add one with `chatterbox contact add NAME < CARD`");
+    } else {
+        output.text(&output::table(&rows))?;
+    }
+    if listing.blocked.is_empty() {
         return Ok(());
     }
-    output.text(&output::table(&rows))
+    let mut rows = vec![["BLOCKED", "FINGERPRINT", "ON THEIR CARD"].map(str::to_owned).to_vec()];
+    rows.extend(context.people.blocked().iter().map(|contact| {
+        let profile = contact.profile.profile();
+        let fingerprint: String = profile.identity.fingerprint().groups().chars().take(19).collect();
+        let card = format!("{} at {}", profile.name, profile.server.host_port());
+        vec![output::safe(&contact.name).into_owned(), format!("{fingerprint} …"), card]
+    }));
+    output.text(&format!("\n{}", output::table(&rows)))
+}
+
+fn faults<'a>(cards: &'a Contacts, directory: &'a Path) -> impl Iterator<Item = Faulty> + 'a {
+    cards.faults().iter().map(|(file, fault)| Faulty {
+        file: directory.join(file).to_string_lossy().into_owned(),
+        problem: cause(fault),
+    })
+}
+
+fn blocked(contact: &Contact) -> Blocked<'_> {
+    let profile = contact.profile.profile();
+    let fingerprint = profile.identity.fingerprint().to_string();
+    Blocked { name: &contact.name, account_name: &profile.name, fingerprint }
 }
 
 fn yes_or_no(yes: bool) -> &'static str {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{causes, output};
 use crate::app::failure::{Exit, Failure};
 use crate::client::account;
+use crate::client::blocked;
 use crate::client::contacts::{Contact, Contacts, SUFFIX};
 use crate::client::people::{People, WhoFault};
 use crate::client::root::{self, Root};
@@ -39,7 +40,10 @@ impl Context {
             Err(error) if error.kind() == ErrorKind::NotFound => Contacts::default(),
             Err(error) => return Err(Failure::io(doing, &error, "Check that the directory contacts/ is yours.")),
         };
-        Ok(Self { root, people: People::new(own, contacts) })
+        let blocked = blocked::load(&root, &own, &Contacts::default()).map_err(|error| {
+            Failure::io("reading who is blocked", &error, "Check that the directory blocked/ is yours.")
+        })?;
+        Ok(Self { root, people: People::new(own, contacts, blocked) })
     }
 
     /// The contact that a name means, as a person types it.
@@ -60,6 +64,8 @@ impl Context {
         }
         let fault = if wanted == self.people.own().profile().name {
             WhoFault::OwnName(shown)
+        } else if self.people.blocked().by_name(wanted).is_some() {
+            WhoFault::Blocked(shown)
         } else {
             WhoFault::Unknown(shown)
         };

@@ -3,6 +3,7 @@
 //! It works on the directory only, as any other UI does: no command opens a connection, and none needs a daemon. What
 //! it queues, `chatterboxd` sends.
 
+mod block;
 mod card;
 pub(super) mod causes;
 mod contact;
@@ -15,6 +16,7 @@ mod new;
 mod outbox;
 mod output;
 mod profile;
+mod request;
 mod send;
 mod show;
 mod status;
@@ -67,6 +69,7 @@ enum Command {
     Card(card::Card),
     Profile(profile::ProfileCommand),
     Contact(contact::ContactCommand),
+    Request(request::RequestCommand),
     Verify(verify::Verify),
     New(new::New),
     Send(send::Send),
@@ -103,6 +106,7 @@ impl CommandLine {
             Command::Card(command) => command.run(&root, output),
             Command::Profile(command) => command.run(&root, output),
             Command::Contact(command) => command.run(Context::open(root)?, output),
+            Command::Request(command) => command.run(&Context::open(root)?, output),
             Command::Verify(command) => command.run(&Context::open(root)?, output),
             Command::New(command) => command.run(&Context::open(root)?, output),
             Command::Send(command) => command.run(&Context::open(root)?, output),

@@ -33,6 +33,11 @@ pub(super) struct Show {
 }
 
 impl Show {
+    /// Of one directory, by its whole name.
+    pub(super) fn of(conversation: String) -> Self {
+        Self { conversation }
+    }
+
     pub(super) fn run(self, context: &Context, output: &mut Output) -> Result<(), Failure> {
         let doing = format!("showing {}", output::safe(&self.conversation));
         let directory = find(context, &doing, self.conversation.trim_end_matches('/'))?;

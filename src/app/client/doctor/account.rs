@@ -1,24 +1,32 @@
 //! What a person made or keeps: settings, keys, profile, contacts.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::checkup::{Checkup, READABLE};
 use crate::app::client::causes;
 use crate::app::settings::Settings;
 use crate::client::account::{self, Account};
-use crate::client::contacts::{ContactFault, Contacts};
+use crate::client::blocked;
+use crate::client::contacts::{self, ContactFault, Contacts};
+use crate::client::people::People;
+use crate::client::root::Root;
 use crate::client::state::StateError;
 use crate::disk::open::OpenError;
-use crate::wire::profile::SignedProfile;
 
-/// Hands out the contacts, if it can be said who is one.
-pub(super) fn check(checkup: &mut Checkup<'_>) -> Option<Contacts> {
+/// Hands out the contacts and those who are blocked, if it can be said who is one.
+pub(super) fn check(checkup: &mut Checkup<'_>) -> Option<People> {
     check_settings(checkup);
     check_keys(checkup);
     let own = account::load_profile(checkup.root);
     let own = own.map_err(|error| say(checkup, &error)).ok()?;
-    contacts(checkup, &own)
+    let contacts = cards(checkup, contacts::DIRECTORY, |root| Contacts::load(root, &own, &Contacts::default()));
+    let blocked = cards(checkup, blocked::DIRECTORY, |root| blocked::load(root, &own, &Contacts::default()));
+    let (contacts, blocked) = (contacts?, blocked?);
+    let people = People::new(own, contacts, blocked);
+    say_faults(checkup, contacts::DIRECTORY, people.contacts());
+    say_faults(checkup, blocked::DIRECTORY, people.blocked());
+    Some(people)
 }
 
 fn check_settings(checkup: &mut Checkup<'_>) {
@@ -62,30 +70,31 @@ fn say(checkup: &mut Checkup<'_>, error: &StateError) {
     checkup.error("account", &path, problem, remedy);
 }
 
-fn contacts(checkup: &mut Checkup<'_>, own: &SignedProfile) -> Option<Contacts> {
-    let directory = Path::new("contacts");
-    let contacts = match Contacts::load(checkup.root, own, &Contacts::default()) {
-        Ok(contacts) => contacts,
+fn cards(
+    checkup: &mut Checkup<'_>,
+    directory: &str,
+    load: impl FnOnce(&Root) -> io::Result<Contacts>,
+) -> Option<Contacts> {
+    match load(checkup.root) {
+        Ok(cards) => Some(cards),
         // That it is missing is said where all directories are looked at.
-        Err(error) if error.kind() == ErrorKind::NotFound => return Some(Contacts::default()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Some(Contacts::default()),
         Err(error) => {
-            checkup.error(
-                "unreadable",
-                directory,
-                error.to_string(),
-                "Make it a directory of yours: chown, chmod u+rwx.",
-            );
-            return None;
+            let remedy = "Make it a directory of yours: chown, chmod u+rwx.";
+            checkup.error("unreadable", Path::new(directory), error.to_string(), remedy);
+            None
         }
-    };
-    for (file, fault) in contacts.faults() {
+    }
+}
+
+fn say_faults(checkup: &mut Checkup<'_>, directory: &str, cards: &Contacts) {
+    for (file, fault) in cards.faults() {
         let (problem, remedy) = causes::behind_a_colon(&fault.to_string());
-        let path = directory.join(file);
+        let path = Path::new(directory).join(file);
         match fault {
             // Perhaps a note of a person.
             ContactFault::NoSuffix => checkup.warning("contact", &path, problem, &remedy),
             _ => checkup.error("contact", &path, problem, &remedy),
         }
     }
-    Some(contacts)
 }

@@ -20,7 +20,7 @@ pub(super) fn check(checkup: &mut Checkup<'_>) {
     if requests > 0 {
         let problem = counted(requests, "somebody without a card waits here", "people without cards wait here");
         let remedy = "Compare the fingerprint, then `mv requests/X/card contacts/NAME.card` accepts; deleting the \
-                      directory refuses.";
+                      directory rejects; `mv requests/X/card blocked/NAME.card` blocks.";
         checkup.note("requests", Path::new("requests"), problem, remedy);
     }
     check_status(checkup);

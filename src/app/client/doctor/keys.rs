@@ -6,7 +6,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::checkup::{Checkup, Entry};
-use crate::client::contacts::Contacts;
+use crate::client::people::People;
 use crate::limits::STATE_FILE_BYTES_MAX;
 use crate::wire::Malformed;
 use crate::wire::conversation::ConversationRecord;
@@ -34,7 +34,7 @@ const ORPHAN: &str = "Nobody reads it. Move it away if you know it; only chatter
 pub(super) struct Known {
     /// Conversations whose records can be read.
     pub(super) conversations: HashMap<ConversationId, Place>,
-    /// Contacts, and all who were introduced; none if that cannot be told.
+    /// Contacts, those who are blocked, and all who were introduced; none if that cannot be told.
     pub(super) people: Option<HashSet<Fingerprint>>,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Place {
     pub(super) accepted: bool,
 }
 
-pub(super) fn check(checkup: &mut Checkup<'_>, contacts: Option<&Contacts>) -> Known {
+pub(super) fn check(checkup: &mut Checkup<'_>, people: Option<&People>) -> Known {
     for entry in checkup.entries(Path::new("keys")) {
         match entry.text() {
             Some("prekeys") => check_parsed(checkup, &entry.path, prekeys_from_bytes),
@@ -74,8 +74,9 @@ pub(super) fn check(checkup: &mut Checkup<'_>, contacts: Option<&Contacts>) -> K
         }
     }
     let mut conversations = HashMap::new();
-    let mut people = contacts.map(|contacts| {
-        contacts.iter().map(|contact| contact.profile.identity().fingerprint()).collect::<HashSet<_>>()
+    let mut people = people.map(|people| {
+        let cards = people.contacts().iter().chain(people.blocked().iter());
+        cards.map(|contact| contact.profile.identity().fingerprint()).collect::<HashSet<_>>()
     });
     for entry in checkup.entries(Path::new("keys/conversations")) {
         let Some(id) = entry.text().and_then(ConversationId::from_hex) else {

@@ -74,8 +74,8 @@ fn examine(mut checkup: Checkup<'_>) -> Checkup<'_> {
     layout::check(&mut checkup);
     // What the log will write anew is not damaged, wherever it is found below.
     let log = journal::inspect(&mut checkup);
-    let contacts = account::check(&mut checkup);
-    let known = keys::check(&mut checkup, contacts.as_ref());
+    let people = account::check(&mut checkup);
+    let known = keys::check(&mut checkup, people.as_ref());
     conversations::check(&mut checkup, &known);
     outbox::check(&mut checkup);
     checkup.while_no_daemon_runs(|checkup| journal::check(checkup, log, &known));

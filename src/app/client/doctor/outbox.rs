@@ -12,8 +12,8 @@ use crate::disk::open::{self, OpenError};
 use crate::name;
 use crate::wire::identity::ConversationId;
 
-/// The watches that the daemon needs besides one for each directory: `outbox/` and `contacts/`.
-const OTHER_WATCHES: u64 = 2;
+/// The watches that the daemon needs besides one for each directory: `outbox/`, `contacts/` and `blocked/`.
+const OTHER_WATCHES: u64 = 3;
 
 /// 32 digits and a line's end, generously.
 const ID_FILE_BYTES_MAX: u64 = 64;
