@@ -115,6 +115,7 @@ async fn a_creator_who_tells_members_different_lists_makes_two_conversations_and
 fn two_conversations_of_one_subject_that_an_honest_program_opens_at_once_are_no_twins() {
     let world = World::new();
     let [mut bob, alice, _carol] = world.friends(["bob", "alice", "carol"]);
+    bob.wait_for_status("connection: connected");
     bob.stop();
     for (directory, participants) in [("one", "\"alice\""), ("two", "\"alice\", \"carol\"")] {
         let path = bob.at("outbox").join(directory);

@@ -73,6 +73,8 @@ mod link;
 #[cfg(feature = "daemon")]
 mod look;
 #[cfg(feature = "daemon")]
+mod membership;
+#[cfg(feature = "daemon")]
 mod opened;
 #[cfg(feature = "daemon")]
 mod opening;

@@ -234,6 +234,7 @@ impl Engine {
         if accepted {
             self.make_directories(&id, standing.is_some());
         }
+        self.notice_other_list(&id, author, now);
     }
 
     /// Makes the directories of a conversation that was added; only the twin in `outbox/` where the other one stands.

@@ -96,17 +96,20 @@ impl Engine {
     ) -> ConversationId {
         let id = ConversationId::of(salt.as_ref(), participants);
         let own = self.people.own_fingerprint();
+        // No two of ours are of the same moment: others tell by it whether they are one, told of in two ways.
+        let created = now.max(self.last_time.next());
+        self.last_time = created;
         let profiles = participants.iter().filter_map(|participant| self.people.profile(participant).cloned());
         let standing = self.standing_directory(&id);
         let directory = standing.clone().unwrap_or_else(|| {
             let (root, people) = (&self.root, &self.people);
-            Conversations::free_name(root, &self.pending, people, &own, participants, &subject, now)
+            Conversations::free_name(root, &self.pending, people, &own, participants, &subject, created)
         });
         let record = ConversationRecord {
             id,
             salt,
             subject,
-            created: now,
+            created,
             profiles: profiles.collect(),
             directory,
             accepted: true,
