@@ -36,6 +36,7 @@ impl Engine {
     /// before what it explains: who sees a message finds its `.delivery/` file, who sees an outbox file gone finds its
     /// copy.
     pub fn transaction(&mut self) -> Option<Transaction> {
+        self.write_gaps();
         let steps = self.pending.take_steps().steps;
         for (peer, bytes) in self.sessions.take_dirty() {
             self.pending.put_secret_or_erase(root::sessions_file(&peer), bytes);
@@ -43,7 +44,10 @@ impl Engine {
         if let Some(bytes) = self.prekeys.take_dirty() {
             self.pending.put_secret_or_erase(root::prekeys_file(), bytes);
         }
-        for (path, bytes) in self.conversations.take_dirty().into_iter().chain(self.known.take_dirty()) {
+        let transcripts = self.transcripts.take_dirty();
+        for (path, bytes) in
+            self.conversations.take_dirty().into_iter().chain(self.known.take_dirty()).chain(transcripts)
+        {
             self.pending.put(path, bytes);
         }
         match self.recovery.take_dirty() {

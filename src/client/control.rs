@@ -16,6 +16,7 @@ impl Engine {
             self.known.forget_told(&author);
             self.send_again(author, since, now);
         }
+        self.heed_missing(author, &control.missing, now);
         if control.highest.is_some() {
             // What we told them stood in a session below another of theirs, in which they may have answered.
             self.recovery.tell_again(&author);

@@ -178,6 +178,12 @@ impl Conversations {
         Some(place)
     }
 
+    /// The same, or where it is about to stand.
+    pub fn standing_place(&mut self, root: &Root, id: &ConversationId, pending: &Pending) -> Option<PathBuf> {
+        let place = self.places.get(id).map(|name| Path::new("conversations").join(name))?;
+        if pending.is_reserved(&place) { Some(place) } else { self.current_place(root, id) }
+    }
+
     /// Where a conversation's directory stands now, relative to the root: where it was, or where a person moved it, or
     /// made anew where it is gone.
     pub fn place(

@@ -18,7 +18,7 @@ use super::counter::Counter;
 use super::delivery::Delivery;
 use super::event::Event;
 use super::known::Known;
-
+use super::missing;
 use super::opening::Asked;
 use super::outbox::Outbox;
 use super::pending::Pending;
@@ -33,6 +33,7 @@ use super::sent::Sent;
 use super::sessions::Sessions;
 use super::spool::Spool;
 use super::state::StateError;
+use super::transcripts::Transcripts;
 use super::unopened::Unopened;
 use crate::clock::Timestamp;
 use crate::disk::watch::Hint;
@@ -53,6 +54,8 @@ pub struct Engine {
     pub(super) sessions: Sessions,
     pub(super) prekeys: Prekeys,
     pub(super) conversations: Conversations,
+    pub(super) transcripts: Transcripts,
+    pub(super) asked_again: missing::Asked,
     pub(super) spool: Spool,
     pub(super) received: Received,
     pub(super) unopened: Unopened,
@@ -131,9 +134,11 @@ impl Engine {
             received: Received::load(root.disk(), &root.keys())?,
             unopened: Unopened::load(root.disk(), &root.join("journal/unopened"))?,
             sent: Sent::load(root.disk(), &root.keys())?,
+            transcripts: Transcripts::load(root.disk(), &root.join("keys/transcripts"))?,
             recovery: Recovery::load(root.disk(), &root.keys())?,
             counter: Counter::load(root.disk(), &root.join(root::counter_file()))?,
             last_time: conversations.last_time(),
+            asked_again: missing::Asked::default(),
             outbox: Outbox::default(),
             pending: Pending::default(),
             rng: OsRng,
@@ -188,6 +193,8 @@ impl Engine {
                     self.retry_unopened(now);
                 }
                 self.recover(now);
+                self.look_for_gaps(now);
+                self.send_missing(now);
                 if self.connection.is_ok() {
                     self.counter.write_when_due(now);
                 }

@@ -166,11 +166,16 @@ mod tests {
     use super::super::root::Root;
     use super::*;
     use crate::crypto::dh::SecretKey;
-    use crate::limits::{CONTENT_BYTES_MAX, FILE_NAME_BYTES_MAX, HOST_BYTES_MAX, PARTICIPANTS_MAX, PROFILE_BYTES_MAX};
+    use crate::limits::{
+        CONTENT_BYTES_MAX, FILE_NAME_BYTES_MAX, HOST_BYTES_MAX, LARGE_CONTENT_BYTES_MAX, PART_BYTES, PARTICIPANTS_MAX,
+        PROFILE_BYTES_MAX,
+    };
     use crate::net::dialer::Way;
     use crate::wire::address::ServerAddress;
     use crate::wire::identity::MessageId;
+    use crate::wire::part::Part;
     use crate::wire::payload::{Content, Introduction};
+    use crate::wire::transcript::{Seen, Transcript};
     use rand_core::OsRng;
     use zeroize::Zeroizing;
 
@@ -196,24 +201,39 @@ mod tests {
             introduction: None,
             profile: None,
             resent: u32::MAX,
-            transcript: None,
+            transcript: Some(Transcript { previous: [5; 32], seen: (0..19).map(seen).collect() }),
             part: None,
             content: Some(Content { file_name: vec![b'f'; FILE_NAME_BYTES_MAX], bytes }),
         }
+    }
+
+    fn seen(participant: u8) -> Seen {
+        Seen { participant, incarnation: [6; 16], counter: u64::MAX, hash: [7; 32] }
+    }
+
+    /// The first of a content that is as large as can be.
+    fn largest_first_part() -> Payload {
+        let bytes = Zeroizing::new(vec![1; usize::try_from(PART_BYTES).unwrap()]);
+        let part = Part { number: 0, size: LARGE_CONTENT_BYTES_MAX, sha256: [8; 32] };
+        let whole = largest_message();
+        let content = whole.content.map(|content| Content { bytes, ..content });
+        Payload { part: Some(part), content, ..whole }
     }
 
     #[test]
     fn the_largest_message_has_room_for_our_profile_and_carries_it_once_to_each() {
         let scratch = tempfile::tempdir().unwrap();
         let mut engine = engine(scratch.path());
-        let payload = largest_message();
-        for peer in [Fingerprint([7; 32]), Fingerprint([8; 32])] {
-            let news = engine.with_news(&peer, &payload).into_owned();
+        let (whole, part) = (largest_message(), largest_first_part());
+        for (peer, payload) in
+            [(Fingerprint([7; 32]), &whole), (Fingerprint([8; 32]), &whole), (Fingerprint([9; 32]), &part)]
+        {
+            let news = engine.with_news(&peer, payload).into_owned();
             assert_eq!(news.profile.as_ref(), Some(engine.people.own()));
             let own = engine.people.own().as_bytes().len();
             // Where others write longer profiles than we do, there is room for those too.
             assert!(news.to_bytes().len() + PROFILE_BYTES_MAX - own <= PAYLOAD_BYTES_MAX);
-            assert!(engine.with_news(&peer, &payload).profile.is_none(), "they are told");
+            assert!(engine.with_news(&peer, payload).profile.is_none(), "they are told");
         }
     }
 

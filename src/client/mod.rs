@@ -16,6 +16,7 @@ pub mod contacts;
 mod control;
 pub mod delivery;
 pub mod error_file;
+pub mod gap_file;
 pub mod metadata;
 pub mod people;
 pub mod policy;
@@ -28,6 +29,8 @@ pub mod traffic;
 
 #[cfg(feature = "daemon")]
 mod alerts;
+#[cfg(feature = "daemon")]
+mod author;
 #[cfg(feature = "daemon")]
 mod backoff;
 #[cfg(feature = "daemon")]
@@ -57,6 +60,10 @@ mod event;
 #[cfg(feature = "daemon")]
 mod finding;
 #[cfg(feature = "daemon")]
+mod forks;
+#[cfg(feature = "daemon")]
+mod gaps;
+#[cfg(feature = "daemon")]
 mod home;
 #[cfg(feature = "daemon")]
 mod home_queue;
@@ -74,6 +81,8 @@ mod link;
 mod look;
 #[cfg(feature = "daemon")]
 mod membership;
+#[cfg(feature = "daemon")]
+mod missing;
 #[cfg(feature = "daemon")]
 mod opened;
 #[cfg(feature = "daemon")]
@@ -126,6 +135,8 @@ mod standing;
 mod tags;
 #[cfg(feature = "daemon")]
 mod taking;
+#[cfg(feature = "daemon")]
+mod transcripts;
 #[cfg(feature = "daemon")]
 pub mod trials;
 #[cfg(feature = "daemon")]

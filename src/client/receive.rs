@@ -3,7 +3,6 @@
 //! A session moves on only for a payload that is taken: the judgement below runs between authentication and commit, so
 //! that an envelope that comes too early can be opened again later.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::alerts;
@@ -23,7 +22,7 @@ use crate::envelope;
 use crate::limits::REQUESTS_LEFT_MAX;
 use crate::name;
 use crate::ratchet::{self, Refused};
-use crate::wire::conversation::{ConversationRecord, Heard};
+use crate::wire::conversation::ConversationRecord;
 use crate::wire::envelope::Envelope;
 use crate::wire::identity::{ConversationId, Fingerprint, Identity};
 use crate::wire::payload::{Introduction, Payload};
@@ -228,7 +227,6 @@ impl Engine {
             counter: 0,
             last_time: Timestamp::default(),
             introduced: [self.people.own_fingerprint()].into(),
-            heard: BTreeMap::new(),
         };
         self.conversations.add(record);
         if accepted {
@@ -247,7 +245,7 @@ impl Engine {
 
     /// Makes the message appear: in its conversation, or in its author's request.
     fn place_message(&mut self, author: Fingerprint, payload: Payload, now: Timestamp) {
-        let Some(content) = payload.content else { return };
+        let Some(shared) = payload.shared(author) else { return };
         let accepted = self.conversations.get(&payload.conversation).is_some_and(|record| record.accepted);
         let place = match accepted {
             true => self.conversations.place(&self.root, &payload.conversation, &self.people, &mut self.pending),
@@ -258,13 +256,15 @@ impl Engine {
         if payload.resent > 0 {
             self.recall(&payload.conversation, &place);
         }
+        // Also of one that was here: our state may have been lost since.
+        let time = self.enter_transcript(&shared, &payload.transcript.clone().unwrap_or_default(), now);
         if self.received.contains(&hash) {
             // It was sent again, in another envelope, and it was here.
             return;
         }
+        let Some(content) = payload.content else { return };
         self.received.add(hash, now.seconds(), &mut self.pending);
         let author_name = self.people.name(&author);
-        let time = self.time_here(&payload.conversation, (payload.counter, payload.time), &author, now);
         let wanted = name::message(&time.to_string(), &author_name, &content.file_name);
         let file = self.free_message_name(&place, &wanted);
         let delivery = Delivery {
@@ -279,27 +279,6 @@ impl Engine {
         };
         self.pending.place(place.join(&file), content.bytes);
         self.deliveries.insert(place.join(delivery::DIRECTORY).join(&file), delivery);
-    }
-
-    /// The time in a message's name: its author's, but not in our future, and behind what we have of them, whatever our
-    /// clock and theirs have done since.
-    fn time_here(
-        &mut self,
-        conversation: &ConversationId,
-        (counter, time): (u64, Timestamp),
-        author: &Fingerprint,
-        now: Timestamp,
-    ) -> Timestamp {
-        let claimed = time.min(now);
-        let Some(record) = self.conversations.get_mut(conversation) else { return claimed };
-        let last = record.heard.get(author).copied().unwrap_or_default();
-        if counter <= last.counter {
-            // It comes late, and its place is before what was heard.
-            return claimed;
-        }
-        let time = if last.counter > 0 { claimed.max(last.time.next()) } else { claimed };
-        record.heard.insert(*author, Heard { counter, time });
-        time
     }
 
     /// The directory of a stranger's request, with their card in it.

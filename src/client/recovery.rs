@@ -306,8 +306,8 @@ impl Engine {
             message: MessageId(self.random_16()),
             conversation: ConversationId([0; 16]),
             file: String::new(),
-            // All contacts are told, one after the other.
-            spreads: note.lost_since.is_some(),
+            // All contacts are told, one after the other; and what is missing has often been missing from several.
+            spreads: note.lost_since.is_some() || !note.missing.is_empty(),
             form: Form::Waiting(Zeroizing::new(note.to_bytes())),
         };
         self.spool.push(recipient, item, now, &mut self.pending);

@@ -47,7 +47,7 @@ impl Engine {
     }
 
     /// Queues one message again, or marks it as taken back. False if that cannot be told now.
-    fn resend(&mut self, entry: SentEntry, now: Timestamp) -> bool {
+    pub(super) fn resend(&mut self, entry: SentEntry, now: Timestamp) -> bool {
         let record = self.conversations.get(&entry.conversation).cloned();
         let record = record.filter(|record| record.accepted && record.has(&entry.recipient));
         let kept = record.map_or((None, Kept::TakenBack), |record| (Some(record), self.sent_content(&entry)));
@@ -71,7 +71,7 @@ impl Engine {
             introduction: None,
             profile: None,
             resent: entry.resent,
-            transcript: None,
+            transcript: Some((*entry.transcript).clone()),
             part: None,
             content: Some(Content { file_name: entry.file_name.clone(), bytes }),
         };

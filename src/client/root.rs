@@ -146,6 +146,7 @@ impl Root {
         "keys/conversations",
         "keys/profiles",
         "keys/sessions",
+        "keys/transcripts",
         "tmp",
         "tmp/chatterbox",
         "tmp/chatterboxd",
@@ -176,6 +177,11 @@ pub fn sessions_file(peer: &Fingerprint) -> PathBuf {
 /// `keys/conversations/ID`, relative to the root.
 pub fn conversation_file(id: &ConversationId) -> PathBuf {
     PathBuf::from(format!("keys/conversations/{id}"))
+}
+
+/// `keys/transcripts/CONVERSATION-FINGERPRINT`, relative to the root.
+pub fn transcript_file(conversation: &ConversationId, author: &Fingerprint) -> PathBuf {
+    PathBuf::from(format!("keys/transcripts/{conversation}-{author}"))
 }
 
 /// `keys/profiles/FINGERPRINT`, relative to the root.

@@ -1,6 +1,5 @@
 //! From a file in the outbox to sealed envelopes in the spool (design, section 2, "Sending").
 
-use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -17,6 +16,7 @@ use crate::name;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
 use crate::wire::payload::{Content, Payload};
+use crate::wire::transcript::Shared;
 
 impl Engine {
     /// Sends a file of the outbox, or says beside it why not. A waiting file holds up no other.
@@ -117,7 +117,6 @@ impl Engine {
             counter: 0,
             last_time: Timestamp::default(),
             introduced: [own].into(),
-            heard: BTreeMap::new(),
         };
         self.conversations.add(record);
         self.make_directories(&id, standing.is_some());
@@ -147,18 +146,30 @@ impl Engine {
         let own_name = self.people.name(&own);
         let wanted = name::message(&time.to_string(), &own_name, &file_name);
         let file = self.free_message_name(&place, &wanted);
-        let message = self.random_16();
-        let payload = Payload {
-            id: MessageId(message),
+        let hash = sha256(&[&taken.bytes]);
+        let shared = Shared {
+            author: own,
             conversation: *id,
             participants: record.participants_hash(),
+            id: MessageId(self.random_16()),
+            incarnation: record.incarnation,
+            counter: record.counter,
+            time,
+            file_name: &file_name,
+            size: u64::try_from(taken.bytes.len()).unwrap_or(u64::MAX),
+            sha256: hash,
+        };
+        let payload = Payload {
+            id: shared.id,
+            conversation: *id,
+            participants: shared.participants,
             time,
             incarnation: record.incarnation,
             counter: record.counter,
             introduction: None,
             profile: None,
             resent: 0,
-            transcript: None,
+            transcript: Some(self.write_transcript(&shared, now)),
             part: None,
             content: Some(Content { file_name, bytes: taken.bytes.clone() }),
         };
@@ -184,7 +195,6 @@ impl Engine {
             recipients,
         };
         self.deliveries.insert(place.join(delivery::DIRECTORY).join(&file), delivery);
-        let hash = sha256(&[&taken.bytes]);
         self.pending.place(place.join(&file), taken.bytes);
         self.pending.take(taken.path, taken.file, &taken.stat, &taken.directory, hash);
     }

@@ -7,8 +7,9 @@
 //! takes [`SENT_FILE_ENTRIES_MAX`] entries of one week at most, and goes when its last entry is too old, or when there
 //! are too many files.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::engine::Engine;
 use super::pending::Pending;
@@ -17,6 +18,7 @@ use crate::clock::Timestamp;
 use crate::crypto::hash::sha256;
 use crate::disk::system::Disk;
 use crate::limits::{RESENT_TIMES_MAX, SENT_FILE_ENTRIES_MAX, SENT_FILES_MAX, SENT_LIFETIME_S};
+use crate::wire::control::Missing;
 use crate::wire::identity::{Fingerprint, MessageId};
 use crate::wire::payload::{Payload, Plaintext};
 use crate::wire::sent::SentEntry;
@@ -52,6 +54,9 @@ impl Sent {
             let Some(number) = name.strip_prefix(PREFIX).and_then(|text| text.parse().ok()) else { continue };
             let bytes = state::read(disk, &path)?;
             let entries = SentEntry::all_from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error))?;
+            let mut shared: Vec<SentEntry> = Vec::with_capacity(entries.len());
+            entries.into_iter().for_each(|entry| shared.push(sharing(shared.last(), entry)));
+            let entries = shared;
             sent.files.insert(number, File { entries, length: u64::try_from(bytes.len()).unwrap_or(0) });
         }
         Ok(sent)
@@ -77,7 +82,7 @@ impl Sent {
         let bytes = entry.to_bytes();
         let offset = file.length;
         file.length += u64::try_from(bytes.len()).unwrap_or(0);
-        file.entries.push(entry);
+        file.entries.push(sharing(file.entries.last(), entry));
         pending.append(path(number), offset, bytes);
         while self.files.len() > SENT_FILES_MAX {
             self.forget_first(pending);
@@ -119,6 +124,35 @@ impl Sent {
         found
     }
 
+    /// What was sealed for somebody of these messages, and may be sealed once more; in the order in which it was written.
+    pub fn missing(&self, recipient: &Fingerprint, missing: &[Missing]) -> Vec<MessageId> {
+        let is_missing = |entry: &SentEntry| {
+            let of_it = |missing: &&Missing| {
+                missing.conversation == entry.conversation && missing.incarnation == entry.incarnation
+            };
+            missing.iter().filter(of_it).any(|missing| (missing.from..=missing.to).contains(&entry.counter))
+        };
+        let mut newest: HashMap<MessageId, &SentEntry> = HashMap::new();
+        let entries = self.files.values().flat_map(|file| &file.entries);
+        newest.extend(entries.filter(|entry| entry.recipient == *recipient).map(|entry| (entry.message, entry)));
+        let found = newest.into_values().filter(|entry| entry.resent < RESENT_TIMES_MAX && is_missing(entry));
+        let mut found: Vec<_> = found.map(|entry| (entry.time, entry.message)).collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, message)| message).collect()
+    }
+
+    /// The same of single messages: what is known of them now.
+    pub fn find(&self, wanted: &HashSet<(Fingerprint, MessageId)>) -> Vec<SentEntry> {
+        let mut newest: HashMap<(Fingerprint, MessageId), &SentEntry> = HashMap::new();
+        let entries =
+            self.files.values().flat_map(|file| &file.entries).map(|entry| ((entry.recipient, entry.message), entry));
+        newest.extend(entries.filter(|(key, _)| wanted.contains(key)));
+        let may_be_sealed = newest.into_values().filter(|entry| entry.resent < RESENT_TIMES_MAX);
+        let mut found: Vec<SentEntry> = may_be_sealed.cloned().collect();
+        found.sort_by_key(|entry| (entry.time, entry.message));
+        found
+    }
+
     /// Everybody for whom something was sealed that has a place `from` or later.
     pub fn recipients_from(&self, from: Place) -> Vec<Fingerprint> {
         let mut found = Vec::new();
@@ -129,6 +163,14 @@ impl Sent {
         found.sort_unstable();
         found.dedup();
         found
+    }
+}
+
+/// An entry that holds its transcript together with the one before it, which is mostly the same message for somebody else.
+fn sharing(before: Option<&SentEntry>, entry: SentEntry) -> SentEntry {
+    match before.filter(|before| before.transcript == entry.transcript) {
+        Some(before) => SentEntry { transcript: Arc::clone(&before.transcript), ..entry },
+        None => entry,
     }
 }
 
@@ -157,6 +199,7 @@ impl Engine {
             sha256: sha256(&[&content.bytes]),
             sealed: now.seconds(),
             resent: payload.resent,
+            transcript: Arc::new(payload.transcript.clone().unwrap_or_default()),
         };
         self.sent.add(entry, now.seconds(), &mut self.pending);
     }
@@ -193,6 +236,7 @@ mod tests {
             sha256: [3; 32],
             sealed,
             resent: 0,
+            transcript: Arc::default(),
         }
     }
 

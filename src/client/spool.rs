@@ -163,6 +163,12 @@ impl Spool {
         self.queues.get(recipient).is_some_and(|queue| queue.waiting > 0)
     }
 
+    /// Whether this message of a conversation waits for a recipient, or is on its way.
+    pub fn holds(&self, recipient: &Fingerprint, conversation: &ConversationId, file: &str) -> bool {
+        let items = self.queues.get(recipient).into_iter().flat_map(|queue| queue.items.values());
+        items.into_iter().any(|item| item.conversation == *conversation && item.file == file)
+    }
+
     /// Whether the first message that waits for a session with a recipient is one of several to different people. Where none
     /// waits a session is wanted because of what our server has pushed to us, and by its moment servers could tell whose: that
     /// spreads.

@@ -8,6 +8,7 @@ mod messages;
 mod prekeys;
 mod ratchet;
 mod recovery;
+mod transcripts;
 mod wire;
 
 pub use self::connections::*;
@@ -17,4 +18,5 @@ pub use self::messages::*;
 pub use self::prekeys::*;
 pub use self::ratchet::*;
 pub use self::recovery::*;
+pub use self::transcripts::*;
 pub use self::wire::*;

@@ -1,7 +1,7 @@
 //! What the daemon remembers of a conversation (`keys/conversations/ID`). `metadata.toml` is for people and programs;
 //! this is what the daemon itself believes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use prost::Message as _;
 
@@ -37,17 +37,6 @@ pub struct ConversationRecord {
     pub last_time: Timestamp,
     /// Who got our introduction.
     pub introduced: BTreeSet<Fingerprint>,
-    /// The latest message that is here, by author.
-    pub heard: BTreeMap<Fingerprint, Heard>,
-}
-
-/// An author's latest message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// The author's own count.
-    pub counter: u64,
-    /// The time in its name here: whatever the clocks do, the next one's is later.
-    pub time: Timestamp,
 }
 
 impl ConversationRecord {
@@ -92,14 +81,6 @@ impl ConversationRecord {
                 .iter()
                 .map(|bytes| array("conversation introduced", bytes).map(Fingerprint))
                 .collect::<Result<_, _>>()?,
-            heard: record
-                .heard
-                .iter()
-                .map(|heard| {
-                    let from = array("conversation heard", &heard.from).map(Fingerprint)?;
-                    Ok((from, Heard { counter: heard.counter, time: Timestamp::from_micros(heard.time) }))
-                })
-                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -117,15 +98,6 @@ impl ConversationRecord {
             counter: self.counter,
             last_time: self.last_time.micros(),
             introduced: self.introduced.iter().map(|fingerprint| fingerprint.0.to_vec()).collect(),
-            heard: self
-                .heard
-                .iter()
-                .map(|(from, Heard { counter, time })| pb::Heard {
-                    from: from.0.to_vec(),
-                    counter: *counter,
-                    time: time.micros(),
-                })
-                .collect(),
         }
         .encode_to_vec()
     }

@@ -5,6 +5,7 @@
 //! refuses it names by message and field, and never by content.
 
 pub mod address;
+pub mod author;
 pub mod control;
 pub mod conversation;
 pub mod counter;

@@ -141,15 +141,14 @@ impl Payload {
 }
 
 impl Payload {
-    /// The message's place in its author's transcript; none for what has none: an introduction alone, a later part, or a
-    /// message without a transcript.
-    pub fn transcript_hash(&self, author: Fingerprint) -> Option<TranscriptHash> {
-        let (transcript, content) = (self.transcript.as_ref()?, self.content.as_ref()?);
+    /// What all recipients of the message share of it; none where it only introduces.
+    pub fn shared(&self, author: Fingerprint) -> Option<Shared<'_>> {
+        let content = self.content.as_ref()?;
         let (size, sha256) = match self.part {
             Some(part) => (part.size, part.sha256),
             None => (u64::try_from(content.bytes.len()).unwrap_or(u64::MAX), sha256(&[&content.bytes])),
         };
-        Some(transcript.hash(&Shared {
+        Some(Shared {
             author,
             conversation: self.conversation,
             participants: self.participants,
@@ -160,7 +159,13 @@ impl Payload {
             file_name: &content.file_name,
             size,
             sha256,
-        }))
+        })
+    }
+
+    /// The message's place in its author's transcript; none for what has none: an introduction alone, a later part, or a
+    /// message without a transcript.
+    pub fn transcript_hash(&self, author: Fingerprint) -> Option<TranscriptHash> {
+        Some(self.transcript.as_ref()?.hash(&self.shared(author)?))
     }
 }
 

@@ -1,11 +1,14 @@
 //! What is remembered of a message that was sealed for somebody (`keys/sent-N`): where its content lies and what else
 //! went with it, so that it can be sealed anew if it is asked for again. No content.
 
+use std::sync::Arc;
+
 use prost::Message as _;
 
-use super::generated::state as pb;
+use super::generated::{payload, state as pb};
 use super::identity::{ConversationId, Fingerprint, MessageId};
-use super::{Malformed, array};
+use super::transcript::Transcript;
+use super::{Malformed, array, decode};
 use crate::clock::Timestamp;
 
 /// One message for one recipient.
@@ -33,6 +36,8 @@ pub struct SentEntry {
     pub sealed: u64,
     /// How often it was sealed anew.
     pub resent: u32,
+    /// What it says of those before it: one for all recipients of the message.
+    pub transcript: Arc<Transcript>,
 }
 
 impl SentEntry {
@@ -50,6 +55,7 @@ impl SentEntry {
             sha256: self.sha256.to_vec(),
             sealed: self.sealed,
             resent: self.resent,
+            transcript: self.transcript.to_generated().encode_to_vec(),
         }
         .encode_length_delimited_to_vec()
     }
@@ -85,6 +91,10 @@ impl SentEntry {
             sha256: array("sent hash", &entry.sha256)?,
             sealed: entry.sealed,
             resent: entry.resent,
+            transcript: Arc::new(Transcript::parse(decode::<payload::Transcript>(
+                "sent transcript",
+                &entry.transcript,
+            )?)?),
         })
     }
 }
@@ -107,6 +117,7 @@ mod tests {
             sha256: [8; 32],
             sealed: 9,
             resent: u32::from(number),
+            transcript: Arc::new(Transcript { previous: [number; 32], seen: Vec::new() }),
         }
     }
 

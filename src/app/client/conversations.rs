@@ -8,12 +8,13 @@ use super::context::Context;
 use super::output;
 use crate::app::failure::Failure;
 use crate::client::delivery::{self, Delivery};
+use crate::client::gap_file::{self, GapLine};
 use crate::client::metadata::{self, Described, Metadata};
 use crate::client::people::People;
 use crate::clock::Timestamp;
 use crate::disk::open::{self, OpenError};
 use crate::disk::real::RealDisk;
-use crate::limits::METADATA_FILE_BYTES_MAX;
+use crate::limits::{GAP_FILE_BYTES_MAX, METADATA_FILE_BYTES_MAX};
 use crate::name;
 use crate::wire::identity::Fingerprint;
 
@@ -143,6 +144,12 @@ impl Directory {
     /// The time of the last message.
     pub(super) fn last(&self) -> Option<Timestamp> {
         self.messages.last().map(|message| message.time)
+    }
+
+    /// What is missing in it, by `.gaps`.
+    pub(super) fn gaps(&self) -> Vec<GapLine> {
+        let bytes = open::read_regular(&RealDisk, &self.path.join(gap_file::FILE), GAP_FILE_BYTES_MAX);
+        bytes.map_or_else(|_| Vec::new(), |bytes| GapLine::parse_all(&String::from_utf8_lossy(&bytes)))
     }
 
     /// What `.delivery/` says of a message.

@@ -10,6 +10,7 @@ mod contact;
 mod context;
 mod conversations;
 mod doctor;
+mod gaps;
 mod init;
 mod list;
 mod new;

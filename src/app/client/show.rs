@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::conversations::{self, Directory, Message, current_name, readable};
+use super::gaps::Gaps;
 use super::output::{self, Output};
 use super::verified::Verified;
 use crate::app::failure::{Exit, Failure};
@@ -25,6 +26,8 @@ Examples:
 ///
 /// States of delivery: queued (waits for a session), sealed (waits for the recipient's server), accepted (their
 /// server has it), delivered (they have it), failed (and why).
+///
+/// A line "--- gap" stands where messages of somebody are missing; they are asked for again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Show {
@@ -42,16 +45,19 @@ impl Show {
         let doing = format!("showing {}", output::safe(&self.conversation));
         let directory = find(context, &doing, self.conversation.trim_end_matches('/'))?;
         let verified = Verified::load(&context.root);
+        let mut gaps = Gaps::of(context, &directory);
         for (position, message) in directory.messages.iter().enumerate() {
-            let gap = if position == 0 { "" } else { "\n" };
-            let heading = heading(context, &verified, &directory, message);
+            let space = if position == 0 { "" } else { "\n" };
+            let delivery = directory.delivery(message);
+            let missing = gaps.before(delivery.as_ref());
+            let heading = heading(context, &verified, delivery, message);
             let body = body(&directory, message, output.is_terminal());
-            output.text(&format!("{gap}{heading}{body}"))?;
+            output.text(&format!("{space}{missing}{heading}{body}"))?;
             if output.is_closed() {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
+        output.text(&gaps.rest())
     }
 }
 
@@ -102,8 +108,7 @@ fn with_contact(context: &Context, all: &[Directory], contact: &Fingerprint) -> 
 }
 
 /// `--- TIME  SENDER  FILE`, and a line with the states of delivery for ours.
-fn heading(context: &Context, verified: &Verified, directory: &Directory, message: &Message) -> String {
-    let delivery = directory.delivery(message);
+fn heading(context: &Context, verified: &Verified, delivery: Option<Delivery>, message: &Message) -> String {
     let sender = match &delivery {
         Some(delivery) => {
             let name = current_name(&context.people, &delivery.from_name, Some(&delivery.from));

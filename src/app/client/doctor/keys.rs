@@ -7,8 +7,10 @@ use zeroize::Zeroizing;
 
 use super::checkup::{Checkup, Entry};
 use crate::client::people::People;
+use crate::client::root::transcript_file;
 use crate::limits::STATE_FILE_BYTES_MAX;
 use crate::wire::Malformed;
+use crate::wire::author::AuthorRecord;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::counter::CounterState;
 use crate::wire::identity::{ConversationId, Fingerprint};
@@ -53,7 +55,7 @@ pub(super) fn check(checkup: &mut Checkup<'_>, people: Option<&People>) -> Known
             Some("prekeys") => check_parsed(checkup, &entry.path, prekeys_from_bytes),
             Some("counter") => check_parsed(checkup, &entry.path, CounterState::from_bytes),
             Some("names") => check_parsed(checkup, &entry.path, names_from_bytes),
-            Some("sessions" | "conversations" | "profiles") => {}
+            Some("sessions" | "conversations" | "profiles" | "transcripts") => {}
             Some("recovery") => check_parsed(checkup, &entry.path, RecoveryState::from_bytes),
             Some(name) if is_numbered(name, "received-") => check_entries(checkup, &entry, HASH_BYTES),
             Some(name) if is_numbered(name, "told-") => check_entries(checkup, &entry, FINGERPRINT_BYTES),
@@ -72,6 +74,9 @@ pub(super) fn check(checkup: &mut Checkup<'_>, people: Option<&People>) -> Known
             Some(peer) => check_profile(checkup, &entry.path, &peer),
             None => checkup.warning("orphan", &entry.path, "its name is no fingerprint", ORPHAN),
         }
+    }
+    for entry in checkup.entries(Path::new("keys/transcripts")) {
+        check_author(checkup, &entry);
     }
     let mut conversations = HashMap::new();
     let mut people = people.map(|people| {
@@ -140,6 +145,15 @@ fn check_profile(checkup: &mut Checkup<'_>, path: &Path, peer: &Fingerprint) {
         Ok(record) if record.newest.iter().all(|profile| profile.identity().fingerprint() == *peer) => {}
         Ok(_) => checkup.damaged("damaged", path, "it holds the profile of somebody else", RESTORE),
         Err(error) => checkup.damaged("damaged", path, error.to_string(), RESTORE),
+    }
+}
+
+fn check_author(checkup: &mut Checkup<'_>, entry: &Entry) {
+    let Some(bytes) = state(checkup, &entry.path) else { return };
+    match AuthorRecord::from_bytes(&bytes) {
+        Ok(record) if transcript_file(&record.conversation, &record.author) == entry.path => {}
+        Ok(_) => checkup.damaged("damaged", &entry.path, "it is the record of another author", RESTORE),
+        Err(error) => checkup.damaged("damaged", &entry.path, error.to_string(), RESTORE),
     }
 }
 

@@ -1,0 +1,347 @@
+//! What a message of somebody, and what others say of their messages, does to what we have of them (design, section 4): which
+//! are missing, which contradict each other, and where a late one finds its place. Pure: the state goes in and changes.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use crate::clock::Timestamp;
+use crate::limits::{
+    FORMER_INCARNATIONS_MAX, GAP_ALERT_S, GAP_ROOM_MAX_MICROS, GAP_ROOM_MICROS, GAP_WAITS_S, GAPS_MAX,
+    HELD_MESSAGES_MAX,
+};
+use crate::wire::author::{AuthorRecord, Claim, Gap, Held, Incarnation, Progress};
+use crate::wire::transcript::TranscriptHash;
+
+/// A message that is here.
+#[derive(Clone, Copy, Debug)]
+pub struct Entered {
+    /// Its author's.
+    pub incarnation: [u8; 16],
+    /// Its author's count.
+    pub counter: u64,
+    /// Its author's time, not in our future.
+    pub time: Timestamp,
+    /// Its hash.
+    pub hash: TranscriptHash,
+    /// That of the message before it, as it says.
+    pub previous: TranscriptHash,
+}
+
+/// Two hashes of one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// Its count.
+    pub counter: u64,
+    /// How they met.
+    pub cause: Cause,
+}
+
+/// How two hashes of one message met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its author sent another with the same count.
+    Twice,
+    /// What its author sent behind it names another.
+    Previous,
+    /// A participant has another, by their place.
+    Claim(u8),
+    /// A participant has one of ours that we have not written.
+    Unwritten(u8),
+}
+
+impl Cause {
+    fn bit(self) -> u64 {
+        // Places are below 20.
+        match self {
+            Self::Twice => 1 << 62,
+            Self::Previous => 1 << 61,
+            Self::Claim(by) => 1 << (by % 20),
+            Self::Unwritten(by) => 1 << (20 + by % 20),
+        }
+    }
+}
+
+/// Something that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The author's incarnation.
+    pub incarnation: [u8; 16],
+    /// The first counter.
+    pub from: u64,
+    /// The last one.
+    pub to: u64,
+    /// How it goes.
+    pub progress: Progress,
+}
+
+impl Incarnation {
+    fn new(id: [u8; 16]) -> Self {
+        let (held, gaps) = (BTreeMap::new(), BTreeMap::new());
+        Self { id, last_time: Timestamp::default(), highest: 0, held, gaps }
+    }
+
+    /// The first counter of the gap that a message falls into.
+    fn gap_of(&self, counter: u64) -> Option<u64> {
+        let (from, gap) = self.gaps.range(..=counter).next_back()?;
+        (counter <= gap.to).then_some(*from)
+    }
+
+    /// The time in a message's name: its author's, but between those of its neighbours, whatever the clocks have done.
+    fn place(&self, counter: u64, time: Timestamp) -> Timestamp {
+        let room = |from: u64, to: u64| (to - from).saturating_mul(GAP_ROOM_MICROS).min(GAP_ROOM_MAX_MICROS);
+        let below = self.held.range(..counter).next_back();
+        let above = self.held.range(counter.saturating_add(1)..).next();
+        let before = above.map(|(at, held)| held.time.micros().saturating_sub(room(counter, *at)));
+        let time = before.map_or(time, |before| time.min(Timestamp::from_micros(before)));
+        // What it follows counts for more where there is no room.
+        let behind = below.map(|(at, held)| held.time.micros().saturating_add(room(*at, counter)));
+        behind.map_or(time, |behind| time.max(Timestamp::from_micros(behind)))
+    }
+
+    /// Whether a message's hash is another than the one that is held of it.
+    fn differs(&self, counter: u64, hash: &TranscriptHash) -> bool {
+        self.held.get(&counter).is_some_and(|held| held.hash != *hash)
+    }
+
+    /// Closes a gap around a message that came late. True if the one behind it names another.
+    fn close(&mut self, from: u64, message: &Entered) -> bool {
+        let Some(gap) = self.gaps.remove(&from) else { return false };
+        if message.counter > from {
+            self.gaps.insert(from, Gap { to: message.counter - 1, last: message.previous, ..gap });
+        }
+        if message.counter < gap.to {
+            self.gaps.insert(message.counter + 1, gap);
+        }
+        message.counter == gap.to && gap.last != message.hash
+    }
+}
+
+/// What entering a message found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Hashes that met and differ.
+    pub contradictions: Vec<Contradiction>,
+    /// More is missing than is kept: the oldest was given up.
+    pub given_up: Option<(u64, u64)>,
+}
+
+/// What became of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// It says what we know, or what we cannot compare any more.
+    Nothing,
+    /// It tells of a message that is not here.
+    Kept,
+    /// We have another.
+    Contradicts(Contradiction),
+}
+
+impl AuthorRecord {
+    /// A message is here. Where our own state was lost not long ago, what its author wrote before the first one that we have
+    /// then may stand in the conversation, and is not missing. The time is for its name.
+    pub fn enter(&mut self, message: &Entered, has_lost: bool, now_s: u64) -> (Timestamp, Findings) {
+        let mut findings = Findings::default();
+        let place = self.incarnation(&message.incarnation);
+        let time = match self.incarnations[place].held.is_empty() {
+            true => self.behind_others(place, message.time),
+            false => self.incarnations[place].place(message.counter, message.time),
+        };
+        let incarnation = &mut self.incarnations[place];
+        let mut note = |counter, cause| findings.contradictions.push(Contradiction { counter, cause });
+        if incarnation.differs(message.counter, &message.hash) {
+            note(message.counter, Cause::Twice);
+            return (time, findings);
+        }
+        if incarnation.differs(message.counter - 1, &message.previous) {
+            note(message.counter - 1, Cause::Previous);
+        }
+        if let Some(from) = incarnation.gap_of(message.counter) {
+            if incarnation.close(from, message) {
+                note(message.counter, Cause::Previous);
+            }
+        } else if message.counter > incarnation.highest {
+            let from = incarnation.highest + 1;
+            if message.counter > from && (incarnation.highest > 0 || !has_lost) {
+                // Whoever told of it first has been waited for already.
+                let ahead = self.ahead.unwrap_or(Progress::begin(now_s));
+                let progress = Progress { asked: 0, ..ahead };
+                let gap = Gap { to: message.counter - 1, last: message.previous, progress };
+                incarnation.gaps.insert(from, gap);
+            }
+            if incarnation.gaps.len() > GAPS_MAX {
+                findings.given_up = incarnation.gaps.pop_first().map(|(from, gap)| (from, gap.to));
+            }
+            incarnation.highest = message.counter;
+            incarnation.last_time = message.time;
+        }
+        incarnation.held.entry(message.counter).or_insert(Held { time, hash: message.hash });
+        if incarnation.held.len() > HELD_MESSAGES_MAX {
+            incarnation.held.pop_first();
+        }
+        for (by, claim) in &self.claims {
+            let is_of_it = claim.incarnation == message.incarnation && claim.counter == message.counter;
+            if is_of_it && claim.hash != message.hash {
+                note(message.counter, Cause::Claim(*by));
+            }
+        }
+        self.settle();
+        self.order();
+        (time, findings)
+    }
+
+    /// Somebody says what they have of the author. Where nothing is known of the incarnation that they name, our own state
+    /// may have lost it.
+    pub fn claim(&mut self, by: u8, claim: Claim, has_lost: bool, now_s: u64) -> Claimed {
+        let known = self.incarnations.iter().find(|incarnation| incarnation.id == claim.incarnation);
+        match known {
+            Some(incarnation) if incarnation.held.contains_key(&claim.counter) => {
+                return match incarnation.differs(claim.counter, &claim.hash) {
+                    true => Claimed::Contradicts(Contradiction { counter: claim.counter, cause: Cause::Claim(by) }),
+                    false => Claimed::Nothing,
+                };
+            }
+            Some(incarnation) if claim.counter > incarnation.highest => {}
+            Some(incarnation) if incarnation.gap_of(claim.counter).is_some() => {}
+            None if !has_lost && !self.former.contains(&claim.incarnation) => {}
+            _ => return Claimed::Nothing,
+        }
+        match self.claims.entry(by) {
+            Entry::Occupied(before)
+                if before.get().incarnation == claim.incarnation && before.get().counter >= claim.counter =>
+            {
+                return Claimed::Nothing;
+            }
+            Entry::Occupied(mut before) => drop(before.insert(claim)),
+            Entry::Vacant(none) => drop(none.insert(claim)),
+        }
+        self.settle();
+        if self.ahead_ranges().next().is_some() {
+            self.ahead.get_or_insert(Progress::begin(now_s));
+        }
+        Claimed::Kept
+    }
+
+    /// The latest message, for those who ask what we have seen.
+    pub fn latest(&self) -> Option<([u8; 16], u64, TranscriptHash)> {
+        let current = self.incarnations.first()?;
+        let held = current.held.get(&current.highest)?;
+        Some((current.id, current.highest, held.hash))
+    }
+
+    /// The hash of the message before this one, if it is here.
+    pub fn hash_before(&self, incarnation: &[u8; 16], counter: u64) -> Option<TranscriptHash> {
+        let incarnation = self.incarnations.iter().find(|known| known.id == *incarnation)?;
+        incarnation.held.get(&counter.checked_sub(1)?).map(|held| held.hash)
+    }
+
+    /// All that is missing: between messages that are here, and behind them by what others say.
+    pub fn open(&self) -> Vec<Open> {
+        let between = self.incarnations.iter().flat_map(|incarnation| {
+            let gaps = incarnation.gaps.iter();
+            gaps.map(|(from, gap)| Open {
+                incarnation: incarnation.id,
+                from: *from,
+                to: gap.to,
+                progress: gap.progress,
+            })
+        });
+        let ahead = self.ahead.into_iter().flat_map(|progress| {
+            self.ahead_ranges().map(move |(incarnation, from, to)| Open { incarnation, from, to, progress })
+        });
+        between.chain(ahead).collect()
+    }
+
+    /// Changes how it goes with something that [`AuthorRecord::open`] handed out.
+    pub fn progress_mut(&mut self, open: &Open) -> Option<&mut Progress> {
+        let incarnation = self.incarnations.iter_mut().find(|known| known.id == open.incarnation);
+        let gap = incarnation.and_then(|incarnation| incarnation.gaps.get_mut(&open.from));
+        gap.map(|gap| &mut gap.progress).or(self.ahead.as_mut())
+    }
+
+    /// Whether a person is still to be told of a contradiction; from now on they are not.
+    pub fn is_news(&mut self, cause: Cause) -> bool {
+        let is_news = self.told & cause.bit() == 0;
+        self.told |= cause.bit();
+        is_news
+    }
+
+    /// Where an incarnation is kept, from now on if it is new.
+    fn incarnation(&mut self, id: &[u8; 16]) -> usize {
+        if let Some(place) = self.incarnations.iter().position(|known| known.id == *id) {
+            return place;
+        }
+        if let [_, older] = &self.incarnations[..] {
+            self.former.push(older.id);
+            self.incarnations.pop();
+            if self.former.len() > FORMER_INCARNATIONS_MAX {
+                self.former.remove(0);
+            }
+        }
+        self.told = 0;
+        self.incarnations.push(Incarnation::new(*id));
+        self.incarnations.len() - 1
+    }
+
+    /// The time of the first message of an incarnation: behind those of the one before it.
+    fn behind_others(&self, place: usize, time: Timestamp) -> Timestamp {
+        let others = self.incarnations.iter().enumerate().filter(|(other, _)| *other != place);
+        let before = others.filter(|(_, other)| other.last_time <= time);
+        let last = before.filter_map(|(_, other)| other.held.last_key_value()).map(|(_, held)| held.time.next()).max();
+        last.map_or(time, |last| time.max(last))
+    }
+
+    /// Lets go of claims about what is here, or can never be compared.
+    fn settle(&mut self) {
+        let incarnations = &self.incarnations;
+        self.claims.retain(|_, claim| match incarnations.iter().find(|known| known.id == claim.incarnation) {
+            Some(known) => claim.counter > known.highest || known.gap_of(claim.counter).is_some(),
+            None => true,
+        });
+        if self.ahead_ranges().next().is_none() {
+            self.ahead = None;
+        }
+    }
+
+    /// The incarnation whose latest message is the latest by its author's clock is the current one.
+    fn order(&mut self) {
+        self.incarnations.sort_by_key(|incarnation| std::cmp::Reverse(incarnation.last_time));
+    }
+
+    /// What others have behind all that is here, by incarnation.
+    fn ahead_ranges(&self) -> impl Iterator<Item = ([u8; 16], u64, u64)> {
+        let mut farthest: BTreeMap<[u8; 16], u64> = BTreeMap::new();
+        for claim in self.claims.values() {
+            let to = farthest.entry(claim.incarnation).or_default();
+            *to = claim.counter.max(*to);
+        }
+        let highest = |id: &[u8; 16]| {
+            let known = self.incarnations.iter().find(|known| known.id == *id);
+            known.map_or(0, |known| known.highest)
+        };
+        let ranges = farthest.into_iter().map(|(id, to)| (id, highest(&id).saturating_add(1), to));
+        ranges.filter(|(_, from, to)| from <= to).collect::<Vec<_>>().into_iter()
+    }
+}
+
+impl Progress {
+    /// Whether it is time to ask for it, once more.
+    pub fn is_due(&self, now_s: u64) -> bool {
+        let place = usize::try_from(self.asked).unwrap_or(usize::MAX);
+        // A time in the future was noted before the clock was set back.
+        let waits = |wait: &u64| (self.last..self.last.saturating_add(*wait)).contains(&now_s);
+        GAP_WAITS_S.get(place).is_some_and(|wait| !waits(wait))
+    }
+
+    /// Whether it will be asked for some time.
+    pub fn is_hopeful(&self) -> bool {
+        usize::try_from(self.asked).is_ok_and(|asked| asked < GAP_WAITS_S.len())
+    }
+
+    /// Whether a person is to be told of it.
+    pub fn is_alarming(&self, now_s: u64) -> bool {
+        !self.is_told && now_s >= self.since.saturating_add(GAP_ALERT_S)
+    }
+}
+
+#[cfg(test)]
+mod tests;

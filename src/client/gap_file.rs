@@ -1,0 +1,80 @@
+//! `.gaps` in a conversation: which messages are missing (design, section 4).
+//!
+//! ```text
+//! gap: FINGERPRINT FROM TO SINCE NAME
+//! ```
+
+use std::fmt;
+
+use crate::clock::Timestamp;
+use crate::wire::identity::Fingerprint;
+
+/// The file's name.
+pub const FILE: &str = ".gaps";
+
+/// One line: messages of one author that are missing, by their counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GapLine {
+    /// The author.
+    pub author: Fingerprint,
+    /// The first counter.
+    pub from: u64,
+    /// The last one.
+    pub to: u64,
+    /// When it was noticed.
+    pub since: Timestamp,
+    /// The author's name when the line was written, escaped.
+    pub name: String,
+}
+
+impl GapLine {
+    /// How many are missing.
+    pub fn count(&self) -> u64 {
+        self.to.saturating_sub(self.from).saturating_add(1)
+    }
+
+    /// Parses the file; lines that this version does not know are passed over.
+    pub fn parse_all(text: &str) -> Vec<Self> {
+        text.lines().filter_map(|line| Self::parse(line.strip_prefix("gap: ")?)).collect()
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.splitn(5, ' ');
+        let author = Fingerprint::from_hex(words.next()?)?;
+        let (from, to) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let since = Timestamp::parse_rfc3339(words.next()?)?;
+        let name = words.next()?.to_owned();
+        (0 < from && from <= to).then_some(Self { author, from, to, since, name })
+    }
+}
+
+impl fmt::Display for GapLine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { author, from, to, since, name } = self;
+        writeln!(formatter, "gap: {author} {from} {to} {} {name}", since.rfc3339())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_come_back_as_written() {
+        let line = |from, name: &str| GapLine {
+            author: Fingerprint([2; 32]),
+            from,
+            to: 7,
+            since: Timestamp::from_micros(1_700_000_000_000_000),
+            name: name.into(),
+        };
+        let lines = [line(5, "bob"), line(7, "bob with a space")];
+        let text: String = lines.iter().map(GapLine::to_string).collect();
+        assert_eq!(GapLine::parse_all(&text), lines);
+        assert_eq!(lines[0].count(), 3);
+        for wrong in [line(0, "bob"), line(8, "bob")] {
+            assert!(GapLine::parse_all(&wrong.to_string()).is_empty());
+        }
+        assert!(GapLine::parse_all("gap: 5 7\nnews: x\n").is_empty());
+    }
+}

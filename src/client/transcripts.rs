@@ -1,0 +1,201 @@
+//! What we have of every author in every conversation (design, section 4). What a message does to it is decided in `author`; here it
+//! is kept (`keys/transcripts/`), and joined to what is sent and received.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::author::{Claimed, Entered, Findings};
+use super::engine::Engine;
+use super::root;
+use super::state::{self, StateError};
+use crate::clock::Timestamp;
+use crate::disk::system::Disk;
+use crate::wire::Malformed;
+use crate::wire::author::{AuthorRecord, Claim};
+use crate::wire::identity::{ConversationId, Fingerprint};
+use crate::wire::transcript::{NOTHING_BEFORE, Seen, Shared, Transcript};
+
+/// Where, and who.
+pub(super) type Place = (ConversationId, Fingerprint);
+
+/// All authors.
+#[derive(Debug, Default)]
+pub struct Transcripts {
+    authors: BTreeMap<Place, AuthorRecord>,
+    dirty: BTreeSet<Place>,
+    /// Of whom something is missing.
+    open: BTreeSet<Place>,
+    /// Where something else is missing than `.gaps` says.
+    changed: BTreeSet<ConversationId>,
+    /// Who was asked for something, and when (seconds since 1970), in this run.
+    pub(super) asked: HashMap<Fingerprint, u64>,
+}
+
+impl Transcripts {
+    /// Reads `keys/transcripts/`.
+    ///
+    /// # Errors
+    /// [`StateError`], naming the file.
+    pub fn load(disk: &dyn Disk, directory: &Path) -> Result<Self, StateError> {
+        let mut transcripts = Self::default();
+        for (path, name) in state::files(disk, directory)? {
+            let record = AuthorRecord::from_bytes(&state::read(disk, &path)?);
+            let record = record.map_err(|error| StateError::malformed(&path, error))?;
+            if !root::transcript_file(&record.conversation, &record.author).ends_with(&name) {
+                return Err(StateError::malformed(&path, Malformed::new("author record", "it is another's")));
+            }
+            let place = (record.conversation, record.author);
+            if !record.open().is_empty() {
+                transcripts.open.insert(place);
+            }
+            transcripts.authors.insert(place, record);
+        }
+        Ok(transcripts)
+    }
+
+    /// The records that changed since this was last asked, with their files' new content.
+    pub fn take_dirty(&mut self) -> Vec<(PathBuf, Vec<u8>)> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let changed = dirty.iter().filter_map(|place| self.authors.get(place));
+        changed.map(|record| (root::transcript_file(&record.conversation, &record.author), record.to_bytes())).collect()
+    }
+
+    /// What we have of somebody.
+    pub fn get(&self, place: &Place) -> Option<&AuthorRecord> {
+        self.authors.get(place)
+    }
+
+    /// Of whom something is missing.
+    pub(super) fn open(&self) -> Vec<Place> {
+        self.open.iter().copied().collect()
+    }
+
+    /// Whether something is missing anywhere.
+    #[cfg(test)]
+    pub fn is_complete(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Of whom something is missing in one conversation.
+    pub(super) fn open_in(&self, conversation: &ConversationId) -> Vec<Place> {
+        let all = (*conversation, Fingerprint([0; 32]))..=(*conversation, Fingerprint([u8::MAX; 32]));
+        self.open.range(all).copied().collect()
+    }
+
+    /// Conversations whose `.gaps` is to be written anew.
+    pub(super) fn take_changed(&mut self) -> BTreeSet<ConversationId> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// `.gaps` of this conversation is to be written anew.
+    pub(super) fn note_changed(&mut self, conversation: &ConversationId) {
+        self.changed.insert(*conversation);
+    }
+
+    /// Changes what we have of somebody.
+    pub(super) fn change<T>(&mut self, place: &Place, change: impl FnOnce(&mut AuthorRecord) -> T) -> T {
+        let record = self.authors.entry(*place).or_insert_with(|| AuthorRecord::new(place.0, place.1));
+        let ranges = |record: &AuthorRecord| {
+            record.open().into_iter().map(|open| (open.incarnation, open.from, open.to)).collect::<Vec<_>>()
+        };
+        let before = ranges(record);
+        let changed = change(record);
+        let after = ranges(record);
+        self.dirty.insert(*place);
+        if before != after {
+            self.changed.insert(place.0);
+        }
+        match after.is_empty() {
+            true => drop(self.open.remove(place)),
+            false => drop(self.open.insert(*place)),
+        }
+        changed
+    }
+}
+
+impl Engine {
+    /// What a message of ours, about to be sent, says of those before it. It counts as written from now on.
+    pub(super) fn write_transcript(&mut self, shared: &Shared<'_>, now: Timestamp) -> Transcript {
+        let mine = (shared.conversation, shared.author);
+        let previous = self.transcripts.get(&mine);
+        let previous = previous.and_then(|own| own.hash_before(&shared.incarnation, shared.counter));
+        let seen =
+            self.participants_by_place(&shared.conversation).into_iter().zip(0..).filter_map(|(other, participant)| {
+                let theirs = self.transcripts.get(&(shared.conversation, other)).filter(|_| other != shared.author)?;
+                let (incarnation, counter, hash) = theirs.latest()?;
+                Some(Seen { participant, incarnation, counter, hash })
+            });
+        let transcript = Transcript { previous: previous.unwrap_or(NOTHING_BEFORE), seen: seen.collect() };
+        let message = entered(shared, &transcript, shared.time);
+        self.transcripts.change(&mine, |own| own.enter(&message, true, now.seconds()));
+        transcript
+    }
+
+    /// A message of somebody else stands whole, or is about to: notes it, and all that it says of others. Hands out the time
+    /// for its name: an author's messages are in their order there whatever the clocks do.
+    pub(super) fn enter_transcript(
+        &mut self,
+        shared: &Shared<'_>,
+        transcript: &Transcript,
+        now: Timestamp,
+    ) -> Timestamp {
+        let place = (shared.conversation, shared.author);
+        let message = entered(shared, transcript, shared.time.min(now));
+        let (has_lost, now_s) = (self.recovery.has_lost(), now.seconds());
+        let (time, findings) = self.transcripts.change(&place, |theirs| theirs.enter(&message, has_lost, now_s));
+        let Findings { contradictions, given_up } = findings;
+        for contradiction in contradictions {
+            self.alert_fork(&place, contradiction, now);
+        }
+        if let Some((from, to)) = given_up {
+            self.alert_gap(&place, from, to, now);
+        }
+        self.heed_seen(shared, transcript, now);
+        time
+    }
+
+    /// Compares what the author of a message has of others with what we have of them.
+    fn heed_seen(&mut self, shared: &Shared<'_>, transcript: &Transcript, now: Timestamp) {
+        let participants = self.participants_by_place(&shared.conversation);
+        let Some(by) = participants.iter().position(|fingerprint| *fingerprint == shared.author) else { return };
+        let by = u8::try_from(by).unwrap_or(u8::MAX);
+        for Seen { participant, incarnation, counter, hash } in &transcript.seen {
+            let Some(author) = participants.get(usize::from(*participant)).filter(|_| *participant != by) else {
+                continue;
+            };
+            let (place, claim) =
+                ((shared.conversation, *author), Claim { incarnation: *incarnation, counter: *counter, hash: *hash });
+            match *author == self.people.own_fingerprint() {
+                true => self.heed_seen_of_us(&place, by, &claim, now),
+                false => {
+                    let (has_lost, now_s) = (self.recovery.has_lost(), now.seconds());
+                    // Mostly it is what we know, and nothing is written.
+                    let mut theirs =
+                        self.transcripts.get(&place).cloned().unwrap_or(AuthorRecord::new(place.0, place.1));
+                    match theirs.claim(by, claim, has_lost, now_s) {
+                        Claimed::Nothing => {}
+                        Claimed::Kept => self.transcripts.change(&place, |record| *record = theirs),
+                        Claimed::Contradicts(contradiction) => self.alert_fork(&place, contradiction, now),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The fingerprints of all participants, in the order in which transcripts count them.
+    pub(super) fn participants_by_place(&self, conversation: &ConversationId) -> Vec<Fingerprint> {
+        let mut all = self.conversations.get(conversation).map_or_else(Vec::new, |record| record.participants());
+        all.sort_unstable();
+        all
+    }
+}
+
+fn entered(shared: &Shared<'_>, transcript: &Transcript, time: Timestamp) -> Entered {
+    Entered {
+        incarnation: shared.incarnation,
+        counter: shared.counter,
+        time,
+        hash: transcript.hash(shared),
+        previous: transcript.previous,
+    }
+}

@@ -1,0 +1,39 @@
+//! Transcripts, and what is missing in them (design, section 4).
+
+/// Messages of one author in one conversation whose hashes and times are kept: 3 KiB, which is what each message of theirs
+/// writes beside its own envelope. Who says what they have seen is rarely further behind; what is older is not compared.
+pub const HELD_MESSAGES_MAX: usize = 64;
+
+/// Gaps that are kept of one incarnation of an author in one conversation. Of more the oldest is given up, aloud.
+pub const GAPS_MAX: usize = 64;
+
+/// Incarnations of an author, behind the two that are kept, of which it is remembered that there were such: each is a loss of
+/// state.
+pub const FORMER_INCARNATIONS_MAX: usize = 8;
+
+/// How long it is waited for what is missing before it is asked for, the first time, the second and the third. Messages to several
+/// people leave within 10 seconds of each other where nothing else is set, and overtake each other anyway. What has not come after
+/// three times is not there any more, or its author is away for long.
+pub const GAP_WAITS_S: [u64; 3] = [30, 600, 7_200];
+
+/// How long something is missing before a person is told: by then three times were asked, and a machine that sleeps at night was
+/// on again.
+pub const GAP_ALERT_S: u64 = 86_400;
+
+/// How far apart the names' times of two messages are at least, for each that may still come between them: then it finds
+/// its place there.
+pub const GAP_ROOM_MICROS: u64 = 1;
+
+/// The most room that is left for a gap, however many are missing by what its author says: nobody's names run far ahead of
+/// the clock by that.
+pub const GAP_ROOM_MAX_MICROS: u64 = 10_000;
+
+/// How often one peer is heard that asks for what is missing. They ask each 30 seconds at most, for all that is due then.
+pub const MISSING_INTERVAL_S: u64 = 10;
+
+/// Messages that wait to be sent again to those who lack them, in all: half a minute of envelopes for each of four people. Who
+/// asks beyond that is not heard, and asks again.
+pub const MISSING_WAITING_MAX: usize = 8_192;
+
+/// Size of `.gaps` that is read: a line for each gap of 19 authors.
+pub const GAP_FILE_BYTES_MAX: u64 = 1024 * 1024;
