@@ -684,6 +684,7 @@ fn running(connected: bool) -> Status {
         waiting: vec![("outbox/bob/x".into(), "open for writing".into())],
         refused: vec!["outbox/bob/y".into()],
         ignored: 1,
+        hooks: vec![("on-message".into(), "It is not executable. Make it so.".into())],
         paused: None,
     }
 }
@@ -725,6 +726,10 @@ fn a_running_daemons_status_is_shown_and_a_dead_ones_is_not_taken_for_it() {
     assert_eq!(json["trouble"][0]["name"], "bob");
     assert_eq!(json["waiting"][0]["path"], "outbox/bob/x");
     assert_eq!(json["refused"][0], "outbox/bob/y");
+    assert_eq!(
+        (json["hooks"][0]["hook"].as_str(), json["hooks"].as_array().map(Vec::len)),
+        (Some("on-message"), Some(1))
+    );
     let waiting = alice.run(&["status", "--wait", "connected", "--timeout", "0"]);
     waiting.bad(TEMPORARY_FAILURE, &["connecting: refused", "tor: 45%: connecting"]);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::engine::Engine;
 use super::event::{Errand, Order};
+use super::hooks::Occasion;
 use super::pending;
 use super::root;
 use crate::clock::Timestamp;
@@ -59,12 +60,13 @@ impl Engine {
             self.pending.put(root::counter_file(), bytes);
         }
         let state = self.pending.take_steps().steps;
+        let (takes, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(pending::is_take);
+        let (places, others): (Vec<_>, Vec<_>) = others.into_iter().partition(pending::is_place);
+        self.hooks.note_appearing(&places, &self.deliveries);
         for (path, delivery) in std::mem::take(&mut self.deliveries) {
             self.pending.put(path, delivery.to_string());
         }
         let deliveries = self.pending.take_steps().steps;
-        let (takes, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(pending::is_take);
-        let (places, others): (Vec<_>, Vec<_>) = others.into_iter().partition(pending::is_place);
         let transaction =
             Transaction { steps: [state, others, deliveries, places, takes].into_iter().flatten().collect() };
         self.meanings.clear();
@@ -112,10 +114,12 @@ impl Engine {
         }
     }
 
-    /// The transaction's files are in their places: lets go of what was held for them.
-    pub fn applied(&mut self) {
+    /// The transaction's files are in their places: lets go of what was held for them, and hands out for what hooks are to
+    /// be run now.
+    pub fn applied(&mut self) -> Vec<Occasion> {
         self.pending.applied();
         self.tidy_requests();
+        self.take_occasions()
     }
 
     /// All of it is on the disk there, too.

@@ -19,6 +19,8 @@ pub use super::daemon_error::DaemonError;
 use super::engine::Engine;
 use super::event::Event;
 use super::home::{self, Home};
+use super::hook_runner;
+use super::hooks::HookQueue;
 use super::policy::Policy;
 use super::root::Root;
 use super::state::StateError;
@@ -65,6 +67,7 @@ pub async fn run(
     let (events, queue) = mpsc::channel(EVENT_QUEUE_MAX);
     let (home_orders, home_queue) = mpsc::unbounded_channel();
     let (courier_orders, courier_queue) = mpsc::unbounded_channel();
+    let (hooks, occasions) = HookQueue::new();
     let watching = Watching::new(root.clone(), watcher(events.clone())?);
 
     let progress = dialer.progress();
@@ -77,6 +80,7 @@ pub async fn run(
         tokio::spawn(home::run(home, events.clone(), home_queue, returned)),
         tokio::spawn(courier::carry_out(traffic, dialer, server, events.clone(), courier_queue, returns)),
         tokio::spawn(tick(events.clone())),
+        tokio::spawn(hook_runner::run(root.clone(), occasions, events.clone())),
     ];
     let stopping = Arc::new(AtomicBool::new(false));
     let (done, ended) = oneshot::channel();
@@ -90,6 +94,7 @@ pub async fn run(
         home: home_orders,
         couriers: courier_orders,
         watching,
+        hooks,
         stopping: stopping.clone(),
         abandoned: false,
         status,

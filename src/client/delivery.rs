@@ -101,13 +101,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Sets one recipient's state; nothing if they are no recipient, or the state is the same.
-    pub fn set(&mut self, recipient: &Fingerprint, state: State, now: Timestamp) {
-        let line = self.recipients.iter_mut().find(|line| line.fingerprint == *recipient);
-        if let Some(line) = line.filter(|line| line.state != state) {
-            line.state = state;
-            line.since = now;
-        }
+    /// Sets one recipient's state, and hands out their line; nothing if they are no recipient, or the state is the same.
+    pub fn set(&mut self, recipient: &Fingerprint, state: State, now: Timestamp) -> Option<&Recipient> {
+        let line = self.recipients.iter_mut().find(|line| line.fingerprint == *recipient && line.state != state)?;
+        line.state = state;
+        line.since = now;
+        Some(line)
     }
 
     /// Parses the file; lines that this version does not know are passed over.

@@ -17,6 +17,7 @@ use super::conversation::Conversations;
 use super::counter::Counter;
 use super::delivery::Delivery;
 use super::event::Event;
+use super::hooks::Hooks;
 use super::known::Known;
 use super::missing;
 use super::opening::Asked;
@@ -102,6 +103,7 @@ pub struct Engine {
     /// What was left may have room now: the mailbox is to be pushed again.
     pub(super) reconnect: bool,
     pub(super) trouble: BTreeMap<Fingerprint, String>,
+    pub(super) hooks: Hooks,
     /// How far Tor in this process is, if there is one.
     pub(super) tor: Option<String>,
     pub(super) connection: Result<(), String>,
@@ -163,6 +165,7 @@ impl Engine {
             has_sealed_before: false,
             directories: Vec::new(),
             trouble: BTreeMap::new(),
+            hooks: Hooks::default(),
             tor: None,
             connection: Err("connecting".into()),
             prekeys_at_server: None,
@@ -195,6 +198,7 @@ impl Engine {
                 self.recover(now);
                 self.look_for_gaps(now);
                 self.send_missing(now);
+                self.look_at_hooks_when_due(now);
                 if self.connection.is_ok() {
                     self.counter.write_when_due(now);
                 }
@@ -228,6 +232,7 @@ impl Engine {
             Event::Trouble { recipient, reason } => {
                 self.trouble.insert(recipient, reason);
             }
+            Event::HookNotStarted { hook, problem } => self.hook_not_started(hook, &problem, now),
             Event::Stop => {}
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What the engine hears, and what it tells the tasks around it.
 
+use super::hook_file::Hook;
 use crate::disk::watch::Hint;
 use crate::wire::envelope::Envelope;
 use crate::wire::identity::Fingerprint;
@@ -62,6 +63,13 @@ pub enum Event {
         recipient: Fingerprint,
         /// Why.
         reason: String,
+    },
+    /// The system would not run a hook.
+    HookNotStarted {
+        /// Which.
+        hook: Hook,
+        /// Why.
+        problem: String,
     },
     /// The end.
     Stop,

@@ -17,6 +17,7 @@ mod control;
 pub mod delivery;
 pub mod error_file;
 pub mod gap_file;
+pub mod hook_file;
 pub mod metadata;
 pub mod people;
 pub mod policy;
@@ -67,6 +68,10 @@ mod gaps;
 mod home;
 #[cfg(feature = "daemon")]
 mod home_queue;
+#[cfg(feature = "daemon")]
+mod hook_runner;
+#[cfg(feature = "daemon")]
+mod hooks;
 #[cfg(feature = "daemon")]
 mod identity;
 #[cfg(feature = "daemon")]

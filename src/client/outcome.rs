@@ -35,8 +35,10 @@ impl Engine {
             let Some(delivery) = text.as_deref().and_then(Delivery::parse) else { return };
             self.deliveries.insert(path.clone(), delivery);
         }
-        if let Some(delivery) = self.deliveries.get_mut(&path) {
-            delivery.set(recipient, state, now);
+        if let Some(delivery) = self.deliveries.get_mut(&path)
+            && let Some(line) = delivery.set(recipient, state, now).cloned()
+        {
+            self.hooks.note_state(&path, delivery, &line);
         }
     }
 }

@@ -153,6 +153,14 @@ pub fn is_place(step: &Step) -> bool {
     matches!(step, Step::Place { .. })
 }
 
+/// The file that a step makes appear for people, if it is such a step.
+pub fn placed(step: &Step) -> Option<&Path> {
+    match step {
+        Step::Place { path, .. } => Some(path),
+        _ => None,
+    }
+}
+
 /// Whether a step makes an outbox file leave.
 pub fn is_take(step: &Step) -> bool {
     matches!(step, Step::Take { .. })

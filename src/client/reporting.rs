@@ -57,6 +57,7 @@ impl Engine {
                 .collect(),
             refused: self.outbox.refused().take(STATUS_LINES_MAX).map(escape).collect(),
             ignored: self.outbox.ignored(),
+            hooks: self.hooks.refused().map(|(hook, text)| (hook.file_name().to_owned(), text.to_owned())).collect(),
             paused,
         }
     }

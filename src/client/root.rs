@@ -139,6 +139,7 @@ impl Root {
         "conversations",
         "outbox",
         "alerts",
+        "hooks",
         "journal",
         "journal/spool",
         "journal/unopened",

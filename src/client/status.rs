@@ -35,6 +35,8 @@ pub struct Status {
     pub refused: Vec<String>,
     /// Outbox files that are ignored by their names.
     pub ignored: usize,
+    /// Hooks that are not run, or were not: which, and why.
+    pub hooks: Vec<(String, String)>,
     /// Why work pauses, if it does.
     pub paused: Option<String>,
 }
@@ -66,6 +68,7 @@ impl Status {
                 "prekeys" => status.prekeys = value.parse().ok(),
                 "waiting" => status.waiting.push(owned(pair())),
                 "refused" => status.refused.push(value.to_owned()),
+                "hook" => status.hooks.push(owned(pair())),
                 "ignored" => status.ignored = value.parse().unwrap_or(0),
                 "paused" => status.paused = Some(value.to_owned()),
                 _ => {}
@@ -108,6 +111,9 @@ impl fmt::Display for Status {
         for path in &self.refused {
             writeln!(formatter, "refused: {path}")?;
         }
+        for (hook, reason) in &self.hooks {
+            writeln!(formatter, "hook: {hook}: {}", one_line(reason))?;
+        }
         Ok(())
     }
 }
@@ -138,6 +144,7 @@ mod tests {
             waiting: vec![("outbox/bob/x".into(), "open for writing".into())],
             refused: vec!["outbox/bob/y".into()],
             ignored: 2,
+            hooks: vec![("on-message".into(), "It is not executable. Make it so.".into())],
             paused: Some("disk full".into()),
         };
         assert_eq!(Status::parse(&status.to_string()), status);

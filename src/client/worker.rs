@@ -12,6 +12,7 @@ use super::commit::Consequences;
 use super::daemon_error::DaemonError;
 use super::engine::Engine;
 use super::event::{Event, HomeOrder, Order};
+use super::hooks::HookQueue;
 use super::policy::Policy;
 use super::root::Root;
 use super::status::Status;
@@ -44,6 +45,7 @@ pub(super) struct Worker {
     pub(super) home: mpsc::UnboundedSender<HomeOrder>,
     pub(super) couriers: mpsc::UnboundedSender<Order>,
     pub(super) watching: Watching,
+    pub(super) hooks: HookQueue,
     pub(super) stopping: Arc<AtomicBool>,
     /// A transaction was given up because we were told to stop while the disk did not take it: memory is ahead of the
     /// disk, and nothing may follow from it.
@@ -205,7 +207,7 @@ impl Worker {
         if anything && self.journal.log_bytes() == 0 {
             self.engine.checkpointed();
         }
-        self.engine.applied();
+        self.hooks.add(self.engine.applied());
         Ok(anything)
     }
 
@@ -337,7 +339,11 @@ impl Worker {
         let paused = paused.or_else(|| self.not_emptied.clone());
         let paused = paused.or_else(|| self.watching.reason().map(str::to_owned));
         if self.journal.check_root().is_ok() {
-            self.status.write(&self.engine.status(paused, self.journal.unsettled()));
+            let mut status = self.engine.status(paused, self.journal.unsettled());
+            status.hooks.extend(self.hooks.missed().map(|(hook, count)| {
+                (hook.file_name().to_owned(), format!("{count} times not run, because too many waited"))
+            }));
+            self.status.write(&status);
         }
     }
 

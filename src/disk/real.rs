@@ -37,6 +37,10 @@ impl Disk for RealDisk {
         Ok(stat(&rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, MASK)?))
     }
 
+    fn stat_behind(&self, path: &Path) -> io::Result<Stat> {
+        Ok(stat(&rustix::fs::statx(CWD, path, AtFlags::empty(), MASK)?))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
         Ok(Box::new(RealFile(OpenOptions::new().read(true).custom_flags(UNLED).open(path)?)))
     }

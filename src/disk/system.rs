@@ -27,6 +27,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// As lstat(2).
     fn stat(&self, path: &Path) -> io::Result<Stat>;
 
+    /// What a name leads to, links followed.
+    ///
+    /// # Errors
+    /// As stat(2).
+    fn stat_behind(&self, path: &Path) -> io::Result<Stat>;
+
     /// Opens what has this name for reading, without waiting for anybody. May be something else than a regular file.
     ///
     /// # Errors

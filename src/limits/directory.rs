@@ -145,5 +145,15 @@ pub const UNOPENED_MAX: usize = 256;
 /// How long such an envelope is kept before it is given up.
 pub const UNOPENED_LIFETIME_S: u64 = 14 * 86_400;
 
+/// How long a hook may run: a notification or a mail takes a second, and what takes longer belongs into the background of
+/// its own service.
+pub const HOOK_TIMEOUT_MS: u64 = 30_000;
+
+/// Hooks that run at the same time.
+pub const HOOKS_RUNNING_MAX: usize = 4;
+
+/// Hooks that wait to be run: some 1 MiB. Beyond it they are dropped and counted.
+pub const HOOKS_QUEUE_MAX: usize = 1_024;
+
 /// How long the hash of a received envelope is remembered: the server's retention and the sender's retries, doubled.
 pub const RECEIVED_HASH_LIFETIME_S: u64 = 90 * 86_400;

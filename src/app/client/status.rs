@@ -183,6 +183,7 @@ struct Json<'a> {
     trouble: Vec<Trouble<'a>>,
     waiting: Vec<Waiting<'a>>,
     refused: &'a [String],
+    hooks: Vec<HookTrouble<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -200,6 +201,12 @@ struct Trouble<'a> {
 #[derive(Debug, Serialize)]
 struct Waiting<'a> {
     path: &'a str,
+    reason: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct HookTrouble<'a> {
+    hook: &'a str,
     reason: &'a str,
 }
 
@@ -228,6 +235,7 @@ impl<'a> Json<'a> {
             trouble: pairs(|status| &status.troubled).map(|(name, reason)| Trouble { name, reason }).collect(),
             waiting: pairs(|status| &status.waiting).map(|(path, reason)| Waiting { path, reason }).collect(),
             refused: status.map_or(&[], |status| &status.refused),
+            hooks: pairs(|status| &status.hooks).map(|(hook, reason)| HookTrouble { hook, reason }).collect(),
         }
     }
 }

@@ -45,6 +45,11 @@ impl Disk for SimulatedDisk {
         state.visible.stat(state.visible.find(path)?)
     }
 
+    fn stat_behind(&self, path: &Path) -> io::Result<Stat> {
+        // There are no links on this disk.
+        self.stat(path)
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
         let state = self.state();
         state.look()?;

@@ -8,7 +8,7 @@
 //! | `account` | settings, keys, profile, contacts |
 //! | `keys` | the daemon's state |
 //! | `journal` | the log, the spool, scratch: only while no daemon runs |
-//! | `conversations` `outbox` `attention` | what people see |
+//! | `conversations` `outbox` `hooks` `attention` | what people see |
 //! | `report` | as text and as JSON |
 
 mod account;
@@ -16,6 +16,7 @@ mod attention;
 mod checkup;
 mod conversations;
 mod findings;
+mod hooks;
 mod journal;
 mod keys;
 mod layout;
@@ -78,6 +79,7 @@ fn examine(mut checkup: Checkup<'_>) -> Checkup<'_> {
     let known = keys::check(&mut checkup, people.as_ref());
     conversations::check(&mut checkup, &known);
     outbox::check(&mut checkup);
+    hooks::check(&mut checkup);
     checkup.while_no_daemon_runs(|checkup| journal::check(checkup, log, &known));
     attention::check(&mut checkup);
     checkup
