@@ -93,6 +93,16 @@ impl<'a> Part<'a> {
         if name.ends_with("base64") { BASE64.decode(text).unwrap() } else { HEXLOWER.decode(text).unwrap() }
     }
 
+    pub fn has(&self, name: &str) -> bool {
+        self.value().get(name).is_some()
+    }
+
+    /// Several of the same length.
+    pub fn arrays<const N: usize>(&self, name: &str) -> Vec<[u8; N]> {
+        let count = self.part(name).value().as_array().unwrap().len();
+        (0..count).map(|at| self.part(name).array(&at.to_string())).collect()
+    }
+
     pub fn array<const N: usize>(&self, name: &str) -> [u8; N] {
         self.bytes(name).try_into().unwrap()
     }
