@@ -217,7 +217,7 @@ fn drop_all_to(server: &LyingServer, victim: AccountId) {
 }
 
 #[test]
-fn messages_dropped_to_one_participant_reach_the_others_and_none_is_called_delivered() {
+fn messages_dropped_to_one_participant_reach_the_others_and_none_is_called_delivered_until_it_is_asked_for() {
     let (world, server) = (World::new(), LyingServer::start());
     let [alice, bob, carol] = friends(&world, &server, ["alice", "bob", "carol"]);
     alice.drop_file("bob,carol", "x", "to both");
@@ -233,16 +233,18 @@ fn messages_dropped_to_one_participant_reach_the_others_and_none_is_called_deliv
     send_all(&alice, "bob,carol", &numbered(3..5));
     bob.wait_for_message("number 4");
     carol.wait_for_message("number 4");
-    assert_eq!(bob.heard_from("alice"), ["to both", "number 3", "number 4"]);
-    assert_eq!(carol.heard_from("alice"), [&["to both".to_owned()][..], &numbered(0..5)].concat());
-    // Bob is not told of the gap: that comes with acknowledgements and the transcript.
+    // What is behind them tells of them, and Alice is asked for them again.
+    lost.iter().for_each(|content| drop(bob.wait_for_message(content)));
+    for user in [&bob, &carol] {
+        assert_eq!(user.heard_from("alice"), [&["to both".to_owned()][..], &numbered(0..5)].concat());
+    }
     for user in [&alice, &bob, &carol] {
         assert_eq!(alerts(user), [""; 0]);
     }
 }
 
 #[test]
-fn messages_dropped_from_one_participant_do_not_hold_up_the_others() {
+fn messages_dropped_from_one_participant_do_not_hold_up_the_others_and_are_asked_for() {
     let (world, server) = (World::new(), LyingServer::start());
     let [alice, bob, carol] = friends(&world, &server, ["alice", "bob", "carol"]);
     alice.drop_file("bob,carol", "x", "to both");
@@ -263,7 +265,11 @@ fn messages_dropped_from_one_participant_do_not_hold_up_the_others() {
     alice.drop_file("bob,carol", "x", "and alice again");
     bob.wait_for_message("and alice again");
     carol.wait_for_message("and alice again");
-    assert_eq!(bob.heard_from("alice"), ["to both", "and alice again"]);
+    for user in [&bob, &carol] {
+        numbered(0..3).iter().for_each(|content| drop(user.wait_for_message(content)));
+        let in_order = [&["to both".to_owned()][..], &numbered(0..3), &["and alice again".to_owned()]].concat();
+        assert_eq!(user.heard_from("alice"), in_order);
+    }
 }
 
 /// Nothing that follows a lost opening can be read, and its author is not told. The first word of the other side mends it.
@@ -594,10 +600,10 @@ async fn who_takes_the_name_of_a_former_participant_is_not_taken_for_them() {
     assert_eq!(contents, [&b"all three"[..], b"carol agrees", b"it is me"]);
 }
 
-/// What holds today: each gets what was sealed to them, under its author's name, and nobody can pass another's message on as its
-/// author's. That two got different content is not noticed: the transcript, of a later version, shows it.
+/// Each gets what was sealed to them, under its author's name, and nobody can pass another's message on as its author's. That two
+/// got different content shows as soon as one of them writes to the other.
 #[tokio::test]
-async fn different_content_to_different_participants_is_its_authors_own_and_cannot_be_passed_on() {
+async fn different_content_to_different_participants_is_noticed_and_cannot_be_passed_on() {
     let world = World::new();
     let [mut bob, carol] = world.friends(["bob", "carol"]);
     let mut to_bob = Peer::new("mallory", &bob).await;
@@ -624,7 +630,18 @@ async fn different_content_to_different_participants_is_its_authors_own_and_cann
     bob.drop_file("carol,mallory", "x", "mallory says noon");
     carol.wait_for_message("mallory says noon");
     assert_eq!(carol.heard_from("mallory"), ["we meet at nine"]);
-    assert_eq!(carol.heard_from("bob"), ["mallory says noon"]);
+    let text = wait_for_alert(&carol, "bob has another message 1 of mallory in ");
+    assert!(text.contains("\nEither mallory sent different things to different people, or "), "{text}");
+    // Once, and not for each message behind it.
+    bob.drop_file("carol,mallory", "x", "and says it still");
+    carol.wait_for_message("and says it still");
+    assert_eq!(carol.heard_from("bob"), ["mallory says noon", "and says it still"]);
+    let forks = |user: &User| alerts(user).iter().filter(|text| text.contains("another message")).count();
+    assert_eq!((forks(&carol), forks(&bob)), (1, 0));
+    carol.drop_file("bob,mallory", "x", "he says nine");
+    bob.wait_for_message("he says nine");
+    wait_for_alert(&bob, "carol has another message 1 of mallory in ");
+    assert_eq!((forks(&carol), forks(&bob)), (1, 1));
     bob.stop();
     assert_eq!(bob.heard_from("mallory"), ["we meet at noon"]);
 }

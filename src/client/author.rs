@@ -333,6 +333,7 @@ impl Progress {
     }
 
     /// Whether it will be asked for some time.
+    #[cfg(test)]
     pub fn is_hopeful(&self) -> bool {
         usize::try_from(self.asked).is_ok_and(|asked| asked < GAP_WAITS_S.len())
     }

@@ -47,6 +47,13 @@ impl Engine {
         }
     }
 
+    /// Whether something is missing that will be asked for.
+    #[cfg(test)]
+    pub fn will_ask(&self) -> bool {
+        let open = self.transcripts.open().into_iter().filter_map(|place| self.transcripts.get(&place));
+        open.flat_map(|theirs| theirs.open()).any(|open| open.progress.is_hopeful())
+    }
+
     /// Tells a person of what is missing.
     pub(super) fn alert_gap(&mut self, place: &Place, from: u64, to: u64, now: Timestamp) {
         let Some(record) = self.conversations.get(&place.0).filter(|record| record.accepted) else { return };

@@ -25,7 +25,11 @@ impl Asked {
         let recent = |heard: &u64| (*heard..heard.saturating_add(MISSING_INTERVAL_S)).contains(&now_s);
         self.heard.retain(|_, heard| recent(heard));
         let is_waiting = self.queue.iter().any(|(other, _)| *other == peer);
-        !is_waiting && self.queue.len() < MISSING_WAITING_MAX && self.heard.insert(peer, now_s).is_none()
+        let hears = !is_waiting && self.queue.len() < MISSING_WAITING_MAX && !self.heard.contains_key(&peer);
+        if hears {
+            self.heard.insert(peer, now_s);
+        }
+        hears
     }
 }
 
@@ -57,5 +61,26 @@ impl Engine {
                 self.asked_again.queue.push_back(waits);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOB: Fingerprint = Fingerprint([1; 32]);
+
+    #[test]
+    fn who_asks_again_and_again_is_heard_now_and_then() {
+        let mut asked = Asked::default();
+        let heard = (1_000..1_000 + 10 * MISSING_INTERVAL_S).filter(|now_s| asked.hears(BOB, *now_s)).count();
+        assert_eq!(heard, 10);
+        assert!(asked.hears(Fingerprint([2; 32]), 1_000), "others are heard meanwhile");
+        assert!(asked.hears(BOB, 5), "the clock was set back");
+        asked.queue.push_back((BOB, MessageId([3; 16])));
+        assert!(!asked.hears(BOB, 9_000), "what they asked for is on its way");
+        let others = (0..).map(|_| (Fingerprint([4; 32]), MessageId([3; 16])));
+        asked.queue.extend(others.take(MISSING_WAITING_MAX));
+        assert!(!asked.hears(Fingerprint([5; 32]), 9_000), "enough is on its way to all");
     }
 }

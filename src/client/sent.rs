@@ -286,6 +286,29 @@ mod tests {
     }
 
     #[test]
+    fn who_lacks_something_is_given_what_was_sent_to_them_in_that_conversation_and_nothing_else() {
+        let (mut sent, mut pending) = (Sent::default(), Pending::default());
+        let carol = Fingerprint([8; 32]);
+        let elsewhere = ConversationId([9; 16]);
+        for number in 1..=6 {
+            sent.add(entry(number, 100), 100, &mut pending);
+        }
+        sent.add(SentEntry { resent: RESENT_TIMES_MAX, ..entry(4, 100) }, 100, &mut pending);
+        sent.add(SentEntry { conversation: elsewhere, ..entry(7, 100) }, 100, &mut pending);
+        sent.add(SentEntry { incarnation: [7; 16], ..entry(8, 100) }, 100, &mut pending);
+        let missing = |conversation, from, to| Missing { conversation, incarnation: [2; 16], from, to };
+        let here = ConversationId([1; 16]);
+        let given = |who: &Fingerprint, missing: &[Missing]| {
+            let given = sent.missing(who, missing).into_iter().map(|message| (*who, message)).collect();
+            times(&sent.find(&given))
+        };
+        assert_eq!(given(&BOB, &[missing(here, 2, 5)]), [2, 3, 5], "one was sent again often enough");
+        assert_eq!(given(&BOB, &[missing(here, 5, 5), missing(elsewhere, 1, u64::MAX)]), [5, 7]);
+        assert_eq!(given(&BOB, &[missing(here, 7, u64::MAX)]), [0; 0]);
+        assert_eq!(given(&carol, &[missing(here, 1, u64::MAX)]), [0; 0], "nothing was sent to her");
+    }
+
+    #[test]
     fn what_is_too_old_goes_file_by_file_and_no_place_is_given_twice() {
         let scratch = tempfile::tempdir().unwrap();
         std::fs::create_dir(scratch.path().join("keys")).unwrap();

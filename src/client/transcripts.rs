@@ -70,12 +70,6 @@ impl Transcripts {
         self.open.iter().copied().collect()
     }
 
-    /// Whether something is missing anywhere.
-    #[cfg(test)]
-    pub fn is_complete(&self) -> bool {
-        self.open.is_empty()
-    }
-
     /// Of whom something is missing in one conversation.
     pub(super) fn open_in(&self, conversation: &ConversationId) -> Vec<Place> {
         let all = (*conversation, Fingerprint([0; 32]))..=(*conversation, Fingerprint([u8::MAX; 32]));

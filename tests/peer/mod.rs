@@ -98,7 +98,8 @@ impl Peer {
             conversation: ConversationId::of_participants(&both),
             participants: participants_hash(&both),
             time: Timestamp::now(),
-            incarnation: [1; 16],
+            // Of its own, so that nothing is missing before it and nothing contradicts it.
+            incarnation: *Secret::random(&mut OsRng).expose(),
             counter: 1,
             introduction: Some(Introduction {
                 subject: String::new(),

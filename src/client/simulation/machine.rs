@@ -324,6 +324,25 @@ impl Machine {
 }
 
 impl Machine {
+    /// Of whom something is missing here.
+    pub(super) fn lacks(&self) -> Vec<Fingerprint> {
+        let engine = self.running.as_ref().map(|running| &running.engine);
+        engine.map_or_else(Vec::new, |engine| engine.transcripts.open().into_iter().map(|(_, author)| author).collect())
+    }
+
+    /// Whether something is missing here that will be asked for.
+    pub(super) fn will_ask(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.engine.will_ask())
+    }
+
+    /// What `.gaps` says in all conversations.
+    pub(super) fn gaps(&self) -> String {
+        let conversations = self.disk.entries(&self.path("conversations")).unwrap();
+        let paths = conversations.into_iter().map(|entry| self.path("conversations").join(entry.name).join(".gaps"));
+        let there = paths.filter(|path| self.disk.stat(path).is_ok());
+        there.map(|path| String::from_utf8(self.disk.read_file(&path)).unwrap()).collect()
+    }
+
     /// Whether something is under way that needs no event but time.
     pub(super) fn waits(&self) -> bool {
         self.running.as_ref().is_some_and(|running| running.engine.has_queue() || running.engine.is_recovering())

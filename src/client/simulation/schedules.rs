@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
 
 use self::Act::{
-    Backup, Checkpoint, Kill, LoseKeys, PowerFails, Repeat, Restart, Restore, Reverse, Rounds, Withhold, Write,
+    Backup, Checkpoint, Kill, LoseKeys, PowerFails, Repeat, Restart, Restore, Reverse, Rounds, Swallow, Withhold, Write,
 };
 use super::fleet::Fleet;
 use crate::disk::simulated::Loss;
@@ -51,6 +51,11 @@ pub(super) enum Act {
     Withhold(usize),
     /// What waits for somebody comes in the opposite order.
     Reverse(usize),
+    /// One of what waits for somebody is lost.
+    Swallow {
+        to: usize,
+        at: u8,
+    },
     /// What somebody had comes once more.
     Repeat {
         to: usize,
@@ -80,6 +85,14 @@ fn ordinary(machines: usize) -> impl Strategy<Value = Act> {
         2 => who.clone().prop_map(Withhold),
         2 => who.clone().prop_map(Reverse),
         2 => (who, any::<u8>()).prop_map(|(to, at)| Repeat { to, at }),
+    ]
+}
+
+/// Also with a server that loses what it has.
+fn lossy(machines: usize) -> impl Strategy<Value = Act> {
+    prop_oneof![
+        20 => ordinary(machines),
+        3 => (0..machines, any::<u8>()).prop_map(|(to, at)| Swallow { to, at }),
     ]
 }
 
@@ -128,6 +141,16 @@ fn between_two_whatever_crashes_and_whatever_the_server_does_all_arrives_once() 
 #[test]
 fn among_three_whatever_crashes_and_whatever_the_server_does_all_arrives_once() {
     every_schedule(3, ordinary(3));
+}
+
+#[test]
+fn between_two_what_a_server_loses_is_asked_for_and_arrives_once() {
+    every_schedule(2, lossy(2));
+}
+
+#[test]
+fn among_three_what_a_server_loses_is_asked_for_and_arrives_once() {
+    every_schedule(3, lossy(3));
 }
 
 #[test]
