@@ -200,7 +200,7 @@ impl Account {
 }
 
 fn recipient(name: &str, fingerprint: Fingerprint, state: State) -> Recipient {
-    Recipient { fingerprint, name: name.to_owned(), state, since: Timestamp::from_micros(1) }
+    Recipient { fingerprint, name: name.to_owned(), state, since: Timestamp::from_micros(1), progress: None }
 }
 
 // ---- init, card, root ----

@@ -354,6 +354,7 @@ fn journal(log: &str, peer: &str) -> Vec<Damage> {
         message: MessageId([1; 16]),
         conversation: ConversationId([2; 16]),
         file: "x".into(),
+        is_part: false,
         spreads: false,
         form: Form::Waiting(b"payload".to_vec().into()),
     };

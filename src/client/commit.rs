@@ -51,6 +51,12 @@ impl Engine {
         {
             self.pending.put(path, bytes);
         }
+        for (path, bytes) in self.large.take_dirty() {
+            match bytes {
+                Some(bytes) => self.pending.put(path, bytes),
+                None => self.pending.remove(path),
+            }
+        }
         match self.recovery.take_dirty() {
             Some(bytes) if bytes.is_empty() => self.pending.remove(root::recovery_file()),
             Some(bytes) => self.pending.put(root::recovery_file(), bytes),
@@ -76,13 +82,19 @@ impl Engine {
     /// The transaction is recorded, and will happen whatever crashes: what may follow it.
     pub fn recorded(&mut self, now: Timestamp) -> Consequences {
         let mut orders = Vec::new();
+        self.large.take_gone().into_iter().for_each(|copy| self.sweeping.add(copy));
         let profiles_changed = std::mem::take(&mut self.profiles_changed);
         // What has waited for the start leaves to all in the moment that our server's answer releases it: a server that is
         // in league with others could tell by that who is whose.
         let is_released_at_once = !self.has_sealed_before;
         self.has_sealed_before = self.counter.may_seal();
-        let recipients: BTreeSet<Fingerprint> =
-            self.spool.recipients().into_iter().chain(self.sessions.outranked()).collect();
+        let recipients: BTreeSet<Fingerprint> = self
+            .spool
+            .recipients()
+            .into_iter()
+            .chain(self.sessions.outranked())
+            .chain(self.large.recipients())
+            .collect();
         for recipient in recipients {
             let Some(profile) = self.people.profile(&recipient).cloned() else { continue };
             if profiles_changed {

@@ -9,6 +9,7 @@
 //! conversation: 32 hex digits                (in requests/ only)
 //! to: FINGERPRINT STATE TIME NAME            (ours only, one a recipient)
 //! to: FINGERPRINT failed TIME NAME: REASON
+//! progress: FINGERPRINT DONE TOTAL           (bytes that a recipient's server has, while it gets a large content)
 //! ```
 
 use std::fmt;
@@ -77,6 +78,8 @@ pub struct Recipient {
     pub state: State,
     /// Since when.
     pub since: Timestamp,
+    /// Of a large content that is under way: the bytes that their server has, and those of the whole.
+    pub progress: Option<(u64, u64)>,
 }
 
 /// The file.
@@ -106,14 +109,27 @@ impl Delivery {
         let line = self.recipients.iter_mut().find(|line| line.fingerprint == *recipient && line.state != state)?;
         line.state = state;
         line.since = now;
+        line.progress = None;
         Some(line)
+    }
+
+    /// Sets how much of a large content one recipient's server has; nothing if they are no recipient.
+    pub fn set_progress(&mut self, recipient: &Fingerprint, progress: (u64, u64)) {
+        if let Some(line) = self.recipients.iter_mut().find(|line| line.fingerprint == *recipient) {
+            line.progress = Some(progress);
+        }
     }
 
     /// Parses the file; lines that this version does not know are passed over.
     pub fn parse(text: &str) -> Option<Self> {
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         let (from, from_name) = field("from")?.split_once(' ')?;
-        let recipients = text.lines().filter_map(|line| parse_recipient(line.strip_prefix("to: ")?)).collect();
+        let recipients = text.lines().filter_map(|line| parse_recipient(line.strip_prefix("to: ")?));
+        let mut recipients: Vec<Recipient> = recipients.collect();
+        for (of, progress) in text.lines().filter_map(|line| parse_progress(line.strip_prefix("progress: ")?)) {
+            let line = recipients.iter_mut().find(|line| line.fingerprint == of);
+            line.into_iter().for_each(|line| line.progress = Some(progress));
+        }
         Some(Self {
             id: MessageId::from_hex(field("id")?)?,
             from: Fingerprint::from_hex(from)?,
@@ -137,7 +153,13 @@ fn parse_recipient(line: &str) -> Option<Recipient> {
         Some((name, reason)) if word == "failed" => (name, Some(reason)),
         _ => (rest, None),
     };
-    Some(Recipient { fingerprint, name: name.to_owned(), state: State::parse(word, reason)?, since })
+    Some(Recipient { fingerprint, name: name.to_owned(), state: State::parse(word, reason)?, since, progress: None })
+}
+
+fn parse_progress(line: &str) -> Option<(Fingerprint, (u64, u64))> {
+    let (of, rest) = line.split_once(' ')?;
+    let (done, total) = rest.split_once(' ')?;
+    Some((Fingerprint::from_hex(of)?, (done.parse().ok()?, total.parse().ok()?)))
 }
 
 impl fmt::Display for Delivery {
@@ -152,11 +174,16 @@ impl fmt::Display for Delivery {
         if let Some(conversation) = &self.conversation {
             writeln!(formatter, "conversation: {conversation}")?;
         }
-        for Recipient { fingerprint, name, state, since } in &self.recipients {
+        for Recipient { fingerprint, name, state, since, .. } in &self.recipients {
             write!(formatter, "to: {fingerprint} {state} {} {name}", since.rfc3339())?;
             match state {
                 State::Failed(reason) => writeln!(formatter, ": {}", reason.replace('\n', " "))?,
                 _ => writeln!(formatter)?,
+            }
+        }
+        for Recipient { fingerprint, progress, .. } in &self.recipients {
+            if let Some((done, total)) = progress {
+                writeln!(formatter, "progress: {fingerprint} {done} {total}")?;
             }
         }
         Ok(())
@@ -174,6 +201,7 @@ mod tests {
             name: "bob with a space".into(),
             state,
             since: Timestamp::from_micros(1_700_000_000_000_001),
+            progress: None,
         };
         let mut delivery = Delivery {
             id: MessageId([1; 16]),
@@ -185,6 +213,9 @@ mod tests {
             conversation: None,
             recipients: vec![recipient(State::Queued), recipient(State::Failed("gone: for good".into()))],
         };
+        assert_eq!(Delivery::parse(&delivery.to_string()), Some(delivery.clone()));
+        delivery.set_progress(&Fingerprint([2; 32]), (11_264, 100_000));
+        assert!(delivery.to_string().ends_with(" 11264 100000\n"));
         assert_eq!(Delivery::parse(&delivery.to_string()), Some(delivery.clone()));
         delivery.set(&Fingerprint([2; 32]), State::Accepted, Timestamp::from_micros(9));
         assert!(delivery.to_string().contains(" accepted 1970-01-01T00:00:00.000009Z bob with a space\n"));

@@ -14,11 +14,13 @@ use super::account::Account;
 use super::blocked;
 use super::contacts::Contacts;
 use super::conversation::Conversations;
+use super::copying::Copying;
 use super::counter::Counter;
 use super::delivery::Delivery;
 use super::event::Event;
 use super::hooks::Hooks;
 use super::known::Known;
+use super::large::Large;
 use super::missing;
 use super::opening::Asked;
 use super::outbox::Outbox;
@@ -34,6 +36,7 @@ use super::sent::Sent;
 use super::sessions::Sessions;
 use super::spool::Spool;
 use super::state::StateError;
+use super::sweeping::Sweeping;
 use super::transcripts::Transcripts;
 use super::unopened::Unopened;
 use crate::clock::Timestamp;
@@ -63,6 +66,9 @@ pub struct Engine {
     pub(super) counter: Counter,
     pub(super) sent: Sent,
     pub(super) recovery: Recovery,
+    pub(super) large: Large,
+    pub(super) copying: Copying,
+    pub(super) sweeping: Sweeping,
     pub(super) outbox: Outbox,
     pub(super) pending: Pending,
     pub(super) rng: OsRng,
@@ -129,6 +135,7 @@ impl Engine {
         profiles.for_each(|profile| people.introduce(profile));
         let known = Known::load(&root)?;
         known.profiles().for_each(|profile| people.renew(profile));
+        let large = Large::load(root.disk(), &root.join("keys/large"))?;
         Ok(Self {
             sessions: Sessions::load(root.disk(), &root.join("keys/sessions"))?,
             prekeys: Prekeys::load(root.disk(), &root.join(root::prekeys_file()))?,
@@ -141,6 +148,9 @@ impl Engine {
             counter: Counter::load(root.disk(), &root.join(root::counter_file()))?,
             last_time: conversations.last_time(),
             asked_again: missing::Asked::default(),
+            sweeping: large.strays(&root),
+            large,
+            copying: Copying::default(),
             outbox: Outbox::default(),
             pending: Pending::default(),
             rng: OsRng,
@@ -190,6 +200,7 @@ impl Engine {
             Event::Hint(Hint::Path(path)) => self.look_at(&path)?,
             Event::Tick => {
                 self.outbox.tick();
+                self.copying.tick();
                 self.look_for_unsealed(now);
                 // At most once a second: a stranger can make what is kept expensive to try.
                 if std::mem::take(&mut self.try_unopened) | self.unopened.is_trying() {
@@ -252,6 +263,6 @@ impl Engine {
     /// Whether messages wait for a prekey or for their server.
     #[cfg(test)]
     pub fn has_queue(&self) -> bool {
-        self.spool.len() > 0
+        self.spool.len() > 0 || self.large.iter().next().is_some() || !self.copying.is_idle()
     }
 }

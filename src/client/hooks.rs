@@ -220,7 +220,13 @@ mod tests {
     }
 
     fn line(state: State) -> Recipient {
-        Recipient { fingerprint: Fingerprint([2; 32]), name: "bob".into(), state, since: Timestamp::default() }
+        Recipient {
+            fingerprint: Fingerprint([2; 32]),
+            name: "bob".into(),
+            state,
+            since: Timestamp::default(),
+            progress: None,
+        }
     }
 
     #[test]

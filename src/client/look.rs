@@ -29,11 +29,12 @@ impl Engine {
         if self.more_requests || !self.unsealed.is_empty() {
             return true;
         }
+        let more = self.copy_on(now) | self.seal_parts(now) | self.sweeping.go_on(&self.root);
         for _ in 0..BATCH_EVENTS_MAX {
             if self.is_full() {
                 return true;
             }
-            let Some(path) = self.outbox.next() else { return false };
+            let Some(path) = self.outbox.next() else { return more };
             self.look_at_file(&path, now);
         }
         true

@@ -53,7 +53,9 @@ impl Engine {
         }
         for entry in self.sent.find(&wanted) {
             // What is still on its way is not lost.
-            if self.spool.holds(&entry.recipient, &entry.conversation, &entry.file) {
+            if self.spool.holds(&entry.recipient, &entry.conversation, &entry.file)
+                || self.large.is_for(&entry.message, &entry.recipient)
+            {
                 continue;
             }
             let waits = (entry.recipient, entry.message);

@@ -43,6 +43,8 @@ mod conversation;
 #[cfg(feature = "daemon")]
 mod conversation_settings;
 #[cfg(feature = "daemon")]
+mod copying;
+#[cfg(feature = "daemon")]
 mod counter;
 #[cfg(feature = "daemon")]
 mod courier;
@@ -79,6 +81,8 @@ mod judge;
 #[cfg(feature = "daemon")]
 mod known;
 #[cfg(feature = "daemon")]
+mod large;
+#[cfg(feature = "daemon")]
 mod line;
 #[cfg(feature = "daemon")]
 mod link;
@@ -98,6 +102,8 @@ mod outbox;
 mod outcome;
 #[cfg(feature = "daemon")]
 mod pace;
+#[cfg(feature = "daemon")]
+mod parts;
 #[cfg(feature = "daemon")]
 mod pending;
 #[cfg(feature = "daemon")]
@@ -136,6 +142,8 @@ mod slots;
 mod spool;
 #[cfg(feature = "daemon")]
 mod standing;
+#[cfg(feature = "daemon")]
+mod sweeping;
 #[cfg(feature = "daemon")]
 mod tags;
 #[cfg(feature = "daemon")]

@@ -50,7 +50,7 @@ impl Engine {
         let message = MessageId(self.random_16());
         self.spool.push(
             recipient,
-            Spooled { message, conversation, file: String::new(), spreads: true, form },
+            Spooled { message, conversation, file: String::new(), is_part: false, spreads: true, form },
             now,
             &mut self.pending,
         );

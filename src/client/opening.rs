@@ -68,10 +68,13 @@ impl Engine {
             if first.is_none() && self.spool.has_waiting(&recipient) {
                 return self.ask_again_later(recipient, "what waits for them cannot be read from the disk now", now);
             }
-            // Where nothing waits, a note that says nothing carries the opening.
+            // Where nothing waits, a part of a large content carries the opening, or a note that says nothing.
+            let part = if first.is_none() { self.next_part(&recipient, now) } else { None };
+            let bytes = part.as_ref().map(|part| part.payload.to_bytes());
             let note = Control::default().to_bytes();
-            let payload = match &first {
-                Some((_, Spooled { form: Form::Waiting(payload), .. })) => &payload[..],
+            let payload = match (&first, &bytes) {
+                (Some((_, Spooled { form: Form::Waiting(payload), .. })), _) => &payload[..],
+                (_, Some(bytes)) => &bytes[..],
                 _ => &note,
             };
             let keys = &self.account.keys;
@@ -80,6 +83,10 @@ impl Engine {
                 return self.ask_again_later(recipient, "the server handed out a prekey with a bad key in it", now);
             };
             let file = first.as_ref().map_or_else(String::new, |(_, first)| first.file.clone());
+            if let Some(part) = part {
+                self.part_sealed(recipient, &part, envelope, true, now);
+                return self.opened_session(recipient, now);
+            }
             self.note_sealed(recipient, payload, &file, now);
             let form = Form::Sealed { envelope, opening: true };
             match first {
@@ -90,6 +97,10 @@ impl Engine {
                 None => self.spool_note(recipient, form, now),
             }
         }
+        self.opened_session(recipient, now);
+    }
+
+    fn opened_session(&mut self, recipient: Fingerprint, now: Timestamp) {
         self.asked.remove(&recipient);
         self.trouble.remove(&recipient);
         self.seal_waiting(&recipient, now);
@@ -107,7 +118,8 @@ impl Engine {
     /// opened only once the answer cannot be on its way to us any more.
     pub(super) fn may_open(&self, recipient: &Fingerprint, now: Timestamp) -> bool {
         let is_due = || self.sessions.highest(recipient).is_none() || self.presence.has_settled();
-        let lacks = self.spool.has_waiting(recipient) && !self.sessions.is_usable(recipient, now.seconds());
+        let waits = self.spool.has_waiting(recipient) || self.large.waits_for(recipient);
+        let lacks = waits && !self.sessions.is_usable(recipient, now.seconds());
         self.sessions.is_outranked(recipient, now.seconds()) || (lacks && is_due())
     }
 

@@ -1,7 +1,10 @@
 //! How far a message got with each of its recipients, as its `.delivery/` file says it (design, section 2, "Sending").
 
+use std::path::Path;
+
 use super::delivery::{self, Delivery, State};
 use super::engine::Engine;
+use super::hooks::Hooks;
 use crate::clock::Timestamp;
 use crate::disk::open;
 use crate::wire::identity::{ConversationId, Fingerprint};
@@ -11,7 +14,10 @@ impl Engine {
         self.trouble.remove(recipient);
         if let Some(item) = self.spool.remove(recipient, sequence, &mut self.pending) {
             self.sessions.accepted(recipient, now.seconds());
-            self.set_state(&item.conversation, &item.file, recipient, State::Accepted, now);
+            match item.is_part {
+                true => self.part_accepted(recipient, &item, now),
+                false => self.set_state(&item.conversation, &item.file, recipient, State::Accepted, now),
+            }
         }
     }
 
@@ -25,6 +31,30 @@ impl Engine {
         state: State,
         now: Timestamp,
     ) {
+        self.change_delivery(conversation, file, |path, delivery, hooks| {
+            if let Some(line) = delivery.set(recipient, state, now).cloned() {
+                hooks.note_state(path, delivery, &line);
+            }
+        });
+    }
+
+    /// Says in `.delivery/FILE` how many bytes of a large content a recipient's server has.
+    pub(super) fn set_progress(
+        &mut self,
+        conversation: &ConversationId,
+        file: &str,
+        recipient: &Fingerprint,
+        progress: (u64, u64),
+    ) {
+        self.change_delivery(conversation, file, |_, delivery, _| delivery.set_progress(recipient, progress));
+    }
+
+    fn change_delivery(
+        &mut self,
+        conversation: &ConversationId,
+        file: &str,
+        change: impl FnOnce(&Path, &mut Delivery, &mut Hooks),
+    ) {
         if file.is_empty() {
             return;
         }
@@ -35,10 +65,8 @@ impl Engine {
             let Some(delivery) = text.as_deref().and_then(Delivery::parse) else { return };
             self.deliveries.insert(path.clone(), delivery);
         }
-        if let Some(delivery) = self.deliveries.get_mut(&path)
-            && let Some(line) = delivery.set(recipient, state, now).cloned()
-        {
-            self.hooks.note_state(&path, delivery, &line);
+        if let Some(delivery) = self.deliveries.get_mut(&path) {
+            change(&path, delivery, &mut self.hooks);
         }
     }
 }

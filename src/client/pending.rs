@@ -69,6 +69,12 @@ impl Pending {
         self.steps.push(Step::Place { path, scratch, bytes });
     }
 
+    /// Makes a file appear that is synced, and was prepared at `from`, under a name that [`Pending::is_free`] found free.
+    pub fn move_in(&mut self, path: PathBuf, from: PathBuf) {
+        self.reserved.insert(path.clone());
+        self.steps.push(Step::Move { path, from });
+    }
+
     /// Makes an outbox file leave, once everything before it is in place.
     pub fn take(&mut self, path: PathBuf, file: RegularFile, stat: &Stat, directory: &Stat, sha256: [u8; 32]) {
         let scratch = scratch("taken");
@@ -150,7 +156,7 @@ fn scratch(purpose: &str) -> PathBuf {
 
 /// Whether a step makes a message or another file for people appear.
 pub fn is_place(step: &Step) -> bool {
-    matches!(step, Step::Place { .. })
+    matches!(step, Step::Place { .. } | Step::Move { .. })
 }
 
 /// The file that a step makes appear for people, if it is such a step.

@@ -35,9 +35,33 @@ impl Engine {
             return self.queue_payload(recipient, &both, file, now);
         }
         let id = MessageId(self.random_16());
-        self.queue_payload(recipient, &Payload { id, content: None, ..both }, "", now);
+        self.queue_payload(recipient, &Payload { id, transcript: None, content: None, ..both }, "", now);
         let payload = self.with_news(&recipient, payload);
         self.queue_payload(recipient, &payload, file, now)
+    }
+
+    /// Introduces the participants of a conversation to one of them, ahead of a message that has no room for that.
+    pub(super) fn queue_introduction(
+        &mut self,
+        record: &ConversationRecord,
+        recipient: Fingerprint,
+        payload: &Payload,
+        now: Timestamp,
+    ) {
+        if let Some(record) = self.conversations.get_mut(&record.id) {
+            record.introduced.insert(recipient);
+        }
+        let introduction = self.introduction(record, payload);
+        self.tell_by(&recipient, &introduction.profiles);
+        let alone = Payload {
+            id: MessageId(self.random_16()),
+            introduction: Some(introduction),
+            transcript: None,
+            part: None,
+            content: None,
+            ..payload.clone()
+        };
+        self.queue_payload(recipient, &alone, "", now);
     }
 
     /// What somebody must know of a conversation: with everybody's newest profile or, where these have grown and do not
@@ -84,7 +108,7 @@ impl Engine {
         let (message, conversation) = (payload.id, payload.conversation);
         let is_of_several = self.conversations.get(&conversation).is_some_and(|record| record.profiles.len() > 2);
         let spreads = is_of_several || payload.resent > 0;
-        let item = Spooled { message, conversation, file: file.to_owned(), spreads, form };
+        let item = Spooled { message, conversation, file: file.to_owned(), is_part: false, spreads, form };
         self.spool.push(recipient, item, now, &mut self.pending);
         state
     }

@@ -280,6 +280,7 @@ impl Engine {
         self.tell_next(now);
         for peer in self.recovery.pass(self.sent.next_place(), now.seconds()) {
             self.introduce_again(&peer);
+            self.begin_parts_anew(&peer, now);
         }
         self.resend_next(now);
     }
@@ -306,6 +307,7 @@ impl Engine {
             message: MessageId(self.random_16()),
             conversation: ConversationId([0; 16]),
             file: String::new(),
+            is_part: false,
             // All contacts are told, one after the other; and what is missing has often been missing from several.
             spreads: note.lost_since.is_some() || !note.missing.is_empty(),
             form: Form::Waiting(Zeroizing::new(note.to_bytes())),
@@ -319,6 +321,7 @@ impl Engine {
         let since = since.max(now.seconds().saturating_sub(SENT_LIFETIME_S));
         if self.recovery.ask(peer, since, self.sent.next_place(), now.seconds()) {
             self.introduce_again(&peer);
+            self.begin_parts_anew(&peer, now);
             // If we have lost state as well, what they lost may be what told them so. Not for each of their notes, or two
             // would tell each other for ever.
             self.recovery.tell_again(&peer);

@@ -3,12 +3,15 @@
 
 use zeroize::Zeroizing;
 
+use super::copying::Copied;
 use super::delivery::State;
 use super::engine::Engine;
 use crate::clock::Timestamp;
 use crate::crypto::hash::sha256;
-use crate::disk::open::{self, OpenError};
-use crate::limits::{CONTENT_BYTES_MAX, RESEND_MAX, RESEND_PEERS_MAX, RESENT_TIMES_MAX};
+use crate::disk::open::{self, OpenError, RegularFile};
+use crate::limits::{CONTENT_BYTES_MAX, LARGE_CONTENT_BYTES_MAX, RESEND_MAX, RESEND_PEERS_MAX, RESENT_TIMES_MAX};
+use crate::wire::identity::{Fingerprint, MessageId};
+use crate::wire::large::{LargeRecipient, LargeRecord};
 use crate::wire::payload::{Content, Payload};
 use crate::wire::sent::SentEntry;
 
@@ -50,6 +53,11 @@ impl Engine {
     pub(super) fn resend(&mut self, entry: SentEntry, now: Timestamp) -> bool {
         let record = self.conversations.get(&entry.conversation).cloned();
         let record = record.filter(|record| record.accepted && record.has(&entry.recipient));
+        if record.is_some()
+            && let Some(is_queued) = self.resend_large(&entry, now)
+        {
+            return is_queued;
+        }
         let kept = record.map_or((None, Kept::TakenBack), |record| (Some(record), self.sent_content(&entry)));
         let (record, bytes) = match kept {
             (Some(record), Kept::Whole(bytes)) => (record, bytes),
@@ -100,5 +108,72 @@ impl Engine {
             Err(OpenError::Io(_)) => Kept::Unknown,
             _ => Kept::TakenBack,
         }
+    }
+
+    /// The same for a content that goes in parts: it is copied once more from where it stands, unless it is still on its way.
+    /// None if it is not that large.
+    fn resend_large(&mut self, entry: &SentEntry, now: Timestamp) -> Option<bool> {
+        if self.large.has(&entry.message) {
+            self.begin_parts_of(entry, now);
+            return Some(true);
+        }
+        let path = self.conversations.current_place(&self.root, &entry.conversation)?.join(&entry.file);
+        let file = RegularFile::open(self.root.disk(), &self.root.join(path)).ok()?;
+        let size = file.stat().ok()?.size;
+        if size <= CONTENT_BYTES_MAX as u64 || size > LARGE_CONTENT_BYTES_MAX {
+            return None;
+        }
+        self.begin_copy_again(entry, file);
+        // The next portion finds what became of it.
+        Some(false)
+    }
+
+    /// What was copied to be sent again is whole; whether it is what was sent, its hash says.
+    pub(super) fn resend_copy(&mut self, entry: &SentEntry, copied: Copied, now: Timestamp) {
+        let record = self.conversations.get(&entry.conversation).filter(|record| record.has(&entry.recipient));
+        let Some(record) = record.filter(|_| copied.sha256 == entry.sha256) else {
+            let taken_back = SentEntry { resent: RESENT_TIMES_MAX, ..entry.clone() };
+            return self.sent.add(taken_back, now.seconds(), &mut self.pending);
+        };
+        let large = LargeRecord {
+            message: entry.message,
+            conversation: entry.conversation,
+            participants: record.participants_hash(),
+            file: entry.file.clone(),
+            file_name: entry.file_name.clone(),
+            time: entry.time,
+            incarnation: entry.incarnation,
+            counter: entry.counter,
+            transcript: Some((*entry.transcript).clone()),
+            size: copied.size,
+            sha256: copied.sha256,
+            recipients: Vec::new(),
+        };
+        self.large.add(large);
+        self.begin_parts_of(entry, now);
+    }
+
+    /// A recipient gets all parts again, unless they have begun to since they asked.
+    fn begin_parts_of(&mut self, entry: &SentEntry, now: Timestamp) {
+        let known = self.large.get(&entry.message).and_then(|large| large.recipient(&entry.recipient));
+        let has_begun = known.is_some_and(|known| known.resent > entry.resent);
+        let entry = SentEntry { resent: entry.resent + 1, ..entry.clone() };
+        if !has_begun {
+            let recipient = LargeRecipient { fingerprint: entry.recipient, next: 0, resent: entry.resent };
+            self.begin_large_anew(&entry.message, recipient, now);
+        }
+        // Until a part is sealed it must not be found once more.
+        self.sent.add(entry, now.seconds(), &mut self.pending);
+    }
+
+    /// Somebody lost state: what was on its way to them begins anew. Not all of it was sealed when they lost it, so that by
+    /// its time alone it might not be found.
+    pub(super) fn begin_parts_anew(&mut self, peer: &Fingerprint, now: Timestamp) {
+        let begun = |large: &LargeRecord| {
+            let known = large.recipient(peer).filter(|known| known.next > 0 && known.resent < RESENT_TIMES_MAX)?;
+            Some((large.message, LargeRecipient { next: 0, resent: known.resent + 1, ..*known }))
+        };
+        let begun: Vec<(MessageId, LargeRecipient)> = self.large.iter().filter_map(begun).collect();
+        begun.into_iter().for_each(|(message, recipient)| self.begin_large_anew(&message, recipient, now));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::disk::real::RealDisk;
 use crate::disk::system::{Disk, Kind};
-use crate::wire::identity::{ConversationId, Fingerprint};
+use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
 
 /// The root directory (`$CHATTERBOX_ROOT`) and the disk that it is on. Only names; nothing is checked or made here.
 #[derive(Clone, Debug)]
@@ -141,10 +141,12 @@ impl Root {
         "alerts",
         "hooks",
         "journal",
+        "journal/large",
         "journal/spool",
         "journal/unopened",
         "keys",
         "keys/conversations",
+        "keys/large",
         "keys/profiles",
         "keys/sessions",
         "keys/transcripts",
@@ -198,6 +200,16 @@ pub fn names_file() -> PathBuf {
 /// `journal/spool/FINGERPRINT/SEQUENCE`, relative to the root.
 pub fn spool_file(recipient: &Fingerprint, sequence: u64) -> PathBuf {
     PathBuf::from(format!("journal/spool/{recipient}/{sequence:020}"))
+}
+
+/// `keys/large/MESSAGE`, relative to the root.
+pub fn large_file(message: &MessageId) -> PathBuf {
+    PathBuf::from(format!("keys/large/{message}"))
+}
+
+/// `journal/large/NAME`, relative to the root.
+pub fn large_copy(name: &str) -> PathBuf {
+    PathBuf::from(format!("journal/large/{name}"))
 }
 
 /// The daemon's scratch directory, relative to the root.

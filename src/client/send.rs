@@ -4,25 +4,34 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rand_core::RngCore as _;
+use zeroize::Zeroizing;
 
 use super::conversation::Conversations;
-use super::delivery::{self, Delivery, Recipient};
+use super::copying::Copied;
+use super::delivery::{self, Delivery, Recipient, State};
 use super::directory::{self, ID_FILE, Meaning};
 use super::engine::Engine;
-use super::taking::{NotSent, Taken, check_leaving, renamed, stray};
+use super::taking::{Held, NotSent, Taken, check_leaving, renamed, stray};
 use crate::clock::Timestamp;
 use crate::crypto::hash::sha256;
 use crate::name;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
+use crate::wire::large::{LargeRecipient, LargeRecord};
 use crate::wire::payload::{Content, Payload};
 use crate::wire::transcript::Shared;
 
 impl Engine {
     /// Sends a file of the outbox, or says beside it why not. A waiting file holds up no other.
     pub(super) fn look_at_file(&mut self, path: &Path, now: Timestamp) {
+        let result = self.send_file(path, now);
+        self.note_result(path, result);
+    }
+
+    /// What became of a file of the outbox.
+    pub(super) fn note_result(&mut self, path: &Path, result: Result<(), NotSent>) {
         let directory = path.parent().unwrap_or(path).to_owned();
-        match self.send_file(path, now) {
+        match result {
             Ok(()) => {
                 self.outbox.clear(&self.root, path);
                 self.outbox.clear(&self.root, &directory);
@@ -48,9 +57,19 @@ impl Engine {
         if !self.root.is_directory(path.parent().unwrap_or(path)) {
             return Err(NotSent::Gone);
         }
-        let taken = self.read_file(path, now)?;
+        let (taken, content) = self.read_file(path, now)?;
         let directory = path.parent().unwrap_or(path);
         check_leaving(directory, &taken, &self.root).map_err(NotSent::Directory)?;
+        match content {
+            Some(content) => self.send_taken(taken, content, now),
+            None => self.copy_first(taken, directory),
+        }
+    }
+
+    /// Sends a file that was read, or copied.
+    pub(super) fn send_taken(&mut self, taken: Taken, content: Held, now: Timestamp) -> Result<(), NotSent> {
+        let path = taken.path.clone();
+        let directory = path.parent().unwrap_or(&path);
         let identity = taken.directory.directory_identity();
         // Where the kernel keeps no time of birth, another may have got the number of one that is gone.
         let is_it = |place: &Path| identity.born_ns.is_some() || place == directory;
@@ -61,8 +80,14 @@ impl Engine {
             None => self.conversation_of(directory, &taken, now)?,
         };
         self.meanings.insert(identity, (directory.to_owned(), id));
-        self.send_message(&id, taken, now);
+        self.send_message(&id, taken, content, now);
         Ok(())
+    }
+
+    /// Whether a directory means a conversation, without opening one.
+    pub(super) fn check_meaning(&self, path: &Path) -> Result<(), NotSent> {
+        let meaning = directory::meaning(&self.root, path, &self.people, &self.conversations);
+        meaning.map(drop).map_err(NotSent::Directory)
     }
 
     /// The conversation that a directory means; opened if need be.
@@ -130,7 +155,7 @@ impl Engine {
     }
 
     /// Puts a message into the queue of every recipient, its copy into the conversation, and takes the file.
-    fn send_message(&mut self, id: &ConversationId, taken: Taken, now: Timestamp) {
+    fn send_message(&mut self, id: &ConversationId, taken: Taken, held: Held, now: Timestamp) {
         let Some(place) = self.conversations.place(&self.root, id, &self.people, &mut self.pending) else { return };
         let time = now.max(self.last_time.next());
         self.last_time = time;
@@ -146,17 +171,23 @@ impl Engine {
         let own_name = self.people.name(&own);
         let wanted = name::message(&time.to_string(), &own_name, &file_name);
         let file = self.free_message_name(&place, &wanted);
-        let hash = sha256(&[&taken.bytes]);
+        let (message, bytes, size, hash) = match &held {
+            Held::Bytes(bytes) => {
+                let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                (MessageId(self.random_16()), bytes.clone(), size, sha256(&[bytes]))
+            }
+            Held::Copied(copied) => (copied.message, Zeroizing::default(), copied.size, copied.sha256),
+        };
         let shared = Shared {
             author: own,
             conversation: *id,
             participants: record.participants_hash(),
-            id: MessageId(self.random_16()),
+            id: message,
             incarnation: record.incarnation,
             counter: record.counter,
             time,
             file_name: &file_name,
-            size: u64::try_from(taken.bytes.len()).unwrap_or(u64::MAX),
+            size,
             sha256: hash,
         };
         let payload = Payload {
@@ -171,19 +202,24 @@ impl Engine {
             resent: 0,
             transcript: Some(self.write_transcript(&shared, now)),
             part: None,
-            content: Some(Content { file_name, bytes: taken.bytes.clone() }),
+            content: Some(Content { file_name, bytes }),
         };
 
         let mut recipients = Vec::new();
         for recipient in record.participants().into_iter().filter(|participant| *participant != own) {
-            let state = self.queue_message(&record, recipient, &payload, &file, now);
+            let state = match &held {
+                Held::Bytes(_) => self.queue_message(&record, recipient, &payload, &file, now),
+                Held::Copied(_) => State::Queued,
+            };
             recipients.push(Recipient {
                 fingerprint: recipient,
                 name: self.people.name(&recipient),
                 state,
                 since: now,
+                progress: None,
             });
         }
+        let to: Vec<Fingerprint> = recipients.iter().map(|recipient| recipient.fingerprint).collect();
         let delivery = Delivery {
             id: payload.id,
             from: own,
@@ -195,7 +231,13 @@ impl Engine {
             recipients,
         };
         self.deliveries.insert(place.join(delivery::DIRECTORY).join(&file), delivery);
-        self.pending.place(place.join(&file), taken.bytes);
+        match held {
+            Held::Bytes(bytes) => self.pending.place(place.join(&file), bytes),
+            Held::Copied(copied) => {
+                self.pending.move_in(place.join(&file), copied.shown());
+                self.queue_large(large_record(payload, file, &copied, to), now);
+            }
+        }
         self.pending.take(taken.path, taken.file, &taken.stat, &taken.directory, hash);
     }
 
@@ -204,6 +246,24 @@ impl Engine {
         let mut names = (1..).map(|number| name::numbered_message(wanted, number));
         let free = names.find(|name| self.pending.is_free(&self.root, &place.join(name)));
         free.expect("a directory does not hold 2^32 names")
+    }
+}
+
+/// What is to be known of a message whose content was copied.
+fn large_record(payload: Payload, file: String, copied: &Copied, recipients: Vec<Fingerprint>) -> LargeRecord {
+    LargeRecord {
+        message: payload.id,
+        conversation: payload.conversation,
+        participants: payload.participants,
+        file,
+        file_name: payload.content.map(|content| content.file_name).unwrap_or_default(),
+        time: payload.time,
+        incarnation: payload.incarnation,
+        counter: payload.counter,
+        transcript: payload.transcript,
+        size: copied.size,
+        sha256: copied.sha256,
+        recipients: recipients.into_iter().map(LargeRecipient::new).collect(),
     }
 }
 

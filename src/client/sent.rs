@@ -196,7 +196,7 @@ impl Engine {
             time: payload.time,
             incarnation: payload.incarnation,
             counter: payload.counter,
-            sha256: sha256(&[&content.bytes]),
+            sha256: payload.part.map_or_else(|| sha256(&[&content.bytes]), |part| part.sha256),
             sealed: now.seconds(),
             resent: payload.resent,
             transcript: Arc::new(payload.transcript.clone().unwrap_or_default()),

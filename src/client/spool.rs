@@ -10,7 +10,7 @@ use super::state::{self, StateError};
 use crate::clock::Timestamp;
 use crate::disk::system::Disk;
 use crate::limits::{COURIER_QUEUE_MAX, SPOOL_HELD_MAX};
-use crate::wire::identity::{ConversationId, Fingerprint};
+use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
 use crate::wire::spool::{Form, Spooled};
 
 /// All queues.
@@ -24,6 +24,8 @@ struct Queue {
     items: BTreeMap<u64, Item>,
     /// How many of them wait for a session.
     waiting: usize,
+    /// How many of them are parts, for each large content.
+    parts: HashMap<MessageId, usize>,
     /// Up to here the courier has them.
     handed_out: u64,
     next: u64,
@@ -31,6 +33,8 @@ struct Queue {
 
 /// One message, of which the bytes may be on the disk alone.
 struct Item {
+    message: MessageId,
+    is_part: bool,
     conversation: ConversationId,
     file: String,
     is_waiting: bool,
@@ -41,6 +45,10 @@ struct Item {
 /// What a message was, for its `.delivery` line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removed {
+    /// Its id.
+    pub message: MessageId,
+    /// Whether it was one part of a large content.
+    pub is_part: bool,
     /// Where it belongs.
     pub conversation: ConversationId,
     /// Its file's name in the conversation's directory.
@@ -56,6 +64,8 @@ impl std::fmt::Debug for Queue {
 impl Item {
     fn new(spooled: Spooled) -> Self {
         Self {
+            message: spooled.message,
+            is_part: spooled.is_part,
             conversation: spooled.conversation,
             file: spooled.file.clone(),
             is_waiting: matches!(spooled.form, Form::Waiting(_)),
@@ -73,6 +83,28 @@ impl Item {
         let read = state::read(root.disk(), &path).map_err(|error| error.to_string());
         let whole = read.and_then(|bytes| Spooled::from_bytes(&bytes).map_err(|error| error.to_string()));
         whole.inspect_err(|error| tracing::warn!(%error, "a message that waits cannot be read now")).ok()
+    }
+}
+
+impl Queue {
+    fn add(&mut self, sequence: u64, item: Item) {
+        self.waiting += usize::from(item.is_waiting);
+        if item.is_part {
+            *self.parts.entry(item.message).or_default() += 1;
+        }
+        self.items.insert(sequence, item);
+    }
+
+    fn take(&mut self, sequence: u64) -> Option<Item> {
+        let item = self.items.remove(&sequence)?;
+        self.waiting -= usize::from(item.is_waiting);
+        if let Some(count) = self.parts.get_mut(&item.message).filter(|_| item.is_part) {
+            *count -= 1;
+            if *count == 0 {
+                self.parts.remove(&item.message);
+            }
+        }
+        Some(item)
     }
 }
 
@@ -96,9 +128,8 @@ impl Spool {
                 if queue.items.len() >= SPOOL_HELD_MAX {
                     item.held = None;
                 }
-                queue.items.insert(sequence, item);
                 queue.next = queue.next.max(sequence + 1);
-                queue.waiting += usize::from(queue.items[&sequence].is_waiting);
+                queue.add(sequence, item);
             }
             spool.queues.insert(recipient, queue);
         }
@@ -124,8 +155,7 @@ impl Spool {
             // What a server may hold is no secret on our own disk.
             Form::Sealed { .. } => pending.put(path, spooled.to_bytes().to_vec()),
         }
-        queue.waiting += usize::from(matches!(spooled.form, Form::Waiting(_)));
-        queue.items.insert(sequence, Item::new(spooled));
+        queue.add(sequence, Item::new(spooled));
     }
 
     /// Replaces a waiting message by its sealed form.
@@ -141,14 +171,13 @@ impl Spool {
     /// Takes a message out that was accepted or given up.
     pub fn remove(&mut self, recipient: &Fingerprint, sequence: u64, pending: &mut Pending) -> Option<Removed> {
         let queue = self.queues.get_mut(recipient)?;
-        let item = queue.items.remove(&sequence)?;
-        queue.waiting -= usize::from(item.is_waiting);
+        let item = queue.take(sequence)?;
         let path = root::spool_file(recipient, sequence);
         match item.is_waiting {
             true => pending.erase(path),
             false => pending.remove(path),
         }
-        Some(Removed { conversation: item.conversation, file: item.file })
+        Some(Removed { message: item.message, is_part: item.is_part, conversation: item.conversation, file: item.file })
     }
 
     /// The first messages of a recipient that wait for a session, at most `limit`, in order.
@@ -167,6 +196,16 @@ impl Spool {
     pub fn holds(&self, recipient: &Fingerprint, conversation: &ConversationId, file: &str) -> bool {
         let items = self.queues.get(recipient).into_iter().flat_map(|queue| queue.items.values());
         items.into_iter().any(|item| item.conversation == *conversation && item.file == file)
+    }
+
+    /// How many parts of large contents stand in a recipient's queue.
+    pub fn parts(&self, recipient: &Fingerprint) -> usize {
+        self.queues.get(recipient).map_or(0, |queue| queue.parts.values().sum())
+    }
+
+    /// The same of one content.
+    pub fn parts_of(&self, recipient: &Fingerprint, message: &MessageId) -> usize {
+        self.queues.get(recipient).and_then(|queue| queue.parts.get(message)).copied().unwrap_or(0)
     }
 
     /// Whether the first message that waits for a session with a recipient is one of several to different people. Where none
@@ -208,7 +247,6 @@ mod tests {
     use super::*;
     use crate::limits::ENVELOPE_BYTES;
     use crate::wire::envelope::Envelope;
-    use crate::wire::identity::MessageId;
     use crate::wire::journal::Step;
 
     fn spooled(number: u8) -> Spooled {
@@ -217,6 +255,7 @@ mod tests {
             message: MessageId([number; 16]),
             conversation: ConversationId([1; 16]),
             file: format!("file {number}"),
+            is_part: false,
             spreads: false,
             form: Form::Sealed { envelope, opening: false },
         }

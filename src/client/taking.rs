@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::copying::Copied;
 use super::directory::DirectoryFault;
 use super::engine::Engine;
 use super::root::Root;
@@ -22,7 +23,22 @@ pub(super) struct Taken {
     pub(super) file: RegularFile,
     pub(super) stat: Stat,
     pub(super) directory: Stat,
-    pub(super) bytes: Zeroizing<Vec<u8>>,
+    /// Whether nobody writes to it for certain.
+    pub(super) is_leased: bool,
+}
+
+/// What is in it.
+pub(super) enum Held {
+    /// All of it.
+    Bytes(Zeroizing<Vec<u8>>),
+    /// It is too large for the journal: there are copies of it.
+    Copied(Copied),
+}
+
+impl std::fmt::Debug for Taken {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Taken").field("stat", &self.stat).finish_non_exhaustive()
+    }
 }
 
 /// Why a file is not sent now.
@@ -45,8 +61,8 @@ impl Engine {
         self.root.disk().stat(&self.root.join(path)).is_ok_and(|found| found.directory_identity() == identity)
     }
 
-    /// Reads a file that nobody is writing.
-    pub(super) fn read_file(&mut self, path: &Path, now: Timestamp) -> Result<Taken, NotSent> {
+    /// Reads a file that nobody is writing; one that is too large for the journal is to be copied.
+    pub(super) fn read_file(&mut self, path: &Path, now: Timestamp) -> Result<(Taken, Option<Held>), NotSent> {
         let io = |error| refused(OpenError::Io(error));
         let directory = self.root.join(path.parent().unwrap_or(path));
         let directory = self.root.disk().stat(&directory).map_err(io)?;
@@ -54,6 +70,7 @@ impl Engine {
         // The lease first: what is read behind it is what stands there until it is let go.
         let lease = file.take_lease();
         let stat = file.stat().map_err(io)?;
+        let is_leased = lease.is_ok();
         match lease {
             Ok(()) => {}
             Err(LeaseRefused::Busy) => return Err(NotSent::Waits("another program has it open for writing".into())),
@@ -74,9 +91,19 @@ impl Engine {
             let text = "This file is empty, and an empty message says nothing.\nWrite something into it, or remove it.";
             return Err(NotSent::Refused(text.into()));
         }
-        let limit = u64::try_from(CONTENT_BYTES_MAX).unwrap_or(u64::MAX);
-        let bytes = file.read(limit).map_err(refused)?;
-        Ok(Taken { path: path.to_owned(), file, stat, directory, bytes })
+        let limit = self.policy.send_limit;
+        if stat.size > limit {
+            return Err(refused(OpenError::TooLarge { size: stat.size, limit }));
+        }
+        let content = match stat.size > CONTENT_BYTES_MAX as u64 {
+            true => None,
+            false => match file.read(CONTENT_BYTES_MAX as u64) {
+                // It takes no lease, and has just grown.
+                Err(OpenError::TooLarge { .. }) => return Err(NotSent::Waits("it was written a moment ago".into())),
+                bytes => Some(Held::Bytes(bytes.map_err(refused)?)),
+            },
+        };
+        Ok((Taken { path: path.to_owned(), file, stat, directory, is_leased }, content))
     }
 }
 
@@ -126,7 +153,10 @@ fn refused(error: OpenError) -> NotSent {
         OpenError::NotRegular(_) => "This is no regular file.\nPut a plain file here.".into(),
         OpenError::Unreadable => "The daemon may not read this file.\nGive it read permission: chmod u+r.".into(),
         OpenError::TooLarge { size, limit } => {
-            format!("This file has {size} bytes, and a message at most {limit}.\nSplit it, or send less.")
+            format!(
+                "This file has {size} bytes, and a message at most {limit}.\n\
+                 Split it, or raise send_limit in chatterbox.toml and start chatterboxd again."
+            )
         }
         OpenError::Io(error) => return NotSent::Waits(format!("it cannot be read: {error}").into()),
     };

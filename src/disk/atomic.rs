@@ -107,6 +107,29 @@ pub fn erase(disk: &dyn Disk, path: &Path) -> Result<(), AtomicError> {
     remove(disk, path).map_err(failed("removing", path))
 }
 
+/// [`erase`] of a file so large that it is done in portions: overwrites `count` bytes from `offset`, and says where to go on;
+/// at the end unlinks it, and says `None`. Absent is fine.
+///
+/// # Errors
+/// [`AtomicError::Io`].
+pub fn erase_portion(disk: &dyn Disk, path: &Path, offset: u64, count: u64) -> Result<Option<u64>, AtomicError> {
+    let portion = || {
+        let file = match disk.open_to_write(path) {
+            Err(error) if is_absent(&error) => return Ok(None),
+            opened => opened?,
+        };
+        let size = file.stat()?.size;
+        let end = offset.saturating_add(count).min(size);
+        write_zeros(&*file, offset, end.saturating_sub(offset))?;
+        file.sync()?;
+        Ok((end < size).then_some(end))
+    };
+    match portion().map_err(failed("overwriting", path))? {
+        None => remove(disk, path).map_err(failed("removing", path)).map(|()| None),
+        next => Ok(next),
+    }
+}
+
 /// Syncs a directory: the names in it, not what they name.
 ///
 /// # Errors

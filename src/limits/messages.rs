@@ -17,6 +17,19 @@ pub const RECEIVE_LIMIT_BYTES: u64 = 256 * 1024 * 1024;
 /// The largest of both that can be set: what is noted of 762,601 parts, one bit each, is 93 KiB.
 pub const LARGE_CONTENT_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
 
+/// Parts of large contents that stand in one recipient's queue at a time: as many as keep a connection busy, and what a small
+/// message waits behind at most.
+pub const LARGE_AHEAD: usize = 8;
+
+/// Large contents that are on their way at a time; of each there is a copy on the disk.
+pub const LARGE_CONTENTS_MAX: usize = 256;
+
+/// What is copied, hashed or overwritten of a large file before anything else has its turn: some 30 ms.
+pub const LARGE_TURN_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How long nothing is copied after the disk was too full for it.
+pub const COPY_RETRY_S: u32 = 30;
+
 /// The longest random wait before messages are acknowledged, where nothing else is set: what is acknowledged and when says to
 /// a server that watches two mailboxes who talks to whom, and the less the more is waited.
 pub const ACKNOWLEDGE_DELAY_MS: u64 = 10_000;

@@ -15,6 +15,7 @@ pub mod header;
 pub mod identity;
 pub mod journal;
 pub mod known;
+pub mod large;
 pub mod part;
 pub mod payload;
 pub mod prekey;

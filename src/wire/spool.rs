@@ -17,6 +17,8 @@ pub struct Spooled {
     pub conversation: ConversationId,
     /// Its file's name in the conversation's directory.
     pub file: String,
+    /// Whether it is one part of a large content.
+    pub is_part: bool,
     /// Whether others are sent something at the same time: then it leaves after a random delay.
     pub spreads: bool,
     /// How far it is.
@@ -54,6 +56,7 @@ impl Spooled {
             message: MessageId(array("spooled message id", &spooled.message)?),
             conversation: ConversationId::from_slice(&spooled.conversation)?,
             file: String::from_utf8(spooled.file).map_err(|_| Malformed::new("spooled file", "not UTF-8"))?,
+            is_part: spooled.part,
             spreads: spooled.spreads,
             form,
         })
@@ -71,6 +74,7 @@ impl Spooled {
             file: self.file.clone().into_bytes(),
             form: Some(form),
             opening,
+            part: self.is_part,
             spreads: self.spreads,
         };
         let bytes = Zeroizing::new(spooled.encode_to_vec());

@@ -42,7 +42,7 @@ pub(super) fn check(checkup: &mut Checkup<'_>, log: Option<Result<Inspection, Jo
     }
     for entry in checkup.entries(Path::new("journal")) {
         match entry.text() {
-            Some("lock" | "spool" | "unopened") => {}
+            Some("lock" | "spool" | "unopened" | "large") => {}
             Some(name) if name.starts_with("log-") => {}
             Some("new" | "old") => {
                 let remedy = "The next start of chatterboxd erases it.";
@@ -53,6 +53,7 @@ pub(super) fn check(checkup: &mut Checkup<'_>, log: Option<Result<Inspection, Jo
     }
     check_spool(checkup, known);
     check_unopened(checkup);
+    check_large(checkup);
     check_scratch(checkup);
 }
 
@@ -103,6 +104,21 @@ fn check_unopened(checkup: &mut Checkup<'_>) {
         let Some(bytes) = checkup.read("damaged", &entry.path, limit, RESTORE) else { continue };
         if let Err(error) = Envelope::from_slice(&bytes) {
             checkup.damaged("damaged", &entry.path, error.to_string(), RESTORE);
+        }
+    }
+}
+
+/// What nothing tells of is swept away at the next start, and while the daemon runs it may be about to be told of.
+fn check_large(checkup: &mut Checkup<'_>) {
+    if checkup.is_busy() {
+        return;
+    }
+    for entry in checkup.entries(Path::new("journal/large")) {
+        let record = entry.text().map(|name| Path::new("keys/large").join(name));
+        let is_known = |path: &Path| checkup.root.is_taken(path) || checkup.named.contains(path);
+        if !record.is_some_and(|record| is_known(&record)) && !checkup.named.contains(&entry.path) {
+            let remedy = "The next start of chatterboxd erases it.";
+            checkup.note("leftover", &entry.path, "a copy of a large message that nothing tells of any more", remedy);
         }
     }
 }

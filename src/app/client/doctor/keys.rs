@@ -13,8 +13,9 @@ use crate::wire::Malformed;
 use crate::wire::author::AuthorRecord;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::counter::CounterState;
-use crate::wire::identity::{ConversationId, Fingerprint};
+use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
 use crate::wire::known::{ProfileRecord, names_from_bytes};
+use crate::wire::large::LargeRecord;
 use crate::wire::recovery::RecoveryState;
 use crate::wire::sent::SentEntry;
 use crate::wire::session::sessions_from_bytes;
@@ -55,7 +56,7 @@ pub(super) fn check(checkup: &mut Checkup<'_>, people: Option<&People>) -> Known
             Some("prekeys") => check_parsed(checkup, &entry.path, prekeys_from_bytes),
             Some("counter") => check_parsed(checkup, &entry.path, CounterState::from_bytes),
             Some("names") => check_parsed(checkup, &entry.path, names_from_bytes),
-            Some("sessions" | "conversations" | "profiles" | "transcripts") => {}
+            Some("sessions" | "conversations" | "profiles" | "transcripts" | "large") => {}
             Some("recovery") => check_parsed(checkup, &entry.path, RecoveryState::from_bytes),
             Some(name) if is_numbered(name, "received-") => check_entries(checkup, &entry, HASH_BYTES),
             Some(name) if is_numbered(name, "told-") => check_entries(checkup, &entry, FINGERPRINT_BYTES),
@@ -77,6 +78,12 @@ pub(super) fn check(checkup: &mut Checkup<'_>, people: Option<&People>) -> Known
     }
     for entry in checkup.entries(Path::new("keys/transcripts")) {
         check_author(checkup, &entry);
+    }
+    for entry in checkup.entries(Path::new("keys/large")) {
+        match entry.text().and_then(MessageId::from_hex) {
+            Some(message) => check_large(checkup, &entry.path, &message),
+            None => checkup.warning("orphan", &entry.path, "its name is no message's id", ORPHAN),
+        }
     }
     let mut conversations = HashMap::new();
     let mut people = people.map(|people| {
@@ -154,6 +161,15 @@ fn check_author(checkup: &mut Checkup<'_>, entry: &Entry) {
         Ok(record) if transcript_file(&record.conversation, &record.author) == entry.path => {}
         Ok(_) => checkup.damaged("damaged", &entry.path, "it is the record of another author", RESTORE),
         Err(error) => checkup.damaged("damaged", &entry.path, error.to_string(), RESTORE),
+    }
+}
+
+fn check_large(checkup: &mut Checkup<'_>, path: &Path, message: &MessageId) {
+    let Some(bytes) = state(checkup, path) else { return };
+    match LargeRecord::from_bytes(&bytes) {
+        Ok(record) if record.message == *message => {}
+        Ok(_) => checkup.damaged("damaged", path, "it tells of another message", RESTORE),
+        Err(error) => checkup.damaged("damaged", path, error.to_string(), RESTORE),
     }
 }
 
