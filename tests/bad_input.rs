@@ -8,6 +8,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use chatterbox::limits::SEND_LIMIT_BYTES;
 use support::{World, entries};
 
 /// Both sentences of an error file: what is wrong, and what to do.
@@ -54,7 +55,8 @@ fn files_that_are_no_messages_get_an_error_each_and_hold_up_no_other() {
     symlink("/etc/passwd", outbox.join("link")).unwrap();
     assert!(Command::new("mkfifo").arg(outbox.join("pipe")).status().unwrap().success());
     fs::create_dir(outbox.join("directory")).unwrap();
-    fs::write(outbox.join("large"), vec![b'x'; 10_241]).unwrap();
+    // Of nothing but holes: it must be refused before it is read.
+    fs::File::create(outbox.join("large")).unwrap().set_len(SEND_LIMIT_BYTES + 1).unwrap();
     let empty = fs::File::create(outbox.join("empty")).unwrap();
     empty.set_modified(SystemTime::now() - Duration::from_secs(61)).unwrap();
     drop(empty);
@@ -66,7 +68,7 @@ fn files_that_are_no_messages_get_an_error_each_and_hold_up_no_other() {
         ("bob/link", "symbolic link"),
         ("bob/pipe", "no regular file"),
         ("bob/directory", "directory"),
-        ("bob/large", "10241 bytes, and a message at most 10240"),
+        ("bob/large", "67108865 bytes, and a message at most 67108864"),
         ("bob/empty", "empty"),
         ("stray", "in no conversation"),
         ("alias", "symbolic link"),

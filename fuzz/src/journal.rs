@@ -67,6 +67,8 @@ fn content(step: &Step) -> usize {
     match step {
         Step::Put { bytes, .. } | Step::Place { bytes, .. } => bytes.len(),
         Step::Append { bytes, .. } | Step::Mark { bytes, .. } => bytes.len(),
+        Step::Write { bytes, .. } => bytes.len(),
+        Step::Move { .. } => 0,
         Step::Take { .. } | Step::Erase { .. } | Step::Remove { .. } | Step::MakeDirectory { .. } => 0,
     }
 }

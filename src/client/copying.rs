@@ -104,6 +104,11 @@ impl Copying {
         }
     }
 
+    /// Whether a copy is being made.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
     /// Whether no copy is being made or wanted.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {

@@ -263,6 +263,7 @@ impl Engine {
     /// Whether messages wait for a prekey or for their server.
     #[cfg(test)]
     pub fn has_queue(&self) -> bool {
-        self.spool.len() > 0 || self.large.iter().next().is_some() || !self.copying.is_idle()
+        let is_sending = self.spool.len() > 0 || self.large.iter().next().is_some();
+        is_sending || !self.copying.is_idle() || !self.sweeping.is_done()
     }
 }

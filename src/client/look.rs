@@ -34,7 +34,7 @@ impl Engine {
             if self.is_full() {
                 return true;
             }
-            let Some(path) = self.outbox.next() else { return more };
+            let Some(path) = self.outbox.next() else { return more || self.copying.is_under_way() };
             self.look_at_file(&path, now);
         }
         true

@@ -212,3 +212,6 @@ fn payload_of(large: &LargeRecord, number: u32) -> Payload {
         content: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

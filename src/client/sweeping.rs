@@ -29,6 +29,12 @@ impl Sweeping {
         self.files.iter().any(|file| file == path)
     }
 
+    /// Whether nothing is to go.
+    #[cfg(test)]
+    pub fn is_done(&self) -> bool {
+        self.files.is_empty()
+    }
+
     /// Overwrites a portion. True if there is more.
     pub fn go_on(&mut self, root: &Root) -> bool {
         let Some(path) = self.files.front() else { return false };
