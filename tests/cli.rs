@@ -469,7 +469,10 @@ fn what_cannot_be_a_message_is_refused_before_anything_is_queued() {
     let at = |name: &str| alice.directory.path().join(name).to_str().unwrap().to_owned();
     let file = |name: &str| alice.run(&["send", "bob", "-s", "x", "-f", &at(name)]);
     alice.run(&["send", "bob"]).bad(DATA, &["empty", "-f FILE"]);
-    alice.with(&["send", "bob"], vec![b'x'; CONTENT_BYTES_MAX + 5]).bad(DATA, &["10245 bytes", "10240 are allowed"]);
+    fs::write(alice.at("chatterbox.toml"), "send_limit = \"10 KiB\"\n").unwrap();
+    alice
+        .with(&["send", "bob"], vec![b'x'; CONTENT_BYTES_MAX + 5])
+        .bad(DATA, &["10245 bytes", "10240 are allowed", "send_limit"]);
     fs::write(at("empty"), "").unwrap();
     file("empty").bad(DATA, &["empty"]);
     fs::write(at("large"), vec![b'x'; CONTENT_BYTES_MAX + 1]).unwrap();
@@ -497,10 +500,16 @@ fn what_cannot_be_a_message_is_refused_before_anything_is_queued() {
 }
 
 #[test]
-fn the_largest_message_is_queued() {
+fn a_large_message_is_queued_whole_from_a_pipe_and_from_a_file() {
     let (alice, _bob) = Account::alice_with_bob();
-    let path = alice.with(&["send", "bob"], vec![b'x'; CONTENT_BYTES_MAX]).good();
-    assert_eq!(fs::metadata(path).unwrap().len(), CONTENT_BYTES_MAX as u64);
+    let content: Vec<u8> = (0..3_000_000_u32).map(|place| place.to_le_bytes()[1]).collect();
+    let path = alice.with(&["send", "bob"], content.clone()).good();
+    assert_eq!(fs::read(path).unwrap(), content);
+    let file = alice.directory.path().join("plan.pdf");
+    fs::write(&file, &content).unwrap();
+    let path = alice.run(&["send", "bob", "-f", file.to_str().unwrap()]).good();
+    assert_eq!(fs::read(path).unwrap(), content);
+    assert_eq!(fs::read_dir(alice.at("tmp/chatterbox")).unwrap().count(), 0);
 }
 
 #[test]

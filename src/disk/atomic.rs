@@ -63,6 +63,66 @@ pub fn is_disk_trouble(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| TROUBLE.contains(&code))
 }
 
+/// A file, mode 0600, that is written a portion at a time and has no name of its own yet; without one it is unlinked in the end.
+#[derive(Debug)]
+pub struct Unnamed<'a> {
+    disk: &'a dyn Disk,
+    path: PathBuf,
+    file: Box<dyn OpenFile>,
+    size: u64,
+    is_named: bool,
+}
+
+impl<'a> Unnamed<'a> {
+    /// An empty one. `scratch` is a directory on the filesystem of its later name.
+    ///
+    /// # Errors
+    /// [`AtomicError::Io`].
+    pub fn create(disk: &'a dyn Disk, scratch: &Path) -> Result<Self, AtomicError> {
+        let (path, file) = disk.create_temporary(scratch, UNFINISHED_PREFIX).map_err(failed("writing in", scratch))?;
+        Ok(Self { disk, path, file, size: 0, is_named: false })
+    }
+
+    /// Adds to its end.
+    ///
+    /// # Errors
+    /// [`AtomicError::Io`].
+    pub fn add(&mut self, portion: &[u8]) -> Result<(), AtomicError> {
+        self.file.write_at(self.size, portion).map_err(failed("writing", &self.path))?;
+        self.size += portion.len() as u64;
+        Ok(())
+    }
+
+    /// Its content is on the disk when this returns.
+    ///
+    /// # Errors
+    /// [`AtomicError::Io`].
+    pub fn sync(&self) -> Result<(), AtomicError> {
+        self.file.sync().map_err(failed("syncing", &self.path))
+    }
+
+    /// Gives it a free name, synced.
+    ///
+    /// # Errors
+    /// [`AtomicError::AlreadyExists`], after which another may be tried; [`AtomicError::Io`].
+    pub fn give_name(&mut self, path: &Path) -> Result<(), AtomicError> {
+        self.disk.rename_new(&self.path, path).map_err(|cause| match cause.kind() {
+            io::ErrorKind::AlreadyExists => AtomicError::AlreadyExists { path: path.to_owned() },
+            _ => failed("creating", path)(cause),
+        })?;
+        self.is_named = true;
+        sync_directory(self.disk, parent(path))
+    }
+}
+
+impl Drop for Unnamed<'_> {
+    fn drop(&mut self) {
+        if !self.is_named {
+            abandon(self.disk, &self.path);
+        }
+    }
+}
+
 /// Puts `bytes` under the free name `path`, mode 0600, synced. `scratch` is a directory on the same filesystem.
 ///
 /// # Errors
@@ -308,6 +368,24 @@ mod tests {
         assert!(matches!(refused, AtomicError::AlreadyExists { .. }) && !refused.is_temporary());
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(names(scratch.path()).is_empty());
+    }
+
+    #[test]
+    fn a_file_without_a_name_gets_the_first_that_is_free_or_goes() {
+        let (root, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let [taken, free] = ["taken", "free"].map(|name| root.path().join(name));
+        fs::write(&taken, "another").unwrap();
+        let mut unnamed = Unnamed::create(&RealDisk, scratch.path()).unwrap();
+        unnamed.add(b"in ").unwrap();
+        unnamed.add(b"portions").unwrap();
+        unnamed.sync().unwrap();
+        assert!(matches!(unnamed.give_name(&taken), Err(AtomicError::AlreadyExists { .. })));
+        unnamed.give_name(&free).unwrap();
+        drop(unnamed);
+        assert_eq!(fs::read(&free).unwrap(), b"in portions");
+        assert_eq!(fs::metadata(&free).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(Unnamed::create(&RealDisk, scratch.path()).unwrap());
         assert!(names(scratch.path()).is_empty());
     }
 

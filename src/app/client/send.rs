@@ -1,7 +1,7 @@
 //! `chatterbox send`: puts a message into the outbox, whole or not at all.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::iter;
 use std::path::{Path, PathBuf};
 
@@ -12,13 +12,19 @@ use super::context::Context;
 use super::outbox::Addressed;
 use super::output::{self, Output};
 use crate::app::failure::{Exit, Failure};
+use crate::app::settings::Settings;
 use crate::clock::Timestamp;
-use crate::disk::atomic::{self, AtomicError};
+use crate::disk::atomic::{AtomicError, Unnamed};
 use crate::disk::lock;
 use crate::disk::open::{OpenError, RegularFile};
 use crate::disk::real::RealDisk;
-use crate::limits::{CONTENT_BYTES_MAX, COUNTED_BYTES_MAX, NAME_TRIES_MAX};
+use crate::limits::{COUNTED_BYTES_MAX, NAME_TRIES_MAX, SEND_LIMIT_BYTES};
 use crate::name;
+
+/// What is read at a time.
+const PORTION_BYTES: usize = 64 * 1024;
+
+const TOO_LARGE: &str = "Split it, or raise send_limit in chatterbox.toml and start chatterboxd again.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,12 +54,15 @@ impl Send {
     pub(super) fn run(self, context: &Context, output: &mut Output) -> Result<(), Failure> {
         let doing = "sending a message";
         let addressees = self.addressed.resolve(doing, context)?;
+        let limit = Settings::load(&context.root).map_or(SEND_LIMIT_BYTES, |settings| settings.policy.send_limit);
+        let scratch = context.scratch(doing)?;
+        // All of it first: a directory is made only for what can be sent.
         let content = match &self.file {
-            Some(file) => read_file(file)?,
-            None => read_stdin()?,
+            Some(file) => read_file(file, &scratch, limit)?,
+            None => read_stdin(&scratch, limit)?,
         };
         let directory = addressees.directory(doing)?;
-        let path = queue(context, doing, &directory, self.file.as_deref(), &content)?;
+        let path = queue(doing, &directory, self.file.as_deref(), content)?;
         output.path(&path)?;
         // Only a remark: the message is queued whether or not we can find this out.
         if matches!(lock::is_held(&context.root.lock()), Ok(None)) {
@@ -63,11 +72,12 @@ impl Send {
     }
 }
 
-fn read_file(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+/// Copies a file aside.
+fn read_file(file: &Path, scratch: &Path, limit: u64) -> Result<Unnamed<'static>, Failure> {
     let doing = format!("sending {}", output::shown(file));
     let failed = |error: OpenError| {
         let remedy = match error {
-            OpenError::TooLarge { .. } => "Send it in smaller parts, for now.",
+            OpenError::TooLarge { .. } => TOO_LARGE,
             OpenError::Absent => "Check the name.",
             _ => "Name a plain file that you may read.",
         };
@@ -75,49 +85,84 @@ fn read_file(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     };
     // Whoever names a link means what it points to. In the outbox, where others may put files, links are refused.
     let path = fs::canonicalize(file).map_err(|error| Failure::io(&*doing, &error, "Check the name."))?;
-    let content =
-        RegularFile::open(&RealDisk, &path).and_then(|file| file.read(CONTENT_BYTES_MAX as u64)).map_err(failed)?;
-    if content.is_empty() {
-        return Err(Failure::new(Exit::Data, doing, "the file is empty", "Send a file with something in it."));
+    let file = RegularFile::open(&RealDisk, &path).map_err(failed)?;
+    let size = file.stat().map_err(|error| failed(OpenError::Io(error)))?.size;
+    if size > limit {
+        return Err(failed(OpenError::TooLarge { size, limit }));
+    }
+    let mut offset = 0;
+    let read = |buffer: &mut [u8]| {
+        let read = file.read_at(offset, buffer)?;
+        offset += read as u64;
+        Ok(read)
+    };
+    let (content, size) = copy_aside(&doing, scratch, limit, read, |error| failed(OpenError::Io(error)))?;
+    match size {
+        0 => Err(Failure::new(Exit::Data, doing, "the file is empty", "Send a file with something in it.")),
+        // It grew.
+        size if size > limit => Err(failed(OpenError::TooLarge { size, limit })),
+        _ => Ok(content),
+    }
+}
+
+/// Copies standard input aside.
+fn read_stdin(scratch: &Path, limit: u64) -> Result<Unnamed<'static>, Failure> {
+    let doing = "sending a message from standard input";
+    output::prompt("type the message, then press Ctrl-D on an empty line");
+    let failed = |error: io::Error| Failure::io(doing, &error, "Pipe a message in, or name a file with -f FILE.");
+    let mut stdin = io::stdin().lock();
+    let (content, size) = copy_aside(doing, scratch, limit, |buffer| stdin.read(buffer), failed)?;
+    if size == 0 {
+        let remedy = "Pipe a message in, or name a file with -f FILE.";
+        return Err(Failure::new(Exit::Data, doing, "the message is empty", remedy));
+    }
+    if size > limit {
+        let rest = io::copy(&mut stdin.take(COUNTED_BYTES_MAX), &mut io::sink()).map_err(failed)?;
+        let more = if rest == COUNTED_BYTES_MAX { "more than " } else { "" };
+        let cause = format!("the message has {more}{} bytes, {limit} are allowed", size + rest);
+        return Err(Failure::new(Exit::Data, doing, cause, TOO_LARGE));
     }
     Ok(content)
 }
 
-fn read_stdin() -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let doing = "sending a message from standard input";
-    output::prompt("type the message, then press Ctrl-D on an empty line");
-    let failed = |error: io::Error| Failure::io(doing, &error, "Pipe a message in, or name a file with -f FILE.");
-    let limit = CONTENT_BYTES_MAX as u64;
-    let mut stdin = io::stdin().lock();
-    // All the room it may need, so that the vector leaves no unwiped copies behind while it grows.
-    let mut content = Zeroizing::new(Vec::with_capacity(CONTENT_BYTES_MAX + 1));
-    stdin.by_ref().take(limit + 1).read_to_end(&mut content).map_err(failed)?;
-    if content.is_empty() {
-        let remedy = "Pipe a message in, or name a file with -f FILE.";
-        return Err(Failure::new(Exit::Data, doing, "the message is empty", remedy));
+/// Copies what `read` gives to a scratch file and syncs that. Ends behind `limit`, and says how many bytes came until then.
+fn copy_aside(
+    doing: &str,
+    scratch: &Path,
+    limit: u64,
+    mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
+    failed: impl Fn(io::Error) -> Failure,
+) -> Result<(Unnamed<'static>, u64), Failure> {
+    let disk = |error: AtomicError| causes::disk(doing, &error);
+    let mut content = Unnamed::create(&RealDisk, scratch).map_err(disk)?;
+    let (mut portion, mut size) = (Zeroizing::new(vec![0; PORTION_BYTES]), 0);
+    while size <= limit {
+        match read(&mut portion) {
+            Ok(0) => break,
+            Ok(count) => {
+                content.add(&portion[..count]).map_err(disk)?;
+                size += count as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
     }
-    if content.len() as u64 > limit {
-        let rest = io::copy(&mut stdin.take(COUNTED_BYTES_MAX), &mut io::sink()).map_err(failed)?;
-        let more = if rest == COUNTED_BYTES_MAX { "more than " } else { "" };
-        let size = limit + 1 + rest;
-        let cause = format!("the message has {more}{size} bytes, {limit} are allowed");
-        return Err(Failure::new(Exit::Data, doing, cause, "Send it in smaller parts, for now."));
+    if size > 0 && size <= limit {
+        content.sync().map_err(disk)?;
     }
-    Ok(content)
+    Ok((content, size))
 }
 
 /// Puts the content into the outbox directory under a free name.
 fn queue(
-    context: &Context,
     doing: &str,
     directory: &Path,
     file: Option<&Path>,
-    content: &[u8],
+    mut content: Unnamed<'static>,
 ) -> Result<PathBuf, Failure> {
-    let scratch = context.scratch(doing)?;
     for name in names(file, Timestamp::now()) {
         let path = directory.join(name);
-        match atomic::create_new(&RealDisk, &scratch, &path, content) {
+        match content.give_name(&path) {
             Ok(()) => return Ok(path),
             Err(AtomicError::AlreadyExists { .. }) => {}
             Err(error) => return Err(causes::disk(doing, &error)),
