@@ -236,12 +236,12 @@ impl Field {
                 let dropped = entries(&user.at("outbox")).into_iter().filter(|path| path.is_dir()).flat_map(files);
                 dropped.into_iter().all(|name| name.starts_with('.') || name == "metadata.toml").then_some(())
             });
-            user.wait_for("every message to be known as accepted", || {
+            user.wait_for("every message to be known as delivered", || {
                 let messages = user.messages().into_iter();
                 let own = messages.filter(|(_, name, _)| name.ends_with(&format!("Z-{}-", user.name)));
                 let states =
                     own.map(|(directory, name, _)| user.delivery(&user.at("conversations").join(directory).join(name)));
-                states.into_iter().all(|text| text.contains(" accepted ")).then_some(())
+                states.into_iter().all(|text| text.contains(" delivered ")).then_some(())
             });
             user.wait_for("a tidy tmp/chatterboxd", || {
                 files(user.at("tmp/chatterboxd")).iter().all(|name| name.starts_with("journal-")).then_some(())
@@ -366,6 +366,13 @@ fn a_message_in_a_standing_session_takes_one_sync_at_the_sender_one_at_the_serve
         return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
     }
     let mut field = Field::new();
+    // An acknowledgement is another message, in the other direction.
+    for user in &mut field.people {
+        user.stop();
+        user.set("acknowledge = false");
+        user.start();
+        user.wait_for_status("connection: connected");
+    }
     let [alice, server, bob] = [Victim::Sender, Victim::Server, Victim::Recipient].map(|one| {
         let log = strace::log_in(field.world.scratch.path(), "syncs");
         let options = ["-yy".to_owned(), "-e".to_owned(), SYNCS.to_owned()];
@@ -383,7 +390,7 @@ fn a_message_in_a_standing_session_takes_one_sync_at_the_sender_one_at_the_serve
         field.people[0].move_file("bob", &name, &content);
         let message = field.people[1].wait_for_message(&content);
         let kept = field.people[0].wait_for_message(&content);
-        field.people[0].wait_for("acceptance", || field.people[0].delivery(&kept).contains(" accepted ").then_some(()));
+        field.people[0].wait_until_accepted(&kept);
         let message = message.file_name().unwrap().to_str().unwrap().to_owned();
         // The last of it all is the deletion at the server; the traces are written line by line.
         let scratch = field.world.scratch.path().to_owned();

@@ -27,10 +27,7 @@ fn a_file_dropped_in_the_outbox_becomes_a_file_in_the_conversation() {
     assert_eq!(metadata["id"], of_bob.parse::<toml::Table>().unwrap()["id"]);
     assert_eq!(metadata["participants"], toml::Value::from(vec!["alice", "bob"]));
 
-    let delivery = alice.wait_for("acceptance", || {
-        let text = alice.delivery(&kept);
-        text.contains(" accepted ").then_some(text)
-    });
+    let delivery = alice.wait_until_delivered(&kept);
     let starts: Vec<&str> = delivery.lines().map(|line| line.split(':').next().unwrap()).collect();
     assert_eq!(starts, ["id", "from", "counter", "file", "outbox", "to"]);
     assert!(delivery.contains("\noutbox: outbox/bob/x\n") && delivery.contains("\ncounter: 1\n"), "{delivery}");

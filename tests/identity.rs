@@ -53,7 +53,7 @@ fn who_moves_to_another_server_is_answered_there_after_their_next_message() {
     // She has not heard of it.
     alice.drop_file("bob", "x", "too early");
     let early = alice.wait_for_message("too early");
-    alice.wait_for("its acceptance", || alice.delivery(&early).contains(" accepted ").then_some(()));
+    alice.wait_until_accepted(&early);
     bob.drop_file("alice", "x", "I have moved");
     alice.wait_for_message("I have moved");
     alice.drop_file("bob", "x", "to the new server");

@@ -40,9 +40,19 @@ fn wait_for_alert(user: &User, kind: &str) -> String {
     user.wait_for(&format!("an alert {kind:?}"), || alerts(user, kind).into_iter().next())
 }
 
-/// Two who have written to each other, and the second one's counter is at the server.
+/// Two who have written to each other, and the second one's counter is at the server. He acknowledges nothing: what was
+/// acknowledged is not sent again.
 fn acquainted(world: &World) -> ([User; 2], CounterState) {
-    let [alice, mut bob] = world.friends(["alice", "bob"]);
+    acquainted_with(world, &["acknowledge = false"])
+}
+
+fn acquainted_with(world: &World, settings: &[&str]) -> ([User; 2], CounterState) {
+    let (mut alice, mut bob) = (world.user("alice"), world.user("bob"));
+    alice.add(&bob);
+    bob.add(&alice);
+    settings.iter().for_each(|setting| bob.set(setting));
+    alice.start();
+    bob.start();
     alice.drop_file("bob", "x", "before");
     bob.wait_for_message("before");
     bob.drop_file("alice", "x", "before, from bob");
@@ -98,6 +108,27 @@ fn a_backup_is_put_back_and_what_it_does_not_know_of_comes_again() {
     bob.wait_for_message("and on");
     assert_eq!(alerts(&bob, "rollback").len(), 1);
     assert!(bob.cli(&["doctor"]).status.success());
+}
+
+#[test]
+fn a_backup_is_put_back_and_what_was_acknowledged_does_not_come_again() {
+    let world = World::new();
+    let ([alice, mut bob], before) = acquainted_with(&world, &[]);
+    let backup = world.scratch.path().join("backup");
+    copy(&bob.root, &backup);
+    bob.start();
+    alice.drop_file("bob", "x", "read and lost");
+    alice.wait_until_delivered(&alice.wait_for_message("read and lost"));
+    assert!(stop_counted(&mut bob).number > before.number);
+    alice.drop_file("bob", "x", "not read yet");
+    alice.wait_until_accepted(&alice.wait_for_message("not read yet"));
+    fs::remove_dir_all(&bob.root).unwrap();
+    fs::rename(backup, &bob.root).unwrap();
+    bob.start();
+    check_recovered(&alice, &bob, &["before", "not read yet"]);
+    for content in ["before", "not read yet", "welcome back"] {
+        alice.wait_until_delivered(&alice.wait_for_message(content));
+    }
 }
 
 #[test]

@@ -281,7 +281,7 @@ fn nothing_shares_a_circuit(home: Home, way: Way) {
     for other in &others {
         alice.drop_file(&other.name, "message", format!("to {} alone", other.name));
         let message = alice.wait_for_message(&format!("to {} alone", other.name));
-        alice.wait_for("acceptance", || alice.delivery(&message).contains(" accepted ").then_some(()));
+        alice.wait_until_accepted(&message);
     }
     let circuits = match home {
         Home::Port => network.circuits_to(world.server.listen_address().parse().unwrap(), &before),

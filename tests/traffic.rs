@@ -9,7 +9,6 @@ mod support;
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::Write as _;
 
 use lying_server::LyingServer;
 use lying_server::wire::{FRAME, HANDSHAKE};
@@ -21,12 +20,6 @@ const SCHEDULE: [&str; 2] = ["schedule = \"poisson\"", "schedule_mean = \"1s\""]
 /// Visits to look at: many more than what there is to send.
 const VISITS: usize = 24;
 
-/// Adds a line to somebody's settings, before their daemon starts.
-fn set(user: &User, line: &str) {
-    let mut file = fs::OpenOptions::new().append(true).open(user.at("chatterbox.toml")).unwrap();
-    writeln!(file, "{line}").unwrap();
-}
-
 /// Accounts with these settings, all of whom hold each other's cards, whose daemons run.
 fn friends<const N: usize>(world: &World, address: &str, names: [&str; N], settings: &[&str]) -> [User; N] {
     let mut users = names.map(|name| world.user_at(name, address));
@@ -34,7 +27,7 @@ fn friends<const N: usize>(world: &World, address: &str, names: [&str; N], setti
         for other in (0..N).filter(|other| *other != one) {
             users[one].add(&users[other]);
         }
-        settings.iter().for_each(|line| set(&users[one], line));
+        settings.iter().for_each(|line| users[one].set(line));
     }
     users.iter_mut().for_each(User::start);
     users

@@ -62,6 +62,7 @@ impl Engine {
             Some(bytes) => self.pending.put(root::recovery_file(), bytes),
             None => {}
         }
+        self.acknowledging.write_dirty(&mut self.pending);
         if let Some(bytes) = self.counter.take_dirty() {
             self.pending.put(root::counter_file(), bytes);
         }
@@ -81,7 +82,7 @@ impl Engine {
 
     /// The transaction is recorded, and will happen whatever crashes: what may follow it.
     pub fn recorded(&mut self, now: Timestamp) -> Consequences {
-        let mut orders = Vec::new();
+        let mut orders = self.released();
         self.large.take_gone().into_iter().for_each(|copy| self.sweeping.add(copy));
         let profiles_changed = std::mem::take(&mut self.profiles_changed);
         // What has waited for the start leaves to all in the moment that our server's answer releases it: a server that is

@@ -21,5 +21,8 @@ impl Engine {
             // What we told them stood in a session below another of theirs, in which they may have answered.
             self.recovery.tell_again(&author);
         }
+        if !control.acknowledged.is_empty() {
+            self.heed_acknowledged(author, &control.acknowledged, now);
+        }
     }
 }

@@ -107,7 +107,15 @@ impl Courier {
     async fn run(mut self) {
         let mut backoff = Backoff::foreign(&self.dialer);
         while self.wait().await {
-            match self.visit(&mut backoff).await {
+            let ended = self.visit(&mut backoff).await;
+            // What was refused was answered, and is the first of those that are under way.
+            let answered = usize::from(matches!(ended, Ended::Failed(LinkError::Refused(_))));
+            let sequences = self.errands.interrupted(answered);
+            let recipient = self.fingerprint();
+            if !sequences.is_empty() && self.tell(Event::Unanswered { recipient, sequences }).await.is_none() {
+                return;
+            }
+            match ended {
                 Ended::Idle => {}
                 Ended::Failed(error) => {
                     self.circuit.failed(&error, Instant::now(), &mut OsRng);
@@ -116,7 +124,7 @@ impl Courier {
                     // No address in the log: whom one writes to stands only in `status`, which is one's own.
                     tracing::info!(wait_ms = wait.as_millis(), "a delivery connection was lost");
                     let reason = format!("{}: {error}", self.profile().server.host_port());
-                    if self.tell(Event::Trouble { recipient: self.fingerprint(), reason }).await.is_none() {
+                    if self.tell(Event::Trouble { recipient, reason }).await.is_none() {
                         return;
                     }
                     self.wait_to_retry(wait).await;
@@ -210,7 +218,9 @@ impl Courier {
                 if asked.len() >= PIPELINE_MAX || (!asked.is_empty() && (alone || under_way_alone)) {
                     break;
                 }
-                asked.push_back(link.send(command(errand, self.profile().account)).await?);
+                let command = command(errand, self.profile().account);
+                self.errands.started();
+                asked.push_back(link.send(command).await?);
             }
             let Some(id) = asked.pop_front() else { return Ok(()) };
             let outcome = link.reply(id, REPLY_TIMEOUT_MS).await?;
@@ -231,8 +241,10 @@ impl Courier {
             self.circuit = Circuit::fresh(Instant::now(), &mut OsRng);
         }
         self.recipient = order.recipient;
-        if !matches!(order.errand, Errand::NewProfile) {
-            self.errands.push(order.errand, order.spreads, Instant::now(), &mut OsRng);
+        match order.errand {
+            Errand::NewProfile => {}
+            Errand::LetGo { places, wants_prekey } => self.errands.let_go(&places, wants_prekey),
+            errand => self.errands.push(errand, order.spreads, Instant::now(), &mut OsRng),
         }
     }
 
@@ -259,7 +271,7 @@ impl Courier {
 pub(super) fn command(errand: &Errand, account: AccountId) -> Command {
     match errand {
         Errand::Deliver { envelope, .. } => Command::Deliver { account, envelope: envelope.clone() },
-        Errand::TakePrekey | Errand::NewProfile => Command::TakePrekey(account),
+        Errand::TakePrekey | Errand::NewProfile | Errand::LetGo { .. } => Command::TakePrekey(account),
     }
 }
 

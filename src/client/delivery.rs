@@ -49,6 +49,21 @@ impl State {
         }
     }
 
+    /// States rise. What is not delivered may be sealed anew, and what was given up may have arrived all the same; nothing
+    /// comes behind `delivered`.
+    fn may_become(&self, next: &Self) -> bool {
+        match (self, next) {
+            (Self::Delivered, _) => false,
+            (Self::Failed(before), Self::Failed(reason)) => before != reason,
+            (Self::Failed(_), _) => *next == Self::Delivered,
+            (_, Self::Queued) => false,
+            (Self::Accepted, Self::Sealed) => true,
+            (_, Self::Sealed) => *self == Self::Queued,
+            (_, Self::Accepted) => *self != Self::Accepted,
+            (_, Self::Delivered | Self::Failed(_)) => true,
+        }
+    }
+
     fn parse(word: &str, reason: Option<&str>) -> Option<Self> {
         Some(match word {
             "queued" => Self::Queued,
@@ -104,9 +119,13 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Sets one recipient's state, and hands out their line; nothing if they are no recipient, or the state is the same.
+    /// Sets one recipient's state, and hands out their line; nothing if they are no recipient, or the state does not follow on
+    /// the one that is there.
     pub fn set(&mut self, recipient: &Fingerprint, state: State, now: Timestamp) -> Option<&Recipient> {
-        let line = self.recipients.iter_mut().find(|line| line.fingerprint == *recipient && line.state != state)?;
+        let line = self.recipients.iter_mut().find(|line| line.fingerprint == *recipient)?;
+        if !line.state.may_become(&state) {
+            return None;
+        }
         line.state = state;
         line.since = now;
         line.progress = None;
@@ -219,5 +238,41 @@ mod tests {
         assert_eq!(Delivery::parse(&delivery.to_string()), Some(delivery.clone()));
         delivery.set(&Fingerprint([2; 32]), State::Accepted, Timestamp::from_micros(9));
         assert!(delivery.to_string().contains(" accepted 1970-01-01T00:00:00.000009Z bob with a space\n"));
+    }
+
+    #[test]
+    fn states_only_rise_but_for_what_is_sealed_anew_and_what_was_given_up_and_arrived() {
+        let failed = |reason: &str| State::Failed(reason.into());
+        let states = [State::Queued, State::Sealed, State::Accepted, State::Delivered, failed("a"), failed("b")];
+        let (yes, no) = (true, false);
+        // To:      queued sealed accepted delivered a b
+        let table = [
+            [no, yes, yes, yes, yes, yes], // from queued
+            [no, no, yes, yes, yes, yes],  // sealed
+            [no, yes, no, yes, yes, yes],  // accepted
+            [no, no, no, no, no, no],      // delivered
+            [no, no, no, yes, no, yes],    // failed, a
+            [no, no, no, yes, yes, no],    // failed, b
+        ];
+        for (from, row) in states.iter().zip(table) {
+            for (to, changes) in states.iter().zip(row) {
+                let who = Fingerprint([2; 32]);
+                let (name, since) = ("bob".into(), Timestamp::from_micros(1));
+                let mut delivery = Delivery {
+                    id: MessageId([1; 16]),
+                    from: Fingerprint([3; 32]),
+                    from_name: "alice".into(),
+                    counter: 4,
+                    file: "file".into(),
+                    outbox: None,
+                    conversation: None,
+                    recipients: vec![Recipient { fingerprint: who, name, state: from.clone(), since, progress: None }],
+                };
+                delivery.set(&who, to.clone(), Timestamp::from_micros(9));
+                let line = &delivery.recipients[0];
+                let expected = if changes { (to, 9) } else { (from, 1) };
+                assert_eq!((&line.state, line.since.micros()), expected, "{from:?} to {to:?}");
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use rand_core::OsRng;
 
 use super::account::Account;
+use super::acknowledging::Acknowledging;
 use super::blocked;
 use super::contacts::Contacts;
 use super::conversation::Conversations;
@@ -21,6 +22,7 @@ use super::event::Event;
 use super::hooks::Hooks;
 use super::known::Known;
 use super::large::Large;
+use super::letting_go::LettingGo;
 use super::missing;
 use super::opening::Asked;
 use super::outbox::Outbox;
@@ -47,6 +49,9 @@ use crate::wire::journal::DirectoryIdentity;
 use crate::wire::prekey::SignedPrekey;
 use crate::wire::reply::PrekeyCount;
 
+/// What a `.delivery/` file has, more or less: at their longest, with twenty recipients, four times as much.
+const DELIVERY_BYTES: usize = 2_048;
+
 /// All of the client's state.
 #[derive(Debug)]
 pub struct Engine {
@@ -69,6 +74,8 @@ pub struct Engine {
     pub(super) large: Large,
     pub(super) copying: Copying,
     pub(super) sweeping: Sweeping,
+    pub(super) acknowledging: Acknowledging,
+    pub(super) letting_go: LettingGo,
     pub(super) outbox: Outbox,
     pub(super) pending: Pending,
     pub(super) rng: OsRng,
@@ -146,6 +153,8 @@ impl Engine {
             transcripts: Transcripts::load(root.disk(), &root.join("keys/transcripts"))?,
             recovery: Recovery::load(root.disk(), &root.keys())?,
             counter: Counter::load(root.disk(), &root.join(root::counter_file()))?,
+            acknowledging: Acknowledging::load(&root)?,
+            letting_go: LettingGo::default(),
             last_time: conversations.last_time(),
             asked_again: missing::Asked::default(),
             sweeping: large.strays(&root),
@@ -210,6 +219,7 @@ impl Engine {
                 self.look_for_gaps(now);
                 self.send_missing(now);
                 self.look_at_hooks_when_due(now);
+                self.acknowledge_due(now);
                 if self.connection.is_ok() {
                     self.counter.write_when_due(now);
                 }
@@ -238,6 +248,7 @@ impl Engine {
                 self.receive(stored, now);
             }
             Event::Accepted { recipient, sequence } => self.accepted(&recipient, sequence, now),
+            Event::Unanswered { recipient, sequences } => self.spool.note_unanswered(&recipient, &sequences),
             Event::Prekey { recipient, prekey } => self.take_prekey(recipient, &prekey, now),
             Event::NoPrekey { recipient, reason } => self.ask_again_later(recipient, &reason, now),
             Event::Trouble { recipient, reason } => {
@@ -251,7 +262,8 @@ impl Engine {
 
     /// Whether a batch has grown to where it should be committed before more is done.
     pub fn is_full(&self) -> bool {
-        self.pending.bytes() + self.sessions.dirty_bytes() > BATCH_BYTES_MAX
+        let deliveries = self.deliveries.len() * DELIVERY_BYTES;
+        self.pending.bytes() + self.sessions.dirty_bytes() + deliveries > BATCH_BYTES_MAX
     }
 
     /// Whether more of somebody's messages waited for a session than one batch seals.

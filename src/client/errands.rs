@@ -1,7 +1,7 @@
 //! What one courier has to do, in order. What is one of several things to different people waits for a random delay first,
 //! and whatever is behind it waits with it: order within a recipient is kept.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rand_core::RngCore;
@@ -15,6 +15,8 @@ use super::pace;
 #[derive(Debug)]
 pub struct Errands {
     queue: VecDeque<Waiting>,
+    /// How many of them are on their way, without an answer.
+    under_way: usize,
     /// The longest random delay.
     delay: Duration,
 }
@@ -23,6 +25,8 @@ pub struct Errands {
 struct Waiting {
     errand: Errand,
     spreads: bool,
+    /// It is not to be sent again.
+    is_let_go: bool,
     /// Never earlier than that of the one before.
     due: Instant,
 }
@@ -30,14 +34,14 @@ struct Waiting {
 impl Errands {
     /// Nothing to do.
     pub fn new(delay: Duration) -> Self {
-        Self { queue: VecDeque::new(), delay }
+        Self { queue: VecDeque::new(), under_way: 0, delay }
     }
 
     /// Something more to do: after a random delay where it `spreads`.
     pub fn push(&mut self, errand: Errand, spreads: bool, now: Instant, rng: &mut impl RngCore) {
         let due = self.draw(spreads, now, rng);
         let due = self.queue.back().map_or(due, |last| last.due.max(due));
-        self.queue.push_back(Waiting { errand, spreads, due });
+        self.queue.push_back(Waiting { errand, spreads, is_let_go: false, due });
     }
 
     /// Nothing could be done until now: draws the delays anew, so that what has waited does not leave to all people in
@@ -70,9 +74,44 @@ impl Errands {
         self.queue.front().map(|waiting| waiting.due)
     }
 
+    /// One more, the next in order, is about to be sent.
+    pub fn started(&mut self) {
+        self.under_way += 1;
+    }
+
     /// The first one is done.
     pub fn done(&mut self) {
         self.queue.pop_front();
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    /// The connection is over: nothing is on its way any more. Hands out which messages were, but for as many as were
+    /// `answered`.
+    pub fn interrupted(&mut self, answered: usize) -> Vec<u64> {
+        let under_way = self.queue.iter().take(std::mem::take(&mut self.under_way)).skip(answered);
+        let sequences = under_way.filter_map(|waiting| match waiting.errand {
+            Errand::Deliver { sequence, .. } => Some(sequence),
+            _ => None,
+        });
+        let sequences = sequences.collect();
+        self.queue.retain(|waiting| !waiting.is_let_go);
+        sequences
+    }
+
+    /// These messages are done with, and perhaps prekeys are. What is under way is answered first.
+    pub fn let_go(&mut self, places: &BTreeSet<u64>, wants_prekey: bool) {
+        let mut number = 0;
+        let under_way = self.under_way;
+        self.queue.retain_mut(|waiting| {
+            let goes = match &waiting.errand {
+                Errand::Deliver { sequence, .. } => places.contains(sequence),
+                Errand::TakePrekey => !wants_prekey,
+                _ => false,
+            };
+            number += 1;
+            waiting.is_let_go |= goes;
+            number <= under_way || !waiting.is_let_go
+        });
     }
 }
 
@@ -80,6 +119,8 @@ impl Errands {
 mod tests {
     use super::super::schedules::Dice;
     use super::*;
+    use crate::limits::ENVELOPE_BYTES;
+    use crate::wire::envelope::Envelope;
 
     const DELAY: Duration = Duration::from_secs(10);
 
@@ -122,6 +163,39 @@ mod tests {
         let mut undelayed = Errands::new(Duration::ZERO);
         undelayed.push(Errand::TakePrekey, true, now, &mut dice);
         assert!(undelayed.due(0, now).is_some());
+    }
+
+    #[test]
+    fn what_is_let_go_of_leaves_at_once_or_when_its_connection_is_over() {
+        let (now, mut dice) = (Instant::now(), Dice::new(4));
+        let envelope = Envelope::from_slice(&[1; ENVELOPE_BYTES]).unwrap();
+        let mut errands = Errands::new(Duration::ZERO);
+        errands.push(Errand::TakePrekey, false, now, &mut dice);
+        for sequence in 1..=5 {
+            let deliver = Errand::Deliver { sequence, envelope: envelope.clone(), alone: false };
+            errands.push(deliver, false, now, &mut dice);
+        }
+        (0..3).for_each(|_| errands.started());
+        errands.done();
+        errands.let_go(&[1, 3, 5].into(), true);
+        let left = |errands: &Errands| -> Vec<u64> {
+            let sequence = |waiting: &Waiting| match waiting.errand {
+                Errand::Deliver { sequence, .. } => sequence,
+                _ => 0,
+            };
+            errands.queue.iter().map(sequence).collect()
+        };
+        assert_eq!(left(&errands), [1, 2, 4], "1 and 2 are under way");
+        assert_eq!(errands.interrupted(0), [1, 2]);
+        assert_eq!(left(&errands), [2, 4]);
+        (0..2).for_each(|_| errands.started());
+        assert_eq!(errands.interrupted(1), [4], "2 was refused");
+        errands.push(Errand::TakePrekey, false, now, &mut dice);
+        errands.let_go(&[2].into(), true);
+        assert_eq!(left(&errands), [4, 0]);
+        errands.let_go(&BTreeSet::new(), false);
+        assert_eq!(left(&errands), [4]);
+        assert!(errands.interrupted(0).is_empty(), "nothing was under way");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the engine hears, and what it tells the tasks around it.
 
+use std::collections::BTreeSet;
+
 use super::hook_file::Hook;
 use crate::disk::watch::Hint;
 use crate::wire::envelope::Envelope;
@@ -42,6 +44,13 @@ pub enum Event {
         recipient: Fingerprint,
         /// Its place in the recipient's queue.
         sequence: u64,
+    },
+    /// A connection ended before these were answered: whether the recipient's server has them is not known.
+    Unanswered {
+        /// Whose.
+        recipient: Fingerprint,
+        /// Their places in the recipient's queue.
+        sequences: Vec<u64>,
     },
     /// A recipient's server handed out a prekey, not yet checked.
     Prekey {
@@ -111,6 +120,13 @@ pub enum Errand {
     TakePrekey,
     /// Nothing but to note where the recipient is now.
     NewProfile,
+    /// These messages are done with: nothing but to let go of them, unless they are under way just now.
+    LetGo {
+        /// Their places in the recipient's queue.
+        places: BTreeSet<u64>,
+        /// Whether a prekey is still wanted.
+        wants_prekey: bool,
+    },
 }
 
 /// An errand with whom it is for.

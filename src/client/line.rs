@@ -1,6 +1,6 @@
 //! Who gets the next slot of a schedule: of all errands whose turn it may be, the one that has waited longest.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use rand_core::RngCore;
 use tokio::time::Instant;
@@ -25,6 +25,8 @@ struct Person {
     profile: SignedProfile,
     errands: VecDeque<Place>,
     is_under_way: bool,
+    /// What is not to be tried again, if it is under way.
+    let_go: BTreeSet<u64>,
     backoff: Backoff,
     /// After a failure: nothing is tried before.
     again: Option<Instant>,
@@ -54,7 +56,15 @@ impl Line {
     /// Puts an order at the end.
     pub fn push(&mut self, order: Order) {
         let fingerprint = order.recipient.identity().fingerprint();
-        if matches!(order.errand, Errand::NewProfile) {
+        let is_something = match &order.errand {
+            Errand::NewProfile => false,
+            Errand::LetGo { places, wants_prekey } => {
+                self.let_go(&fingerprint, places, *wants_prekey);
+                false
+            }
+            _ => true,
+        };
+        if !is_something {
             if let Some(person) = self.people.get_mut(&fingerprint) {
                 person.profile = order.recipient;
             }
@@ -66,6 +76,7 @@ impl Line {
             profile: order.recipient.clone(),
             errands: VecDeque::new(),
             is_under_way: false,
+            let_go: BTreeSet::new(),
             backoff,
             again: None,
         });
@@ -87,6 +98,7 @@ impl Line {
     pub fn done(&mut self, recipient: &Fingerprint) {
         let Some(person) = self.people.get_mut(recipient) else { return };
         (person.is_under_way, person.again) = (false, None);
+        person.let_go.clear();
         person.backoff.succeeded();
         if person.errands.is_empty() {
             self.people.remove(recipient);
@@ -100,7 +112,23 @@ impl Line {
         let Some(person) = self.people.get_mut(recipient) else { return };
         person.is_under_way = false;
         person.again = Some(now + person.backoff.failed(rng));
-        person.errands.push_front(Place { number, errand });
+        let let_go = std::mem::take(&mut person.let_go);
+        if !matches!(&errand, Errand::Deliver { sequence, .. } if let_go.contains(sequence)) {
+            person.errands.push_front(Place { number, errand });
+        }
+    }
+
+    /// These messages are done with, and perhaps prekeys are.
+    fn let_go(&mut self, recipient: &Fingerprint, places: &BTreeSet<u64>, wants_prekey: bool) {
+        let Some(person) = self.people.get_mut(recipient) else { return };
+        person.errands.retain(|place| match &place.errand {
+            Errand::Deliver { sequence, .. } => !places.contains(sequence),
+            Errand::TakePrekey => wants_prekey,
+            _ => true,
+        });
+        if person.is_under_way {
+            person.let_go.extend(places);
+        }
     }
 
     fn number(&mut self) -> u64 {
@@ -196,6 +224,25 @@ mod tests {
         assert_eq!((name.as_str(), sequence), ("dead", 1));
         line.done(&dead.identity().fingerprint());
         assert_eq!(next(&mut line, now).unwrap().1, 2);
+    }
+
+    #[test]
+    fn what_is_let_go_of_is_not_tried_again_even_where_it_was_under_way() {
+        let bob = person("bob");
+        let (mut line, now) = (Line::default(), Instant::now());
+        (1..=4).for_each(|sequence| line.push(order(&bob, sequence)));
+        let (_, sequence, errand) = next(&mut line, now).unwrap();
+        assert_eq!(sequence, 1);
+        let errand_of_all = Errand::LetGo { places: [1, 3].into(), wants_prekey: true };
+        line.push(Order { recipient: bob.clone(), errand: errand_of_all, spreads: false });
+        let who = bob.identity().fingerprint();
+        line.failed(&who, errand, now, &mut OsRng);
+        let later = now + Duration::from_millis(RECONNECT_DELAY_MAX_MS);
+        for expected in [2, 4] {
+            assert_eq!(next(&mut line, later).unwrap().1, expected);
+            line.done(&who);
+        }
+        assert!(line.people.is_empty());
     }
 
     #[test]

@@ -21,7 +21,7 @@ impl Engine {
             self.look_at_contacts(now);
         }
         if std::mem::take(&mut self.more_requests) {
-            self.accept_requests();
+            self.accept_requests(now);
         }
         for recipient in std::mem::take(&mut self.unsealed) {
             self.seal_waiting(&recipient, now);
@@ -44,7 +44,7 @@ impl Engine {
     pub(super) fn rescan(&mut self, now: Timestamp) -> io::Result<()> {
         self.reload_contacts(now)?;
         // Also where no contact is new: a card may have been added while no daemon ran.
-        self.accept_requests();
+        self.accept_requests(now);
         self.forget_rejected();
         self.directories.extend(self.outbox.scan(&self.root)?);
         self.outbox.forget_gone(&self.root);
@@ -59,6 +59,7 @@ impl Engine {
         self.alert_given_up(given_up, now);
         self.look_for_untold(now);
         self.look_at_hooks(now);
+        self.forget_owed(now);
         Ok(())
     }
 
@@ -116,7 +117,7 @@ impl Engine {
         self.drop_requests_of_blocked();
         if changed {
             tracing::info!(before, after = self.people.contacts().iter().count(), "contacts changed");
-            self.accept_requests();
+            self.accept_requests(now);
             self.try_unopened = true;
             self.reconnect |= std::mem::take(&mut self.left) > 0;
             // Somebody may have moved to another server.

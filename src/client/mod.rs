@@ -29,6 +29,8 @@ mod status_file;
 pub mod traffic;
 
 #[cfg(feature = "daemon")]
+mod acknowledging;
+#[cfg(feature = "daemon")]
 mod alerts;
 #[cfg(feature = "daemon")]
 mod author;
@@ -82,6 +84,8 @@ mod judge;
 mod known;
 #[cfg(feature = "daemon")]
 mod large;
+#[cfg(feature = "daemon")]
+mod letting_go;
 #[cfg(feature = "daemon")]
 mod line;
 #[cfg(feature = "daemon")]

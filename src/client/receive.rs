@@ -154,7 +154,7 @@ impl Engine {
                 let introduced_by_contact = payload.introduction.is_some() && self.people.is_contact(&author);
                 let waits = self.conversations.get(&payload.conversation).is_some_and(|record| !record.accepted);
                 if introduced_by_contact && waits {
-                    self.accept_conversation(&payload.conversation, &author);
+                    self.accept_conversation(&payload.conversation, &author, now);
                 }
                 self.heed_profiles(&author, &payload, now);
                 self.place_message(author, payload, now);
@@ -258,8 +258,9 @@ impl Engine {
         }
         // Also of one that was here: our state may have been lost since.
         let time = self.enter_transcript(&shared, &payload.transcript.clone().unwrap_or_default(), now);
+        // Also for what was sent again, in another envelope: its author may not have heard that it was here.
+        self.owe_acknowledgement(author, &payload.conversation, payload.id, now);
         if self.received.contains(&hash) {
-            // It was sent again, in another envelope, and it was here.
             return;
         }
         let Some(content) = payload.content else { return };

@@ -308,8 +308,9 @@ impl Engine {
             conversation: ConversationId([0; 16]),
             file: String::new(),
             is_part: false,
-            // All contacts are told, one after the other; and what is missing has often been missing from several.
-            spreads: note.lost_since.is_some() || !note.missing.is_empty(),
+            // All contacts are told, one after the other; what is missing has often been missing from several; and when
+            // something is acknowledged the server that pushed it may decide.
+            spreads: note.lost_since.is_some() || !note.missing.is_empty() || !note.acknowledged.is_empty(),
             form: Form::Waiting(Zeroizing::new(note.to_bytes())),
         };
         self.spool.push(recipient, item, now, &mut self.pending);

@@ -39,22 +39,22 @@ pub fn has_room(root: &Root, pending: &Pending, conversations: &Conversations, n
 
 impl Engine {
     /// Moves the requests of those who have become contacts to conversations.
-    pub(super) fn accept_requests(&mut self) {
+    pub(super) fn accept_requests(&mut self, now: Timestamp) {
         for (directory, delivery) in waiting(&self.root) {
             if self.is_full() {
                 self.more_requests = true;
                 return;
             }
             if let Some(id) = delivery.conversation.filter(|_| self.people.is_contact(&delivery.from)) {
-                self.accept_conversation(&id, &delivery.from);
-                self.move_message(&directory, delivery, &id);
+                self.accept_conversation(&id, &delivery.from, now);
+                self.move_message(&directory, delivery, &id, now);
             }
         }
     }
 
     /// A conversation that waited is one of ours from now on, with what others wrote in it. Its directory gets the name
     /// that it would have had, had we known its opener.
-    pub(super) fn accept_conversation(&mut self, id: &ConversationId, opener: &Fingerprint) {
+    pub(super) fn accept_conversation(&mut self, id: &ConversationId, opener: &Fingerprint, now: Timestamp) {
         let Some(waiting_record) = self.conversations.get(id).filter(|record| !record.accepted).cloned() else {
             return;
         };
@@ -72,13 +72,13 @@ impl Engine {
         self.transcripts.note_changed(id);
         for (directory, delivery) in waiting(&self.root) {
             if delivery.conversation == Some(*id) {
-                self.move_message(&directory, delivery, id);
+                self.move_message(&directory, delivery, id, now);
             }
         }
     }
 
-    /// Moves one message with its `.delivery/` file. A message that a person deleted stays deleted.
-    fn move_message(&mut self, directory: &Path, mut delivery: Delivery, id: &ConversationId) {
+    /// Moves one message with its `.delivery/` file, and acknowledges it. A message that a person deleted stays deleted.
+    fn move_message(&mut self, directory: &Path, mut delivery: Delivery, id: &ConversationId, now: Timestamp) {
         let old = directory.join(&delivery.file);
         let old_delivery = directory.join(delivery::DIRECTORY).join(&delivery.file);
         if !self.moved.insert(old_delivery.clone()) {
@@ -95,6 +95,7 @@ impl Engine {
             delivery.from_name = author;
             delivery.file = file;
             delivery.conversation = None;
+            self.owe_acknowledgement(delivery.from, id, delivery.id, now);
             self.deliveries.insert(place.join(delivery::DIRECTORY).join(&delivery.file), delivery);
         }
         self.pending.remove(old_delivery);

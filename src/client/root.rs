@@ -145,6 +145,7 @@ impl Root {
         "journal/spool",
         "journal/unopened",
         "keys",
+        "keys/acknowledgements",
         "keys/conversations",
         "keys/large",
         "keys/profiles",
@@ -190,6 +191,11 @@ pub fn transcript_file(conversation: &ConversationId, author: &Fingerprint) -> P
 /// `keys/profiles/FINGERPRINT`, relative to the root.
 pub fn profile_file(peer: &Fingerprint) -> PathBuf {
     PathBuf::from(format!("keys/profiles/{peer}"))
+}
+
+/// `keys/acknowledgements/FINGERPRINT`, relative to the root.
+pub fn acknowledgements_file(peer: &Fingerprint) -> PathBuf {
+    PathBuf::from(format!("keys/acknowledgements/{peer}"))
 }
 
 /// `keys/names`, relative to the root.

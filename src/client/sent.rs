@@ -3,9 +3,9 @@
 //! taken it back.
 //!
 //! `keys/sent-N` holds one entry for each message and recipient ([`SentEntry`]), added when the message is sealed; a later
-//! entry takes the place of an earlier one. N is the second in which the file was begun, or one above the last. A file
-//! takes [`SENT_FILE_ENTRIES_MAX`] entries of one week at most, and goes when its last entry is too old, or when there
-//! are too many files.
+//! entry takes the place of an earlier one. What became of a message ([`Fate`]) is added as a record of its own. N is the
+//! second in which the file was begun, or one above the last. A file takes [`SENT_FILE_ENTRIES_MAX`] entries of one week at
+//! most, and goes when its last entry is too old, or when there are too many files.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::limits::{RESENT_TIMES_MAX, SENT_FILE_ENTRIES_MAX, SENT_FILES_MAX, SEN
 use crate::wire::control::Missing;
 use crate::wire::identity::{Fingerprint, MessageId};
 use crate::wire::payload::{Payload, Plaintext};
-use crate::wire::sent::SentEntry;
+use crate::wire::sent::{Fate, SentEntry, SentKey, SentRecord};
 
 const PREFIX: &str = "sent-";
 
@@ -35,6 +35,15 @@ pub type Place = u64;
 #[derive(Debug, Default)]
 pub struct Sent {
     files: BTreeMap<u64, File>,
+    index: HashMap<SentKey, Known>,
+}
+
+/// What is known of one message for one recipient.
+#[derive(Debug)]
+struct Known {
+    /// Its newest entry: the file's number, and the place in that.
+    at: (u64, usize),
+    fate: Fate,
 }
 
 #[derive(Debug, Default)]
@@ -50,16 +59,63 @@ impl Sent {
     /// [`StateError`], naming the file.
     pub fn load(disk: &dyn Disk, keys: &Path) -> Result<Self, StateError> {
         let mut sent = Self::default();
+        let mut found = BTreeMap::new();
         for (path, name) in state::files(disk, keys)? {
             let Some(number) = name.strip_prefix(PREFIX).and_then(|text| text.parse().ok()) else { continue };
             let bytes = state::read(disk, &path)?;
-            let entries = SentEntry::all_from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error))?;
-            let mut shared: Vec<SentEntry> = Vec::with_capacity(entries.len());
-            entries.into_iter().for_each(|entry| shared.push(sharing(shared.last(), entry)));
-            let entries = shared;
-            sent.files.insert(number, File { entries, length: u64::try_from(bytes.len()).unwrap_or(0) });
+            let records = SentRecord::all_from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error))?;
+            found.insert(number, (records, u64::try_from(bytes.len()).unwrap_or(0)));
+        }
+        for (number, (records, length)) in found {
+            sent.files.insert(number, File { entries: Vec::new(), length });
+            for record in records {
+                match record {
+                    SentRecord::Entry(entry) => sent.insert(number, entry),
+                    SentRecord::Fate(key, fate) => drop(sent.note_fate(&key, fate)),
+                }
+            }
         }
         Ok(sent)
+    }
+
+    fn insert(&mut self, number: u64, entry: SentEntry) {
+        let entries = &mut self.files.entry(number).or_default().entries;
+        let at = (number, entries.len());
+        // What became of it holds for every envelope that it went in.
+        self.index.entry(entry.key()).and_modify(|known| known.at = at).or_insert(Known { at, fate: Fate::Open });
+        entries.push(sharing(entries.last(), entry));
+    }
+
+    /// True if that is news.
+    fn note_fate(&mut self, key: &SentKey, fate: Fate) -> bool {
+        let known = self.index.get_mut(key).filter(|known| known.fate < fate);
+        known.map(|known| known.fate = fate).is_some()
+    }
+
+    /// A message that is remembered.
+    pub fn get(&self, key: &SentKey) -> Option<&SentEntry> {
+        let (number, place) = self.index.get(key)?.at;
+        self.files.get(&number)?.entries.get(place)
+    }
+
+    /// Remembers what became of a message, unless that, or something that outweighs it, is known.
+    pub fn decide(&mut self, key: &SentKey, fate: Fate, pending: &mut Pending) {
+        if !self.note_fate(key, fate) {
+            return;
+        }
+        if let Some((number, file)) = self.files.iter_mut().next_back() {
+            let bytes = key.to_bytes(fate);
+            let offset = file.length;
+            file.length += u64::try_from(bytes.len()).unwrap_or(0);
+            pending.append(path(*number), offset, bytes);
+        }
+    }
+
+    /// Messages of which nothing is known, sealed before `sealed_before`, for those whom `expects` names.
+    pub fn open_before(&self, sealed_before: u64, expects: impl Fn(&SentKey) -> bool) -> Vec<SentEntry> {
+        let open = self.index.iter().filter(|(key, known)| known.fate == Fate::Open && expects(key));
+        let entries = open.filter_map(|(key, _)| self.get(key));
+        entries.filter(|entry| entry.sealed < sealed_before).cloned().collect()
     }
 
     /// No entry that was added so far has this place or a later one, and all that are added from now on have.
@@ -82,8 +138,8 @@ impl Sent {
         let bytes = entry.to_bytes();
         let offset = file.length;
         file.length += u64::try_from(bytes.len()).unwrap_or(0);
-        file.entries.push(sharing(file.entries.last(), entry));
         pending.append(path(number), offset, bytes);
+        self.insert(number, entry);
         while self.files.len() > SENT_FILES_MAX {
             self.forget_first(pending);
         }
@@ -101,25 +157,25 @@ impl Sent {
     }
 
     fn forget_first(&mut self, pending: &mut Pending) {
-        if let Some((number, _)) = self.files.pop_first() {
+        if let Some((number, file)) = self.files.pop_first() {
             pending.remove(path(number));
+            for key in file.entries.iter().map(SentEntry::key) {
+                if self.index.get(&key).is_some_and(|known| known.at.0 == number) {
+                    self.index.remove(&key);
+                }
+            }
         }
     }
 
-    /// What was sealed for somebody at `since` or later, is remembered in a place `from` or later and before `until`, and
-    /// may be sealed once more; in the order in which it was written. What is sealed anew gets a later place, so that
-    /// asking again goes on behind it.
+    /// What was sealed for somebody at `since` or later, is remembered in a place `from` or later and before `until`, is not
+    /// known to be on their disk or not wanted there, and may be sealed once more; in the order in which it was written. What
+    /// is sealed anew gets a later place, so that asking again goes on behind it.
     pub fn asked_for(&self, recipient: &Fingerprint, since: u64, from: Place, until: Place) -> Vec<SentEntry> {
-        let mut newest: HashMap<MessageId, (Place, &SentEntry)> = HashMap::new();
-        for (number, file) in &self.files {
-            let entries = file.entries.iter().enumerate().filter(|(_, entry)| entry.recipient == *recipient);
-            newest.extend(entries.map(|(index, entry)| (entry.message, (place(*number, index), entry))));
-        }
-        let is_asked_for = |(place, entry): &(Place, &SentEntry)| {
-            (from..until).contains(place) && entry.sealed >= since && entry.resent < RESENT_TIMES_MAX
-        };
+        let open = self.index.iter().filter(|(key, known)| key.recipient == *recipient && known.fate <= Fate::Failed);
+        let placed = open.filter(|(_, known)| (from..until).contains(&place(known.at.0, known.at.1)));
+        let is_asked_for = |entry: &&SentEntry| entry.sealed >= since && entry.resent < RESENT_TIMES_MAX;
         let mut found: Vec<SentEntry> =
-            newest.into_values().filter(is_asked_for).map(|(_, entry)| entry.clone()).collect();
+            placed.filter_map(|(key, _)| self.get(key)).filter(is_asked_for).cloned().collect();
         found.sort_by_key(|entry| (entry.time, entry.message));
         found
     }
@@ -132,10 +188,9 @@ impl Sent {
             };
             missing.iter().filter(of_it).any(|missing| (missing.from..=missing.to).contains(&entry.counter))
         };
-        let mut newest: HashMap<MessageId, &SentEntry> = HashMap::new();
-        let entries = self.files.values().flat_map(|file| &file.entries);
-        newest.extend(entries.filter(|entry| entry.recipient == *recipient).map(|entry| (entry.message, entry)));
-        let found = newest.into_values().filter(|entry| entry.resent < RESENT_TIMES_MAX && is_missing(entry));
+        let open = self.index.iter().filter(|(key, known)| key.recipient == *recipient && known.fate <= Fate::Failed);
+        let found = open.filter_map(|(key, _)| self.get(key));
+        let found = found.filter(|entry| entry.resent < RESENT_TIMES_MAX && is_missing(entry));
         let mut found: Vec<_> = found.map(|entry| (entry.time, entry.message)).collect();
         found.sort_unstable();
         found.into_iter().map(|(_, message)| message).collect()
@@ -216,7 +271,7 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::disk::real::RealDisk;
-    use crate::wire::identity::ConversationId;
+    use crate::wire::identity::{ConversationId, MessageId};
     use crate::wire::journal::Step;
 
     const BOB: Fingerprint = Fingerprint([7; 32]);
@@ -332,6 +387,38 @@ mod tests {
     }
 
     #[test]
+    fn what_became_of_a_message_only_rises_and_outlives_a_restart_and_a_new_envelope() {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::create_dir(scratch.path().join("keys")).unwrap();
+        let (mut sent, mut pending) = (Sent::default(), Pending::default());
+        (1..=4).for_each(|number| sent.add(entry(number, 100), 100, &mut pending));
+        let key = |number| entry(number, 0).key();
+        sent.decide(&key(1), Fate::Failed, &mut pending);
+        sent.decide(&key(2), Fate::Refused, &mut pending);
+        sent.decide(&key(3), Fate::Failed, &mut pending);
+        sent.decide(&key(3), Fate::Acknowledged, &mut pending);
+        sent.decide(&key(3), Fate::Failed, &mut pending);
+        sent.decide(&SentKey { recipient: Fingerprint([8; 32]), ..key(4) }, Fate::Acknowledged, &mut pending);
+        sent.add(SentEntry { resent: 1, ..entry(3, 200) }, 200, &mut pending);
+        apply(&mut pending, scratch.path());
+        let loaded = Sent::load(&RealDisk, &scratch.path().join("keys")).unwrap();
+        for mut sent in [sent, loaded] {
+            let fates: Vec<Fate> = (1..=4).map(|number| sent.index[&key(number)].fate).collect();
+            assert_eq!(fates, [Fate::Failed, Fate::Refused, Fate::Acknowledged, Fate::Open]);
+            assert_eq!(times(&sent.asked_for(&BOB, 0, 0, Place::MAX)), [1, 4]);
+            assert_eq!(times(&sent.open_before(101, |_| true)), [4]);
+            assert!(sent.open_before(100, |_| true).is_empty() && sent.open_before(101, |_| false).is_empty());
+            sent.decide(&key(4), Fate::Failed, &mut pending);
+            let offset = pending.take_steps().steps.into_iter().map(|step| match step {
+                Step::Append { offset, .. } => offset,
+                other => panic!("{other:?}"),
+            });
+            let length = std::fs::metadata(scratch.path().join("keys/sent-100")).unwrap().len();
+            assert_eq!(offset.collect::<Vec<_>>(), [length], "behind what is there");
+        }
+    }
+
+    #[test]
     fn a_busy_sender_meets_a_bound_and_the_oldest_go() {
         let (mut sent, mut pending) = (Sent::default(), Pending::default());
         let full = u64::try_from(SENT_FILE_ENTRIES_MAX * SENT_FILES_MAX).unwrap();
@@ -339,6 +426,7 @@ mod tests {
             sent.add(entry(number, 100), 100, &mut pending);
             pending.take_steps();
         }
+        assert_eq!(sent.index.len(), SENT_FILE_ENTRIES_MAX * (SENT_FILES_MAX - 1) + 1);
         let found = sent.asked_for(&BOB, 0, 0, Place::MAX);
         assert_eq!(found.len(), SENT_FILE_ENTRIES_MAX * (SENT_FILES_MAX - 1) + 1);
         assert_eq!(found.last().unwrap().time.micros(), full);

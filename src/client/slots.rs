@@ -107,7 +107,9 @@ impl Visitor {
     async fn carry_out(self, Turn { recipient, errand }: Turn) {
         let fingerprint = recipient.identity().fingerprint();
         let profile = recipient.profile();
-        let outcome = self.visit(&profile.server, command(&errand, profile.account)).await;
+        let mut is_sent = false;
+        let outcome = self.visit(&profile.server, command(&errand, profile.account), &mut is_sent).await;
+        let is_answered = outcome.is_ok();
         let event = outcome.and_then(|outcome| answered(&errand, fingerprint, &profile.server, outcome));
         let (event, result) = match event {
             Ok(event) => (event, Ok(())),
@@ -118,6 +120,13 @@ impl Visitor {
                 (Event::Trouble { recipient: fingerprint, reason }, Err(errand))
             }
         };
+        if let Err(Errand::Deliver { sequence, .. }) = &result
+            && is_sent
+            && !is_answered
+        {
+            let unanswered = Event::Unanswered { recipient: fingerprint, sequences: vec![*sequence] };
+            let _ = self.events.send(unanswered).await;
+        }
         // Both fail only when the engine is gone. The engine is told first: it may have to be waited for, and the next of
         // this recipient must not be ahead of it.
         let _ = self.events.send(event).await;
@@ -125,16 +134,22 @@ impl Visitor {
     }
 
     async fn cover(self) {
-        if self.visit(&self.home, Command::Ping).await.is_err() {
+        if self.visit(&self.home, Command::Ping, &mut false).await.is_err() {
             tracing::debug!("a visit for cover failed");
         }
     }
 
-    /// One request on a connection that nothing ties to any other.
-    async fn visit(&self, server: &ServerAddress, command: Command) -> Result<Result<Reply, Refusal>, LinkError> {
+    /// One request on a connection that nothing ties to any other. Notes whether the server may have got it.
+    async fn visit(
+        &self,
+        server: &ServerAddress,
+        command: Command,
+        is_sent: &mut bool,
+    ) -> Result<Result<Reply, Refusal>, LinkError> {
         let isolation = Isolation::fresh(&mut OsRng);
         let visiting = async {
             let mut link = Link::open(&self.dialer, &isolation, server, SecretKey::random(&mut OsRng)).await?;
+            *is_sent = true;
             let id = link.send(command).await?;
             link.reply(id, REPLY_TIMEOUT_MS).await
         };

@@ -1,7 +1,7 @@
 //! Messages on their way, one queue per recipient: first those that wait for a session, then, sealed once and for all,
 //! those that wait for the recipient's server. Recipients do not wait for each other.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use super::pending::Pending;
@@ -38,6 +38,9 @@ struct Item {
     conversation: ConversationId,
     file: String,
     is_waiting: bool,
+    is_opening: bool,
+    /// It was written to a connection that ended before its answer, or sealed in a former run, which may have done so.
+    may_have_arrived: bool,
     spreads: bool,
     held: Option<Spooled>,
 }
@@ -53,6 +56,8 @@ pub struct Removed {
     pub conversation: ConversationId,
     /// Its file's name in the conversation's directory.
     pub file: String,
+    /// Whether its recipient's server may have it.
+    pub may_have_arrived: bool,
 }
 
 impl std::fmt::Debug for Queue {
@@ -69,8 +74,20 @@ impl Item {
             conversation: spooled.conversation,
             file: spooled.file.clone(),
             is_waiting: matches!(spooled.form, Form::Waiting(_)),
+            is_opening: matches!(spooled.form, Form::Sealed { opening: true, .. }),
+            may_have_arrived: false,
             spreads: spooled.spreads,
             held: Some(spooled),
+        }
+    }
+
+    fn removed(&self) -> Removed {
+        Removed {
+            message: self.message,
+            is_part: self.is_part,
+            conversation: self.conversation,
+            file: self.file.clone(),
+            may_have_arrived: self.may_have_arrived,
         }
     }
 
@@ -125,6 +142,7 @@ impl Spool {
                 let spooled = Spooled::from_bytes(&state::read(disk, &path)?)
                     .map_err(|error| StateError::malformed(&path, error))?;
                 let mut item = Item::new(spooled);
+                item.may_have_arrived = !item.is_waiting;
                 if queue.items.len() >= SPOOL_HELD_MAX {
                     item.held = None;
                 }
@@ -177,7 +195,75 @@ impl Spool {
             true => pending.erase(path),
             false => pending.remove(path),
         }
-        Some(Removed { message: item.message, is_part: item.is_part, conversation: item.conversation, file: item.file })
+        Some(item.removed())
+    }
+
+    fn item(&self, recipient: &Fingerprint, sequence: u64) -> Option<&Item> {
+        self.queues.get(recipient)?.items.get(&sequence)
+    }
+
+    /// All of one message, if the disk gives it now.
+    pub fn whole(&self, root: &Root, recipient: &Fingerprint, sequence: u64) -> Option<Spooled> {
+        self.item(recipient, sequence)?.whole(root, recipient, sequence)
+    }
+
+    /// Whether a message was sealed as the opening of a session.
+    pub fn is_opening(&self, recipient: &Fingerprint, sequence: u64) -> bool {
+        self.item(recipient, sequence).is_some_and(|item| item.is_opening)
+    }
+
+    /// Whether the recipient's server may have a message, for all that we know.
+    pub fn may_have_arrived(&self, recipient: &Fingerprint, sequence: u64) -> bool {
+        self.item(recipient, sequence).is_some_and(|item| item.may_have_arrived)
+    }
+
+    /// Whether sealed messages are behind one, other than these.
+    pub fn has_sealed_behind(&self, recipient: &Fingerprint, sequence: u64, others: &[u64]) -> bool {
+        let Some(queue) = self.queues.get(recipient) else { return false };
+        let mut behind = queue.items.range(sequence + 1..);
+        behind.any(|(place, item)| !item.is_waiting && others.binary_search(place).is_err())
+    }
+
+    /// An envelope goes on its way as nobody's: its message is done with. Hands out what it was, if it was anybody's.
+    pub fn disown(
+        &mut self,
+        recipient: &Fingerprint,
+        sequence: u64,
+        whole: Spooled,
+        pending: &mut Pending,
+    ) -> Option<Removed> {
+        let item = self.queues.get_mut(recipient)?.items.get_mut(&sequence)?;
+        let removed = item.removed();
+        let nobodys = Spooled { conversation: ConversationId([0; 16]), file: String::new(), ..whole };
+        if item.conversation == nobodys.conversation {
+            return None;
+        }
+        pending.put(root::spool_file(recipient, sequence), nobodys.to_bytes().to_vec());
+        *item = Item { may_have_arrived: item.may_have_arrived, ..Item::new(nobodys) };
+        Some(removed)
+    }
+
+    /// The places of these messages, in order.
+    pub fn places_of(&self, recipient: &Fingerprint, ids: &HashSet<(ConversationId, MessageId)>) -> Vec<u64> {
+        let items = self.queues.get(recipient).filter(|_| !ids.is_empty()).into_iter().flat_map(|queue| &queue.items);
+        let these = items.filter(|(_, item)| ids.contains(&(item.conversation, item.message)));
+        these.map(|(sequence, _)| *sequence).collect()
+    }
+
+    /// The places of messages that were queued before a time, in order.
+    pub fn places_before(&self, recipient: &Fingerprint, time: Timestamp) -> impl Iterator<Item = u64> {
+        let queue = self.queues.get(recipient).into_iter();
+        queue.flat_map(move |queue| queue.items.range(..time.micros())).map(|(sequence, _)| *sequence)
+    }
+
+    /// These were written to a connection that ended before their answers.
+    pub fn note_unanswered(&mut self, recipient: &Fingerprint, places: &[u64]) {
+        let Some(queue) = self.queues.get_mut(recipient) else { return };
+        for place in places {
+            if let Some(item) = queue.items.get_mut(place) {
+                item.may_have_arrived = true;
+            }
+        }
     }
 
     /// The first messages of a recipient that wait for a session, at most `limit`, in order.

@@ -70,6 +70,21 @@ impl Sessions {
         }
     }
 
+    /// The opening of a session of ours was given up before the peer's server took it. Where nobody can have it the session is
+    /// erased; where somebody may, it goes on receiving, and nothing more is sealed in it unless it is answered.
+    pub fn abandon(&mut self, peer: &Fingerprint, opening: &[u8; 32], may_have_arrived: bool) {
+        let Some(sessions) = self.by_peer.get_mut(peer) else { return };
+        let is_it = |session: &Session| session.opening_hash() == opening && !session.has_received();
+        let Some(place) = sessions.iter().position(is_it) else { return };
+        match may_have_arrived {
+            true => sessions[place].end_chain(),
+            false => drop(sessions.remove(place)),
+        }
+        self.note_outranked(peer);
+        self.dirty.insert(*peer);
+        self.keep_up(peer);
+    }
+
     /// Erases sessions that have only received for long enough. The highest of a peer is never among them.
     pub fn erase_spent(&mut self, now_s: u64) {
         let spent = |sessions: &Vec<Session>| sessions.iter().any(|session| session.is_spent(now_s));

@@ -26,6 +26,11 @@ impl Session {
         rank::is_over(sending.counter, sending.since, now_s)
     }
 
+    /// Nothing more is sealed in our chain, as if it had gone unanswered for long: what began it was given up.
+    pub fn end_chain(&mut self) {
+        self.state.sending.since = 1;
+    }
+
     /// The peer's server has something of our chain. True if that was not known before.
     pub fn accepted(&mut self, now_s: u64) -> bool {
         let sending = &mut self.state.sending;

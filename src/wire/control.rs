@@ -120,8 +120,8 @@ impl Control {
             highest: self.highest.map(|rank| pb::Rank { generation: rank.generation, opening: rank.opening.to_vec() }),
             lost: self.lost_since.map(|since| pb::Lost { since }),
             acknowledged: messages(&self.acknowledged),
-            missing: self.missing.iter().map(Missing::to_generated).collect(),
-            refused: self.refused.iter().map(Refused::to_generated).collect(),
+            missing: self.missing.iter().copied().map(Missing::to_generated).collect(),
+            refused: self.refused.iter().copied().map(Refused::to_generated).collect(),
             cancelled: messages(&self.cancelled),
         };
         let profile = self.profile.as_ref().map_or_else(Vec::new, |profile| profile.as_bytes().to_vec());
@@ -167,8 +167,8 @@ impl Missing {
         })
     }
 
-    fn to_generated(&self) -> pb::Missing {
-        let Self { conversation, incarnation, from, to } = *self;
+    fn to_generated(self) -> pb::Missing {
+        let Self { conversation, incarnation, from, to } = self;
         pb::Missing { conversation: conversation.0.to_vec(), incarnation: incarnation.to_vec(), from, to }
     }
 }
@@ -186,7 +186,7 @@ impl Refused {
         })
     }
 
-    fn to_generated(&self) -> pb::Refused {
+    fn to_generated(self) -> pb::Refused {
         let reason = match self.reason {
             RefusedReason::Unknown => pb::refused::Reason::Unknown,
             RefusedReason::TooLarge => pb::refused::Reason::TooLarge,

@@ -114,7 +114,7 @@ impl LargeRecord {
             transcript: transcript.map_or_else(Vec::new, |transcript| transcript.encode_to_vec()),
             size: self.size,
             sha256: self.sha256.to_vec(),
-            recipients: self.recipients.iter().map(LargeRecipient::to_generated).collect(),
+            recipients: self.recipients.iter().copied().map(LargeRecipient::to_generated).collect(),
         }
         .encode_to_vec()
     }
@@ -134,7 +134,7 @@ impl LargeRecipient {
         Ok(Self { fingerprint, next: recipient.next, resent: recipient.resent })
     }
 
-    fn to_generated(&self) -> pb::LargeRecipient {
+    fn to_generated(self) -> pb::LargeRecipient {
         pb::LargeRecipient { fingerprint: self.fingerprint.0.to_vec(), next: self.next, resent: self.resent }
     }
 }

@@ -4,6 +4,7 @@
 //! turns one kind of message into a type whose fields are checked (lengths, ranges, names), and back. What a parser
 //! refuses it names by message and field, and never by content.
 
+pub mod acknowledgements;
 pub mod address;
 pub mod author;
 pub mod control;

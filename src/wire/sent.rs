@@ -40,7 +40,102 @@ pub struct SentEntry {
     pub transcript: Arc<Transcript>,
 }
 
+/// Which message for whom: an id counts only with these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SentKey {
+    /// For whom.
+    pub recipient: Fingerprint,
+    /// Where it belongs.
+    pub conversation: ConversationId,
+    /// The message's id.
+    pub message: MessageId,
+}
+
+/// What became of a message. A later one takes the place of an earlier one only where it is higher.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// Nothing is known yet.
+    #[default]
+    Open,
+    /// It was given up. It may have arrived all the same.
+    Failed,
+    /// Its recipient will not take it.
+    Refused,
+    /// It is on its recipient's disk.
+    Acknowledged,
+}
+
+/// One record of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SentRecord {
+    /// A message that was sealed.
+    Entry(SentEntry),
+    /// What became of one.
+    Fate(SentKey, Fate),
+}
+
+impl SentKey {
+    /// As it stands in the file, with what became of the message: `varint(length) || Sent`.
+    pub fn to_bytes(&self, fate: Fate) -> Vec<u8> {
+        let fate = match fate {
+            Fate::Open => pb::sent::Fate::None,
+            Fate::Failed => pb::sent::Fate::Failed,
+            Fate::Refused => pb::sent::Fate::Refused,
+            Fate::Acknowledged => pb::sent::Fate::Acknowledged,
+        };
+        pb::Sent {
+            recipient: self.recipient.0.to_vec(),
+            message: self.message.0.to_vec(),
+            conversation: self.conversation.0.to_vec(),
+            fate: fate.into(),
+            ..Default::default()
+        }
+        .encode_length_delimited_to_vec()
+    }
+}
+
+impl SentRecord {
+    /// Parses a file: records one behind the other. Zeros between them are a hole, where the file was removed while the
+    /// log still held its last records.
+    ///
+    /// # Errors
+    /// [`Malformed`], naming the field.
+    pub fn all_from_bytes(mut bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
+        let mut records = Vec::new();
+        // No record is empty, so its length does not begin with a zero.
+        while let Some(begin) = bytes.iter().position(|byte| *byte != 0) {
+            bytes = &bytes[begin..];
+            let record = pb::Sent::decode_length_delimited(&mut bytes);
+            records.push(Self::parse(
+                record.map_err(|_| Malformed::new("sent message", "not the protobuf it should be"))?,
+            )?);
+        }
+        Ok(records)
+    }
+
+    fn parse(record: pb::Sent) -> Result<Self, Malformed> {
+        let fate = match pb::sent::Fate::try_from(record.fate) {
+            Ok(pb::sent::Fate::None) => return SentEntry::parse(record).map(Self::Entry),
+            Ok(pb::sent::Fate::Failed) => Fate::Failed,
+            Ok(pb::sent::Fate::Refused) => Fate::Refused,
+            Ok(pb::sent::Fate::Acknowledged) => Fate::Acknowledged,
+            Err(_) => return Err(Malformed::new("sent fate", "none that this program knows")),
+        };
+        let key = SentKey {
+            recipient: Fingerprint(array("sent recipient", &record.recipient)?),
+            conversation: ConversationId::from_slice(&record.conversation)?,
+            message: MessageId(array("sent message id", &record.message)?),
+        };
+        Ok(Self::Fate(key, fate))
+    }
+}
+
 impl SentEntry {
+    /// Which message for whom.
+    pub fn key(&self) -> SentKey {
+        SentKey { recipient: self.recipient, conversation: self.conversation, message: self.message }
+    }
+
     /// As it stands in the file: `varint(length) || Sent`.
     pub fn to_bytes(&self) -> Vec<u8> {
         pb::Sent {
@@ -56,26 +151,9 @@ impl SentEntry {
             sealed: self.sealed,
             resent: self.resent,
             transcript: self.transcript.to_generated().encode_to_vec(),
+            fate: pb::sent::Fate::None.into(),
         }
         .encode_length_delimited_to_vec()
-    }
-
-    /// Parses a file: entries one behind the other. Zeros between them are a hole, where the file was removed while the
-    /// log still held its last entries.
-    ///
-    /// # Errors
-    /// [`Malformed`], naming the field.
-    pub fn all_from_bytes(mut bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
-        let mut entries = Vec::new();
-        // No entry is empty, so its length does not begin with a zero.
-        while let Some(begin) = bytes.iter().position(|byte| *byte != 0) {
-            bytes = &bytes[begin..];
-            let entry = pb::Sent::decode_length_delimited(&mut bytes);
-            entries.push(Self::parse(
-                entry.map_err(|_| Malformed::new("sent message", "not the protobuf it should be"))?,
-            )?);
-        }
-        Ok(entries)
     }
 
     fn parse(entry: pb::Sent) -> Result<Self, Malformed> {
@@ -122,20 +200,25 @@ mod tests {
     }
 
     #[test]
-    fn entries_come_back_as_written_and_a_file_that_is_cut_off_is_refused() {
+    fn records_come_back_as_written_and_a_file_that_is_cut_off_is_refused() {
         let entries: Vec<SentEntry> = (0..3).map(entry).collect();
+        let key = entries[1].key();
+        let fates = [Fate::Failed, Fate::Refused, Fate::Acknowledged];
         let bytes: Vec<u8> = entries.iter().flat_map(SentEntry::to_bytes).collect();
-        assert_eq!(SentEntry::all_from_bytes(&bytes), Ok(entries.clone()));
+        let bytes = [bytes, fates.iter().flat_map(|fate| key.to_bytes(*fate)).collect()].concat();
+        let records: Vec<SentRecord> = entries.into_iter().map(SentRecord::Entry).collect();
+        let records = [records, fates.map(|fate| SentRecord::Fate(key, fate)).to_vec()].concat();
+        assert_eq!(SentRecord::all_from_bytes(&bytes), Ok(records.clone()));
         let with_hole = [&[0; 77][..], &bytes].concat();
-        assert_eq!(SentEntry::all_from_bytes(&with_hole), Ok(entries));
-        assert!(SentEntry::all_from_bytes(&bytes[..bytes.len() - 1]).is_err());
-        assert!(SentEntry::all_from_bytes(&[5]).is_err());
+        assert_eq!(SentRecord::all_from_bytes(&with_hole), Ok(records));
+        assert!(SentRecord::all_from_bytes(&bytes[..bytes.len() - 1]).is_err());
+        assert!(SentRecord::all_from_bytes(&[5]).is_err());
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = SentEntry::all_from_bytes(&bytes);
+            let _ = SentRecord::all_from_bytes(&bytes);
         }
     }
 }

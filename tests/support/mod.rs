@@ -330,6 +330,12 @@ impl User {
         String::from_utf8(shown.stdout).unwrap()
     }
 
+    /// Adds a line to the settings; the daemon reads them when it starts.
+    pub fn set(&self, setting: &str) {
+        let mut settings = fs::OpenOptions::new().append(true).open(self.at("chatterbox.toml")).unwrap();
+        writeln!(settings, "{setting}").unwrap();
+    }
+
     /// Adds somebody's card under their own name.
     pub fn add(&self, other: &Self) {
         fs::write(self.at(format!("contacts/{}.card", other.name)), other.card()).unwrap();
@@ -422,6 +428,26 @@ impl User {
             .collect();
         assert_eq!(found.len(), 1, "{found:?}\n{}", tree(&self.root));
         found.into_iter().next().unwrap()
+    }
+
+    /// Waits until everybody whom a message of ours goes to has come to one of these states, and hands out the text.
+    pub fn wait_for_states(&self, message: &Path, states: &[&str]) -> String {
+        self.wait_for(&format!("{states:?} of {}", message.display()), || {
+            let text = self.delivery(message);
+            let mut recipients = text.lines().filter_map(|line| line.strip_prefix("to: ")).peekable();
+            let has_come = |line: &str| line.split(' ').nth(1).is_some_and(|state| states.contains(&state));
+            (recipients.peek().is_some() && recipients.all(has_come)).then_some(text.clone())
+        })
+    }
+
+    /// Waits until the servers of all recipients have a message: they may have it themselves by then.
+    pub fn wait_until_accepted(&self, message: &Path) -> String {
+        self.wait_for_states(message, &["accepted", "delivered"])
+    }
+
+    /// Waits until all recipients have acknowledged a message.
+    pub fn wait_until_delivered(&self, message: &Path) -> String {
+        self.wait_for_states(message, &["delivered"])
     }
 
     /// The `.delivery/` text beside a message.

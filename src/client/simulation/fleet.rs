@@ -36,6 +36,8 @@ struct Written {
     backs: usize,
     /// Who has lost state.
     lost: [bool; NAMES.len()],
+    /// Its recipient had it, perhaps has acknowledged it, and has lost it.
+    was_there: bool,
 }
 
 pub(super) struct Fleet {
@@ -57,8 +59,9 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    pub(super) fn new(count: usize) -> Self {
-        let machines: Vec<Machine> = NAMES[..count].iter().map(|name| Machine::new(name)).collect();
+    pub(super) fn new(count: usize, acknowledges: bool) -> Self {
+        let mut machines: Vec<Machine> = NAMES[..count].iter().map(|name| Machine::new(name)).collect();
+        machines.iter_mut().for_each(|machine| machine.acknowledges = acknowledges);
         for (one, other) in pairs(count) {
             let card = format!("{}\n", machines[other].profile);
             let file = format!("contacts/{}{}", machines[other].name, contacts::SUFFIX);
@@ -162,7 +165,7 @@ impl Fleet {
         self.machines[from].disk.write_file(&path, content.as_bytes(), true);
         // What is sealed for somebody before their loss is noticed is as lost as what was sealed before it.
         let lost = std::array::from_fn(|who| self.losses.contains(&who));
-        self.written.push(Written { from, to, content, is_gone: false, backs: 0, lost });
+        self.written.push(Written { from, to, content, is_gone: false, backs: 0, lost, was_there: false });
     }
 
     fn push(&mut self, to: usize, envelope: Envelope) {
@@ -202,6 +205,9 @@ impl Fleet {
             if written.from == who {
                 written.is_gone |= !messages.contains(&written.content) && !waits;
                 written.backs += usize::from(waits && had.contains(&written.content));
+            }
+            if written.to == who {
+                written.was_there |= had.contains(&written.content) && !messages.contains(&written.content);
             }
         }
     }
@@ -280,6 +286,8 @@ impl Fleet {
             assert_eq!(at_author, 1, "{content} is not with its author");
             // Who lost state does not remember what they sent: then there is nobody left to send it again.
             let can_be_lost = written.lost[*from] && written.lost[*to];
+            // And what was acknowledged is not sent again.
+            let can_be_lost = can_be_lost || (written.was_there && self.machines[*from].acknowledges);
             assert!(at_recipient > 0 || can_be_lost, "{content} has not come");
         }
     }
@@ -297,6 +305,9 @@ impl Fleet {
 
     fn check_rest(&self) {
         for machine in &self.machines {
+            if self.losses.is_empty() && machine.acknowledges {
+                machine.check_delivered("in the end");
+            }
             assert!(machine.outbox().is_empty(), "{}: {:?}", machine.name, machine.outbox());
             for empty in ["requests", "journal/spool", "tmp"] {
                 let left = machine.files(empty);

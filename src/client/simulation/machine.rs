@@ -103,6 +103,8 @@ pub(super) struct Machine {
     pub(super) disk: SimulatedDisk,
     pub(super) root: Root,
     pub(super) profile: SignedProfile,
+    /// Whether it tells authors that their messages have come.
+    pub(super) acknowledges: bool,
     pub(super) running: Option<Running>,
 }
 
@@ -112,14 +114,15 @@ impl Machine {
         let root = Root::on(Arc::new(disk.clone()), ROOT);
         let server = ServerAddress::new("localhost", 1, SecretKey::random(&mut OsRng).public()).unwrap();
         let account = Account::create(&root, name, server, "", &mut OsRng).unwrap();
-        Self { name, disk, root, profile: account.profile, running: None }
+        Self { name, disk, root, profile: account.profile, acknowledges: true, running: None }
     }
 
     /// Of the same content, not running.
     pub(super) fn copy(&self) -> Self {
         let disk = self.disk.copy();
         let root = Root::on(Arc::new(disk.clone()), ROOT);
-        Self { name: self.name, disk, root, profile: self.profile.clone(), running: None }
+        let (profile, acknowledges) = (self.profile.clone(), self.acknowledges);
+        Self { name: self.name, disk, root, profile, acknowledges, running: None }
     }
 
     pub(super) fn account(&self) -> AccountId {
@@ -146,8 +149,8 @@ impl Machine {
     pub(super) fn start_unheard(&mut self, now: Timestamp) -> bool {
         let opened = Journal::open(Arc::new(self.disk.clone()), self.root.path());
         let loaded = opened.map_err(|error| error.to_string()).and_then(|(journal, _)| {
-            let engine =
-                Engine::load(self.root.clone(), Policy::by_default(&Way::Direct)).map_err(|error| error.to_string())?;
+            let policy = Policy { acknowledge: self.acknowledges, ..Policy::by_default(&Way::Direct) };
+            let engine = Engine::load(self.root.clone(), policy).map_err(|error| error.to_string())?;
             Ok((journal, engine))
         });
         let (journal, engine) = match loaded {
@@ -224,7 +227,7 @@ impl Machine {
                     Some(prekey) => Event::Prekey { recipient, prekey },
                     None => Event::NoPrekey { recipient, reason: "none left".into() },
                 },
-                Errand::NewProfile => continue,
+                Errand::NewProfile | Errand::LetGo { .. } => continue,
             };
             running.events.push_back(event);
         }
@@ -308,6 +311,14 @@ impl Machine {
             }
         }
         text
+    }
+
+    /// Every recipient has acknowledged every message.
+    pub(super) fn check_delivered(&self, told: &str) {
+        let deliveries = self.deliveries();
+        let mut lines = deliveries.lines().filter(|line| line.starts_with("to: "));
+        let undelivered = lines.find(|line| line.split(' ').nth(2) != Some("delivered"));
+        assert_eq!(undelivered, None, "{told}: of {}", self.name);
     }
 
     pub(super) fn messages(&self) -> Vec<String> {

@@ -143,12 +143,20 @@ fn fail_every_sync(name: &str, base: &World, victim: usize, acts: &[Act]) {
 
 /// Two who have uploaded their prekeys.
 fn met() -> World {
-    World::new().rest(&[Start(0), Start(1), Run])
+    meet(World::new())
+}
+
+fn meet(world: World) -> World {
+    world.rest(&[Start(0), Start(1), Run])
 }
 
 /// Two who have written to each other.
 fn standing() -> World {
-    met().rest(&[Start(0), Start(1), drop_by(0, "a", "hello"), Run, drop_by(1, "b", "hello to you"), Run])
+    write(met())
+}
+
+fn write(world: World) -> World {
+    world.rest(&[Start(0), Start(1), drop_by(0, "a", "hello"), Run, drop_by(1, "b", "hello to you"), Run])
 }
 
 const UPLOAD: &[Act] = &[Start(0), Start(1), Run];

@@ -1,10 +1,11 @@
 //! State is lost: an earlier copy of the disk comes back, `keys/` goes, or all but the account and the contacts. What the
-//! other has written appears once, both find an alert, and a crash at any operation of all this changes nothing.
+//! other has written appears once, unless it was acknowledged before; both find an alert, and a crash at any operation of all
+//! this changes nothing.
 
 use super::machine::Machine;
 use super::world::Act::{Checkpoint, Kill, Run, Start, StartUnheard};
 use super::world::{Act, World, drop_by};
-use super::{crash_everywhere, standing};
+use super::{crash_everywhere, meet, standing, write};
 
 /// What comes back, or what is left.
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +34,12 @@ const GOES_ON: &[Act] = &[
 const BOB_GOES_ON: &[Act] =
     &[Start(0), Start(1), drop_by(1, "1", "bob's own after the copy"), drop_by(1, "2", "another"), Run];
 
-/// Bob has lost state after this.
+/// Bob has lost state after this. He has acknowledged nothing, so that all of it may be asked for again.
 fn lost(loss: Loss, acts: &[Act]) -> World {
-    let before = standing();
+    lost_after(write(meet(World::new().without_acknowledgements())), loss, acts)
+}
+
+fn lost_after(before: World, loss: Loss, acts: &[Act]) -> World {
     let mut world = before.copy().rest(acts);
     match loss {
         Loss::Backup => world.restore(1, &before),
@@ -83,6 +87,20 @@ fn after_lost_keys_what_could_not_be_read_appears_once_and_both_are_told() {
 #[test]
 fn after_starting_over_with_the_account_alone_all_of_two_weeks_appears_once_and_both_are_told() {
     comes_back(Loss::AllButAccount);
+}
+
+#[test]
+fn what_was_acknowledged_before_the_loss_is_not_sent_again_and_the_rest_is() {
+    let mut world = lost_after(standing(), Loss::Backup, GOES_ON);
+    COMES_BACK.iter().for_each(|act| world.act(*act));
+    let at_bob = world.machines[1].messages();
+    let has = |content: &str| at_bob.contains(&content.to_owned());
+    assert!(!has("after the copy") && !has("once more"), "{at_bob:?}");
+    for content in ["hello", "on its way when bob comes back", "while he recovers", "another of alice"] {
+        assert!(has(content), "{content}: {at_bob:?}");
+    }
+    world.check_alerts("acknowledged before the loss");
+    world.machines.iter().for_each(|machine| machine.check_delivered("acknowledged before the loss"));
 }
 
 #[test]

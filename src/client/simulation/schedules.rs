@@ -1,6 +1,6 @@
 //! Random schedules of the whole client, two and three of them, on simulated disks: people write, processes are killed, the
 //! power fails, backups come back, `keys/` goes, and the server withholds, reorders and repeats. What was recorded arrives
-//! exactly once, or, where state was lost, is asked for again and arrives once; and who lost state is told so, and their
+//! exactly once and is acknowledged, or, where state was lost, is asked for again and arrives once; and who lost state is told so, and their
 //! peers are (design, sections 1, 5 and 9). The sessions alone are tried in the same way, by the thousand, in
 //! `client::schedules`.
 //!
@@ -106,8 +106,8 @@ fn hostile(machines: usize) -> impl Strategy<Value = Act> {
     ]
 }
 
-fn holds(machines: usize, acts: &[Act]) {
-    let mut fleet = Fleet::new(machines);
+fn holds(machines: usize, acknowledges: bool, acts: &[Act]) {
+    let mut fleet = Fleet::new(machines, acknowledges);
     acts.iter().for_each(|act| fleet.act(*act));
     fleet.finish();
 }
@@ -118,16 +118,16 @@ fn every_schedule(machines: usize, acts: impl Strategy<Value = Act>) {
     let cases = asked.map_or(SCHEDULES, |text| text.parse::<u32>().unwrap().div_ceil(100));
     // A failure is to become a test with a name, not a line in a file.
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    let schedules = prop::collection::vec(acts, 1..ACTS_MAX);
-    let outcome = TestRunner::new(config).run(&schedules, |acts| {
-        holds(machines, &acts);
+    let schedules = (any::<bool>(), prop::collection::vec(acts, 1..ACTS_MAX));
+    let outcome = TestRunner::new(config).run(&schedules, |(acknowledges, acts)| {
+        holds(machines, acknowledges, &acts);
         Ok(())
     });
     match outcome {
         Ok(()) => {}
-        Err(TestError::Fail(reason, acts)) => {
+        Err(TestError::Fail(reason, (acknowledges, acts))) => {
             let acts: String = acts.iter().map(|act| format!("    {act:?},\n")).collect();
-            panic!("{reason}\nholds({machines}, &[\n{acts}]);");
+            panic!("{reason}\nholds({machines}, {acknowledges}, &[\n{acts}]);");
         }
         Err(aborted) => panic!("{aborted}"),
     }
@@ -166,5 +166,6 @@ fn among_three_what_a_loss_of_state_takes_arrives_once_and_all_are_told() {
 #[test]
 fn two_who_lost_state_in_the_same_hour_are_both_told() {
     // What the one says first goes into a session through a prekey that the other has lost.
-    holds(2, &[LoseKeys(1), LoseKeys(0)]);
+    holds(2, true, &[LoseKeys(1), LoseKeys(0)]);
+    holds(2, false, &[LoseKeys(1), LoseKeys(0)]);
 }

@@ -100,6 +100,12 @@ impl World {
         self.lost = Some((who, own.filter(|content| !kept.contains(&(*content).to_owned())).collect()));
     }
 
+    /// Nobody tells authors that their messages have come, so that all of them may be asked for again.
+    pub(super) fn without_acknowledgements(mut self) -> Self {
+        self.machines.iter_mut().for_each(|machine| machine.acknowledges = false);
+        self
+    }
+
     pub(super) fn allow_reuse(&mut self) {
         self.server.allows_reuse = true;
     }
@@ -267,6 +273,9 @@ impl World {
             }
         }
         self.check_alerts(told);
+        for machine in self.machines.iter().filter(|machine| machine.acknowledges && self.lost.is_none()) {
+            machine.check_delivered(told);
+        }
         for machine in &self.machines {
             let engine = &machine.running.as_ref().unwrap().engine;
             let handed_out = self.server.prekeys(machine.account());

@@ -10,6 +10,7 @@ use crate::client::people::People;
 use crate::client::root::transcript_file;
 use crate::limits::STATE_FILE_BYTES_MAX;
 use crate::wire::Malformed;
+use crate::wire::acknowledgements::Acknowledgements;
 use crate::wire::author::AuthorRecord;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::counter::CounterState;
@@ -17,7 +18,7 @@ use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
 use crate::wire::known::{ProfileRecord, names_from_bytes};
 use crate::wire::large::LargeRecord;
 use crate::wire::recovery::RecoveryState;
-use crate::wire::sent::SentEntry;
+use crate::wire::sent::SentRecord;
 use crate::wire::session::sessions_from_bytes;
 use crate::wire::state::prekeys_from_bytes;
 
@@ -56,11 +57,11 @@ pub(super) fn check(checkup: &mut Checkup<'_>, people: Option<&People>) -> Known
             Some("prekeys") => check_parsed(checkup, &entry.path, prekeys_from_bytes),
             Some("counter") => check_parsed(checkup, &entry.path, CounterState::from_bytes),
             Some("names") => check_parsed(checkup, &entry.path, names_from_bytes),
-            Some("sessions" | "conversations" | "profiles" | "transcripts" | "large") => {}
+            Some("sessions" | "conversations" | "profiles" | "transcripts" | "large" | "acknowledgements") => {}
             Some("recovery") => check_parsed(checkup, &entry.path, RecoveryState::from_bytes),
             Some(name) if is_numbered(name, "received-") => check_entries(checkup, &entry, HASH_BYTES),
             Some(name) if is_numbered(name, "told-") => check_entries(checkup, &entry, FINGERPRINT_BYTES),
-            Some(name) if is_numbered(name, "sent-") => check_parsed(checkup, &entry.path, SentEntry::all_from_bytes),
+            Some(name) if is_numbered(name, "sent-") => check_parsed(checkup, &entry.path, SentRecord::all_from_bytes),
             _ => checkup.warning("orphan", &entry.path, "this is no file of chatterboxd", ORPHAN),
         }
     }
@@ -83,6 +84,12 @@ pub(super) fn check(checkup: &mut Checkup<'_>, people: Option<&People>) -> Known
         match entry.text().and_then(MessageId::from_hex) {
             Some(message) => check_large(checkup, &entry.path, &message),
             None => checkup.warning("orphan", &entry.path, "its name is no message's id", ORPHAN),
+        }
+    }
+    for entry in checkup.entries(Path::new("keys/acknowledgements")) {
+        match entry.text().and_then(Fingerprint::from_hex) {
+            Some(_) => check_parsed(checkup, &entry.path, Acknowledgements::from_bytes),
+            None => checkup.warning("orphan", &entry.path, "its name is no fingerprint", ORPHAN),
         }
     }
     let mut conversations = HashMap::new();

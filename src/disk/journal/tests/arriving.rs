@@ -24,7 +24,7 @@ fn with_parts(root: &Root) -> Journal {
 }
 
 fn open(root: &Root, machine: bool) {
-    if machine { drop(root.open_after_power_failure()) } else { drop(root.open()) }
+    let _ = if machine { root.open_after_power_failure() } else { root.open().1 };
 }
 
 #[test]
