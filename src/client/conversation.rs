@@ -165,6 +165,11 @@ impl Conversations {
         takes_messages(root, directory, &found)
     }
 
+    /// The name under `conversations/` that a conversation's directory had when it was last looked at.
+    pub fn last_place(&self, id: &ConversationId) -> Option<&str> {
+        self.places.get(id).map(String::as_str)
+    }
+
     /// Where a conversation's directory stands now, if it does.
     pub fn current_place(&mut self, root: &Root, id: &ConversationId) -> Option<PathBuf> {
         let place = self.places.get(id).map(|name| Path::new("conversations").join(name))?;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::engine::Engine;
+use super::progress;
 use super::root::{self, Root};
 use super::taking::{Held, NotSent, Taken};
 use crate::clock::Timestamp;
@@ -95,8 +96,7 @@ impl Copying {
     pub(super) fn reason(&self, stat: &Stat) -> Option<String> {
         match (&self.under_way, &self.refused) {
             (Some(copy), _) if copy.stat.is_same(stat) => {
-                let percent = 100 * u128::from(copy.offset) / u128::from(copy.stat.size.max(1));
-                Some(format!("it is being copied: {percent}%"))
+                Some(format!("it is being copied: {}", progress::of_whole(copy.offset, copy.stat.size)))
             }
             (Some(_), _) => Some("another large file is being copied".into()),
             (None, Some((_, said))) => Some(format!("it cannot be copied: {said}")),

@@ -21,6 +21,7 @@ pub mod hook_file;
 pub mod metadata;
 pub mod people;
 pub mod policy;
+pub mod progress;
 pub mod root;
 pub mod state;
 pub mod status;

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::alerts;
 use super::delivery::State;
 use super::engine::Engine;
+use super::progress;
 use super::root;
 use super::spool::Removed;
 use crate::clock::Timestamp;
@@ -171,7 +172,7 @@ impl Engine {
             return;
         }
         let done = accepted_bytes(known.next, under_way, size);
-        if self.large.is_news(&part.message, recipient, 100 * done / size.max(1)) {
+        if self.large.is_news(&part.message, recipient, progress::percent(done, size)) {
             self.set_progress(&part.conversation, &part.file, recipient, (done, size));
         }
     }

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::alerts;
 use super::engine::Engine;
+use super::parts::accepted_bytes;
+use super::progress;
 use super::status::Status;
 use crate::clock::Timestamp;
 use crate::limits::STATUS_LINES_MAX;
@@ -45,6 +47,7 @@ impl Engine {
                 .take(STATUS_LINES_MAX)
                 .map(|(fingerprint, reason)| (self.people.name(fingerprint), reason.clone()))
                 .collect(),
+            sending: self.sending().take(STATUS_LINES_MAX).collect(),
             prekeys: self.prekeys_at_server.map(|count| count.one_time),
             waiting: self
                 .outbox
@@ -60,5 +63,18 @@ impl Engine {
             hooks: self.hooks.refused().map(|(hook, text)| (hook.file_name().to_owned(), text.to_owned())).collect(),
             paused,
         }
+    }
+
+    /// Large messages on their way, a line for each recipient.
+    fn sending(&self) -> impl Iterator<Item = String> {
+        let all = self.large.iter().flat_map(|record| record.recipients.iter().map(move |known| (record, known)));
+        all.map(|(record, known)| {
+            let under_way = self.spool.parts_of(&known.fingerprint, &record.message);
+            let done = accepted_bytes(known.next, under_way, record.size);
+            let place = self.conversations.last_place(&record.conversation).unwrap_or_default();
+            let name = self.people.name(&known.fingerprint);
+            let progress = progress::of_whole(done, record.size);
+            format!("conversations/{place}/{} to {name}: {progress}", record.file)
+        })
     }
 }

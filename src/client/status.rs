@@ -27,6 +27,8 @@ pub struct Status {
     pub queue: usize,
     /// Recipients whose server does not answer or refuses: name, and why.
     pub troubled: Vec<(String, String)>,
+    /// Large messages on their way: each with its recipient and how far it is.
+    pub sending: Vec<String>,
     /// One-time prekeys at the server, if it said so.
     pub prekeys: Option<u32>,
     /// Outbox files that wait, and for what.
@@ -65,6 +67,7 @@ impl Status {
                 }
                 "queue" => status.queue = value.parse().unwrap_or(0),
                 "trouble" => status.troubled.push(owned(pair())),
+                "sending" => status.sending.push(value.to_owned()),
                 "prekeys" => status.prekeys = value.parse().ok(),
                 "waiting" => status.waiting.push(owned(pair())),
                 "refused" => status.refused.push(value.to_owned()),
@@ -105,6 +108,9 @@ impl fmt::Display for Status {
         for (name, reason) in &self.troubled {
             writeln!(formatter, "trouble: {name}: {}", one_line(reason))?;
         }
+        for line in &self.sending {
+            writeln!(formatter, "sending: {}", one_line(line))?;
+        }
         for (path, reason) in &self.waiting {
             writeln!(formatter, "waiting: {path}: {}", one_line(reason))?;
         }
@@ -140,6 +146,7 @@ mod tests {
             schedule: Some("poisson, one envelope each 30s on average".into()),
             queue: 3,
             troubled: vec![("bob".into(), "connecting: refused".into())],
+            sending: vec!["conversations/x/y to bob: 45% of 64.0 MiB".into()],
             prekeys: Some(100),
             waiting: vec![("outbox/bob/x".into(), "open for writing".into())],
             refused: vec!["outbox/bob/y".into()],
