@@ -21,7 +21,9 @@ impl Engine {
         let mut wanted: BTreeMap<Fingerprint, Vec<Missing>> = BTreeMap::new();
         for place in self.transcripts.open() {
             let (conversation, author) = place;
-            let is_ours = self.conversations.get(&conversation).is_some_and(|record| record.accepted);
+            // Nothing is asked of somebody whose answer would be dropped.
+            let is_ours = self.conversations.get(&conversation).is_some_and(|record| record.accepted)
+                && !self.people.is_blocked(&author);
             let Some(theirs) = self.transcripts.get(&place).filter(|_| is_ours) else { continue };
             for open in theirs.open() {
                 if open.progress.is_alarming(now_s) {

@@ -118,6 +118,7 @@ impl Engine {
         let too_many = rejected.len().saturating_sub(REJECTED_CONVERSATIONS_MAX);
         for (_, id) in rejected.into_iter().take(too_many) {
             self.conversations.forget(&id, &mut self.pending);
+            self.transcripts.forget(&id, &mut self.pending);
         }
     }
 

@@ -2,10 +2,12 @@
 //! is kept (`keys/transcripts/`), and joined to what is sent and received.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::author::{Claimed, Entered, Findings};
 use super::engine::Engine;
+use super::pending::Pending;
 use super::root;
 use super::state::{self, StateError};
 use crate::clock::Timestamp;
@@ -60,6 +62,17 @@ impl Transcripts {
         changed.map(|record| (root::transcript_file(&record.conversation, &record.author), record.to_bytes())).collect()
     }
 
+    /// Forgets all that is kept of a conversation.
+    pub fn forget(&mut self, conversation: &ConversationId, pending: &mut Pending) {
+        let gone: Vec<Place> = self.authors.range(places_of(conversation)).map(|(place, _)| *place).collect();
+        for place in gone {
+            self.authors.remove(&place);
+            self.open.remove(&place);
+            self.dirty.remove(&place);
+            pending.remove(root::transcript_file(&place.0, &place.1));
+        }
+    }
+
     /// What we have of somebody.
     pub fn get(&self, place: &Place) -> Option<&AuthorRecord> {
         self.authors.get(place)
@@ -72,8 +85,7 @@ impl Transcripts {
 
     /// Of whom something is missing in one conversation.
     pub(super) fn open_in(&self, conversation: &ConversationId) -> Vec<Place> {
-        let all = (*conversation, Fingerprint([0; 32]))..=(*conversation, Fingerprint([u8::MAX; 32]));
-        self.open.range(all).copied().collect()
+        self.open.range(places_of(conversation)).copied().collect()
     }
 
     /// Conversations whose `.gaps` is to be written anew.
@@ -105,6 +117,10 @@ impl Transcripts {
         }
         changed
     }
+}
+
+fn places_of(conversation: &ConversationId) -> RangeInclusive<Place> {
+    (*conversation, Fingerprint([0; 32]))..=(*conversation, Fingerprint([u8::MAX; 32]))
 }
 
 impl Engine {
@@ -154,9 +170,9 @@ impl Engine {
         let Some(by) = participants.iter().position(|fingerprint| *fingerprint == shared.author) else { return };
         let by = u8::try_from(by).unwrap_or(u8::MAX);
         for Seen { participant, incarnation, counter, hash } in &transcript.seen {
-            let Some(author) = participants.get(usize::from(*participant)).filter(|_| *participant != by) else {
-                continue;
-            };
+            let author = participants.get(usize::from(*participant)).filter(|_| *participant != by);
+            // What somebody blocked writes is dropped, and is not missing.
+            let Some(author) = author.filter(|author| !self.people.is_blocked(author)) else { continue };
             let (place, claim) =
                 ((shared.conversation, *author), Claim { incarnation: *incarnation, counter: *counter, hash: *hash });
             match *author == self.people.own_fingerprint() {
