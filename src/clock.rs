@@ -13,6 +13,9 @@ pub struct Timestamp(u64);
 /// 9999-12-31T23:59:59.999999Z: what a four-digit year can hold. Later times are clamped to it.
 const LAST_MICROSECOND: u64 = 253_402_300_799_999_999;
 
+/// The length of a time as it is written in names.
+const NAME_BYTES: usize = 25;
+
 impl Timestamp {
     /// The given microseconds since 1970; later than the year 9999 is clamped.
     pub fn from_micros(micros: u64) -> Self {
@@ -40,6 +43,11 @@ impl Timestamp {
         Self::from_micros(self.0.saturating_add(1))
     }
 
+    /// So much later.
+    pub fn after(self, time: Duration) -> Self {
+        Self::from_micros(self.0.saturating_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)))
+    }
+
     /// Milliseconds from `earlier` to here; 0 if `earlier` is later.
     pub fn millis_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0) / 1_000
@@ -53,6 +61,13 @@ impl Timestamp {
     /// `2026-11-22T10:15:30.123456Z` (RFC 3339), for files that programs parse.
     pub fn rfc3339(self) -> String {
         humantime::format_rfc3339_micros(UNIX_EPOCH + Duration::from_micros(self.0)).to_string()
+    }
+
+    /// The time that a message's name begins with, as in `2026-11-22T101530.123456Z-alice`; none if it is no message.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let (time, rest) = name.split_at_checked(NAME_BYTES)?;
+        let colons = format!("{}:{}:{}", time.get(..13)?, time.get(13..15)?, time.get(15..)?);
+        rest.starts_with('-').then(|| Self::parse_rfc3339(&colons))?
     }
 
     /// Reads RFC 3339 with `Z`.

@@ -39,6 +39,7 @@ use super::sessions::Sessions;
 use super::spool::Spool;
 use super::state::StateError;
 use super::sweeping::Sweeping;
+use super::tidying::Tidying;
 use super::transcripts::Transcripts;
 use super::unopened::Unopened;
 use crate::clock::Timestamp;
@@ -117,6 +118,7 @@ pub struct Engine {
     pub(super) reconnect: bool,
     pub(super) trouble: BTreeMap<Fingerprint, String>,
     pub(super) hooks: Hooks,
+    pub(super) tidying: Tidying,
     /// How far Tor in this process is, if there is one.
     pub(super) tor: Option<String>,
     pub(super) connection: Result<(), String>,
@@ -185,6 +187,7 @@ impl Engine {
             directories: Vec::new(),
             trouble: BTreeMap::new(),
             hooks: Hooks::default(),
+            tidying: Tidying::default(),
             tor: None,
             connection: Err("connecting".into()),
             prekeys_at_server: None,
@@ -220,6 +223,7 @@ impl Engine {
                 self.send_missing(now);
                 self.look_at_hooks_when_due(now);
                 self.acknowledge_due(now);
+                self.tidy(now);
                 if self.connection.is_ok() {
                     self.counter.write_when_due(now);
                 }

@@ -72,13 +72,17 @@ impl Hooks {
 
     /// What these steps make appear: alerts, and messages of others in conversations. Not what strangers wrote into
     /// `requests/`: nothing is done by itself for them.
-    pub(super) fn note_appearing(&mut self, places: &[Step], deliveries: &BTreeMap<PathBuf, Delivery>) {
+    pub(super) fn note_appearing<'a>(
+        &mut self,
+        steps: impl Iterator<Item = &'a Step>,
+        deliveries: &BTreeMap<PathBuf, Delivery>,
+    ) {
         let received: HashMap<PathBuf, (&Path, &Delivery)> = deliveries
             .iter()
             .filter(|(path, delivery)| delivery.recipients.is_empty() && path.starts_with("conversations"))
             .filter_map(|(path, delivery)| message_of(path).map(|(directory, file)| (file, (directory, delivery))))
             .collect();
-        for path in places.iter().filter_map(pending::placed) {
+        for path in steps.filter_map(pending::placed) {
             if path.starts_with("alerts") {
                 let (hook, file) = (Hook::Alert, path.to_owned());
                 self.occasions.push(Occasion { hook, file, conversation: None, variables: Vec::new() });
@@ -255,7 +259,7 @@ mod tests {
             ("conversations/x/.delivery/ours".into(), delivery(vec![line(State::Queued)])),
             ("requests/y/.delivery/strange".into(), delivery(Vec::new())),
         ]);
-        hooks.note_appearing(&places, &deliveries);
+        hooks.note_appearing(places.iter(), &deliveries);
         let noted: Vec<_> = hooks.occasions.iter().map(|occasion| (occasion.hook, occasion.file.as_path())).collect();
         assert_eq!(noted, [(Hook::Message, Path::new("conversations/x/theirs")), (Hook::Alert, Path::new("alerts/z"))]);
     }

@@ -137,11 +137,12 @@ impl Engine {
     }
 
     /// Makes `outbox/` directories of conversations anew whose directory is gone. At the start only: while we run, a
-    /// person who removes one means it.
+    /// person who removes one means it. Where both are gone, they mean the conversation.
     pub fn restore_outbox(&mut self, directories: &[PathBuf]) {
         let ids = directories.iter().filter_map(|path| super::conversation::id_in(&self.root, path));
         let there: HashSet<ConversationId> = ids.collect();
-        let accepted = self.conversations.iter().filter(|record| record.accepted);
+        let standing = self.standing_conversations();
+        let accepted = self.conversations.iter().filter(|record| record.accepted && standing.contains(&record.id));
         let missing: Vec<ConversationId> = accepted.map(|record| record.id).filter(|id| !there.contains(id)).collect();
         for id in missing {
             self.conversations.make_outbox_directory(&self.root, &id, &self.people, &mut self.pending);

@@ -154,6 +154,8 @@ mod tags;
 #[cfg(feature = "daemon")]
 mod taking;
 #[cfg(feature = "daemon")]
+mod tidying;
+#[cfg(feature = "daemon")]
 mod transcripts;
 #[cfg(feature = "daemon")]
 pub mod trials;

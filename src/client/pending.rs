@@ -162,7 +162,7 @@ pub fn is_place(step: &Step) -> bool {
 /// The file that a step makes appear for people, if it is such a step.
 pub fn placed(step: &Step) -> Option<&Path> {
     match step {
-        Step::Place { path, .. } => Some(path),
+        Step::Place { path, .. } | Step::Move { path, .. } => Some(path),
         _ => None,
     }
 }

@@ -157,3 +157,23 @@ pub const HOOKS_QUEUE_MAX: usize = 1_024;
 
 /// How long the hash of a received envelope is remembered: the server's retention and the sender's retries, doubled.
 pub const RECEIVED_HASH_LIFETIME_S: u64 = 90 * 86_400;
+
+/// Directories of conversations that are looked at in a second for what is to go: two system calls each, a thousandth of a core.
+pub const TIDY_LOOKS_MAX: usize = 64;
+
+/// The shortest time between two looks through all messages of one conversation: with 10,000 messages a look takes 20 ms.
+pub const TIDY_INTERVAL_S: u64 = 10;
+
+/// How soon a conversation is looked through again for a message whose way has not ended, which nothing in it shows.
+pub const TIDY_AGAIN_S: u64 = 60;
+
+/// How old the last change of a directory must be for another one to be seen by its time: kernels take that from a clock
+/// that ticks, and some filesystems keep whole seconds.
+pub const TIDY_SETTLED_MS: u64 = 2_000;
+
+/// Messages that are erased in a second.
+pub const ERASE_BATCH_MAX: usize = 64;
+
+/// The same in bytes, or one message if that is larger: all of it is overwritten at the next checkpoint, which holds up
+/// everything else for as long.
+pub const ERASE_BATCH_BYTES: u64 = 64 * 1024 * 1024;

@@ -18,9 +18,6 @@ use crate::limits::{GAP_FILE_BYTES_MAX, METADATA_FILE_BYTES_MAX};
 use crate::name;
 use crate::wire::identity::Fingerprint;
 
-/// `2026-11-22T101530.123456Z`, with which every message's name begins.
-const TIME_BYTES: usize = 25;
-
 /// A directory with messages in it.
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -106,7 +103,7 @@ fn messages(directory: &Path) -> io::Result<Vec<Message>> {
         let entry = entry?;
         // Names of messages are escaped, so what is not UTF-8 is none.
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if let Some(time) = time_of(&name).filter(|_| entry.file_type().is_ok_and(|kind| kind.is_file())) {
+        if let Some(time) = Timestamp::of_name(&name).filter(|_| entry.file_type().is_ok_and(|kind| kind.is_file())) {
             messages.push(Message { name, time });
         }
     }
@@ -115,13 +112,6 @@ fn messages(directory: &Path) -> io::Result<Vec<Message>> {
         order(left).cmp(&order(right)).then_with(|| name::natural_order(&left.name, &right.name))
     });
     Ok(messages)
-}
-
-/// The time that a message's name begins with; none if it is no message.
-pub(super) fn time_of(name: &str) -> Option<Timestamp> {
-    let (time, rest) = name.split_at_checked(TIME_BYTES)?;
-    let colons = format!("{}:{}:{}", time.get(..13)?, time.get(13..15)?, time.get(15..)?);
-    rest.starts_with('-').then(|| Timestamp::parse_rfc3339(&colons))?
 }
 
 impl Directory {
@@ -178,12 +168,12 @@ mod tests {
 
     #[test]
     fn only_a_name_that_begins_with_a_time_is_a_message() {
-        let time = time_of("2026-11-22T101530.123456Z-alice").unwrap();
+        let time = Timestamp::of_name("2026-11-22T101530.123456Z-alice").unwrap();
         assert_eq!(time.rfc3339(), "2026-11-22T10:15:30.123456Z");
         assert_eq!(readable(time), "2026-11-22 10:15:30 UTC");
         for other in ["notes.txt", "2026-11-22T101530.123456Z", "2026-11-22T101530.12345é-alice", "metadata.toml", ""]
         {
-            assert_eq!(time_of(other), None, "{other}");
+            assert_eq!(Timestamp::of_name(other), None, "{other}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand_core::OsRng;
 
@@ -105,6 +106,8 @@ pub(super) struct Machine {
     pub(super) profile: SignedProfile,
     /// Whether it tells authors that their messages have come.
     pub(super) acknowledges: bool,
+    /// The age at which messages are erased, if it is set.
+    pub(super) expire: Option<Duration>,
     pub(super) running: Option<Running>,
 }
 
@@ -114,15 +117,16 @@ impl Machine {
         let root = Root::on(Arc::new(disk.clone()), ROOT);
         let server = ServerAddress::new("localhost", 1, SecretKey::random(&mut OsRng).public()).unwrap();
         let account = Account::create(&root, name, server, "", &mut OsRng).unwrap();
-        Self { name, disk, root, profile: account.profile, acknowledges: true, running: None }
+        Self { name, disk, root, profile: account.profile, acknowledges: true, expire: None, running: None }
     }
 
     /// Of the same content, not running.
     pub(super) fn copy(&self) -> Self {
         let disk = self.disk.copy();
         let root = Root::on(Arc::new(disk.clone()), ROOT);
-        let (profile, acknowledges) = (self.profile.clone(), self.acknowledges);
-        Self { name: self.name, disk, root, profile, acknowledges, running: None }
+        let profile = self.profile.clone();
+        let (acknowledges, expire) = (self.acknowledges, self.expire);
+        Self { name: self.name, disk, root, profile, acknowledges, expire, running: None }
     }
 
     pub(super) fn account(&self) -> AccountId {
@@ -149,7 +153,8 @@ impl Machine {
     pub(super) fn start_unheard(&mut self, now: Timestamp) -> bool {
         let opened = Journal::open(Arc::new(self.disk.clone()), self.root.path());
         let loaded = opened.map_err(|error| error.to_string()).and_then(|(journal, _)| {
-            let policy = Policy { acknowledge: self.acknowledges, ..Policy::by_default(&Way::Direct) };
+            let policy = Policy::by_default(&Way::Direct);
+            let policy = Policy { acknowledge: self.acknowledges, expire: self.expire, ..policy };
             let engine = Engine::load(self.root.clone(), policy).map_err(|error| error.to_string())?;
             Ok((journal, engine))
         });

@@ -14,6 +14,7 @@ mod fleet;
 mod machine;
 mod recovery;
 mod schedules;
+mod tidying;
 mod world;
 
 use std::io::Write as _;
@@ -49,11 +50,16 @@ fn say(text: &str) {
 /// Stops `victim` before each of its operations in `acts`, in turn, and lets the power fail in every way; then lets
 /// `again` happen to what is left, a second crash in which is tried likewise if it is asked for.
 fn crash_everywhere(name: &str, base: &World, victim: usize, acts: &[Act]) {
+    crash_everywhere_then(name, base, victim, acts, World::finish);
+}
+
+/// The same, with an end and an oracle of its own.
+fn crash_everywhere_then(name: &str, base: &World, victim: usize, acts: &[Act], finish: impl Fn(World, &str)) {
     let mut world = base.copy();
     world.machines[victim].disk.expect(None);
     acts.iter().for_each(|act| world.act(*act));
     let (operations, _) = world.machines[victim].disk.counts();
-    world.finish(&format!("{name}: nothing crashes"));
+    finish(world, &format!("{name}: nothing crashes"));
 
     let (tries, all) = wanted(operations);
     let mut covered = 0;
@@ -69,7 +75,7 @@ fn crash_everywhere(name: &str, base: &World, victim: usize, acts: &[Act]) {
         for loss in losses(number, all) {
             let after = world.copy();
             after.machines[victim].disk.restart(loss);
-            after.finish(&format!("{name}, {}: {point} of {operations}, {loss:?}", ["alice", "bob"][victim]));
+            finish(after, &format!("{name}, {}: {point} of {operations}, {loss:?}", ["alice", "bob"][victim]));
             covered += 1;
         }
     }

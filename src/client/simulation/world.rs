@@ -132,6 +132,11 @@ impl World {
         }
     }
 
+    /// Time passes while nobody runs.
+    pub(super) fn pass(&mut self, seconds: u64) {
+        self.now += seconds * 1_000_000;
+    }
+
     pub(super) fn time(&mut self) -> Timestamp {
         self.now += 1_000_000;
         Timestamp::from_micros(self.now)

@@ -119,7 +119,14 @@ impl Applier {
             }
             Step::Erase { path } => {
                 self.deferred.forget(path);
-                self.discard(&self.root.join(path)).map_err(JournalError::io("erasing", &self.root.join(path)))
+                match self.discard(&self.root.join(path)) {
+                    // Somebody keeps a message from being erased. That holds up nothing.
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !deferred::is_private(path) => {
+                        tracing::warn!(%error, "a message that has come of age cannot be erased");
+                        Ok(())
+                    }
+                    result => result.map_err(JournalError::io("erasing", &self.root.join(path))),
+                }
             }
             Step::Remove { path } => {
                 let was_secret = self.deferred.forget(path);

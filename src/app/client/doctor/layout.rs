@@ -15,9 +15,9 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use super::checkup::Checkup;
 use super::findings::{Finding, Severity};
-use crate::app::client::conversations;
 use crate::client::metadata;
 use crate::client::root::Root;
+use crate::clock::Timestamp;
 use crate::disk::atomic;
 
 /// Files of the root itself that only we may read.
@@ -145,7 +145,7 @@ fn is_ours(path: &Path) -> bool {
     let parts: Vec<Cow<'_, str>> = path.iter().map(OsStr::to_string_lossy).collect();
     let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
     match parts[..] {
-        ["conversations", _, name] => name == metadata::FILE || conversations::time_of(name).is_some(),
+        ["conversations", _, name] => name == metadata::FILE || Timestamp::of_name(name).is_some(),
         ["tmp", _, name] => !name.starts_with("taken-"),
         _ => true,
     }

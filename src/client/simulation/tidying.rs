@@ -1,0 +1,38 @@
+//! Messages that come of age, erased under crashes.
+
+use std::time::Duration;
+
+use super::world::Act::{Checkpoint, Run, Start};
+use super::world::{Act, World, drop_by};
+use super::{crash_everywhere_then, standing};
+
+const DAY_S: u64 = 86_400;
+
+/// Both start again and go on; then Bob has what is young, and nothing is known of the rest.
+fn finish(mut world: World, told: &str) {
+    world.machines.iter_mut().for_each(|machine| machine.running = None);
+    [Start(0), Start(1), Run, drop_by(0, "z", "the last of alice"), Run].into_iter().for_each(|act| world.act(act));
+    // What a crash has hidden from the first look, the next one finds.
+    world.run_rounds(30);
+    [Checkpoint(0), Checkpoint(1)].into_iter().for_each(|act| world.act(act));
+    let [alice, bob] = &world.machines;
+    assert_eq!(bob.messages(), ["new", "notes of bob's own", "the last of alice"], "{told}");
+    assert_eq!(alice.messages(), ["hello", "hello to you", "new", "the last of alice"], "{told}");
+    assert_eq!(bob.deliveries().matches("id: ").count(), 2, "{told}:\n{}", bob.deliveries());
+    for empty in ["outbox/alice", "journal/spool", "tmp"] {
+        assert_eq!(bob.files(empty), [], "{told}: {empty}");
+    }
+}
+
+#[test]
+fn a_crash_while_messages_are_erased_brings_none_back_and_takes_no_other() {
+    let mut base = standing();
+    let bob = &mut base.machines[1];
+    let (message, _) = bob.files("conversations").into_iter().find(|(_, content)| content == "hello").unwrap();
+    let directory = bob.path(message.rsplit_once('/').unwrap().0);
+    bob.disk.write_file(&directory.join("notes.txt"), b"notes of bob's own", true);
+    bob.expire = Some(Duration::from_secs(DAY_S));
+    base.pass(31 * DAY_S);
+    let acts: &[Act] = &[Start(0), Start(1), Run, Checkpoint(1), drop_by(0, "1", "new"), Run];
+    crash_everywhere_then("messages come of age", &base, 1, acts, finish);
+}
