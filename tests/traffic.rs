@@ -8,7 +8,6 @@ mod lying_server;
 mod support;
 
 use std::collections::HashSet;
-use std::fs;
 
 use lying_server::LyingServer;
 use lying_server::wire::{FRAME, HANDSHAKE};

@@ -51,7 +51,7 @@ impl Engine {
         {
             self.pending.put(path, bytes);
         }
-        for (path, bytes) in self.large.take_dirty() {
+        for (path, bytes) in self.large.take_dirty().into_iter().chain(self.arriving.take_dirty()) {
             match bytes {
                 Some(bytes) => self.pending.put(path, bytes),
                 None => self.pending.remove(path),
@@ -131,6 +131,7 @@ impl Engine {
     /// be run now.
     pub fn applied(&mut self) -> Vec<Occasion> {
         self.pending.applied();
+        self.arriving.applied();
         self.tidy_requests();
         self.take_occasions()
     }

@@ -17,6 +17,7 @@ impl Engine {
             self.send_again(author, since, now);
         }
         self.heed_missing(author, &control.missing, now);
+        self.cancelled(author, &control.cancelled, now);
         if control.highest.is_some() {
             // What we told them stood in a session below another of theirs, in which they may have answered.
             self.recovery.tell_again(&author);

@@ -12,6 +12,7 @@ use rand_core::OsRng;
 
 use super::account::Account;
 use super::acknowledging::Acknowledging;
+use super::arriving::Arriving;
 use super::blocked;
 use super::contacts::Contacts;
 use super::conversation::Conversations;
@@ -26,6 +27,7 @@ use super::letting_go::LettingGo;
 use super::missing;
 use super::opening::Asked;
 use super::outbox::Outbox;
+use super::parts_left::PartsLeft;
 use super::pending::Pending;
 use super::people::People;
 use super::policy::Policy;
@@ -44,7 +46,7 @@ use super::transcripts::Transcripts;
 use super::unopened::Unopened;
 use crate::clock::Timestamp;
 use crate::disk::watch::Hint;
-use crate::limits::BATCH_BYTES_MAX;
+use crate::limits::{BATCH_BYTES_MAX, PARTS_BATCH_BYTES};
 use crate::wire::identity::{ConversationId, Fingerprint};
 use crate::wire::journal::DirectoryIdentity;
 use crate::wire::prekey::SignedPrekey;
@@ -68,6 +70,8 @@ pub struct Engine {
     pub(super) asked_again: missing::Asked,
     pub(super) spool: Spool,
     pub(super) received: Received,
+    pub(super) arriving: Arriving,
+    pub(super) parts_left: PartsLeft,
     pub(super) unopened: Unopened,
     pub(super) counter: Counter,
     pub(super) sent: Sent,
@@ -150,6 +154,8 @@ impl Engine {
             prekeys: Prekeys::load(root.disk(), &root.join(root::prekeys_file()))?,
             spool: Spool::load(root.disk(), &root.join("journal/spool"))?,
             received: Received::load(root.disk(), &root.keys())?,
+            arriving: Arriving::load(root.disk(), &root.join("keys/arriving"))?,
+            parts_left: PartsLeft::default(),
             unopened: Unopened::load(root.disk(), &root.join("journal/unopened"))?,
             sent: Sent::load(root.disk(), &root.keys())?,
             transcripts: Transcripts::load(root.disk(), &root.join("keys/transcripts"))?,
@@ -224,6 +230,7 @@ impl Engine {
                 self.look_at_hooks_when_due(now);
                 self.acknowledge_due(now);
                 self.tidy(now);
+                self.look_for_room(now);
                 if self.connection.is_ok() {
                     self.counter.write_when_due(now);
                 }
@@ -238,6 +245,7 @@ impl Engine {
                 self.uploading = false;
                 // The next connection pushes them all again, and they are counted anew.
                 self.left = 0;
+                self.parts_left.forget();
             }
             Event::Prekeys { count, after_upload } => {
                 self.uploading &= !after_upload;
@@ -268,6 +276,7 @@ impl Engine {
     pub fn is_full(&self) -> bool {
         let deliveries = self.deliveries.len() * DELIVERY_BYTES;
         self.pending.bytes() + self.sessions.dirty_bytes() + deliveries > BATCH_BYTES_MAX
+            || self.pending.part_bytes() > PARTS_BATCH_BYTES
     }
 
     /// Whether more of somebody's messages waited for a session than one batch seals.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::conversation::Conversations;
 use super::people::People;
 use super::requests;
+use super::room;
 use super::sessions::{NotOpened, Taken};
 use crate::wire::control::{Control, Rank};
 use crate::wire::identity::{ConversationId, Fingerprint, Identity, participants_hash};
@@ -54,7 +55,7 @@ pub(super) fn judge(
     people: &People,
     conversations: &Conversations,
     opens: bool,
-    has_room: impl FnOnce(&str) -> bool,
+    has_room: impl FnOnce(&str, &Payload) -> bool,
 ) -> Result<Judged, NotOpened> {
     let author = author.fingerprint();
     if author == people.own_fingerprint() {
@@ -87,7 +88,7 @@ pub(super) fn judge(
         if record.participants_hash() != payload.participants {
             return judged(Verdict::Discarded("it names other participants than the conversation has"));
         }
-        if !record.accepted && !known() && !has_room(&people.name(&author)) {
+        if !record.accepted && !known() && !has_room(&people.name(&author), &payload) {
             return Err(NotOpened::NotNow(requests::NO_ROOM));
         }
         return judged(Verdict::Message(payload));
@@ -97,6 +98,7 @@ pub(super) fn judge(
         Some(introduction) => introduction,
         None => match implied(&author, &payload, people) {
             Some(introduction) => introduction,
+            None if accepted && payload.part.is_some() => return Err(NotOpened::NotNow(room::EARLY_PART)),
             None if !accepted => return judged(Verdict::Discarded("its conversation was not introduced")),
             None => return Err(NotOpened::NotNow("its conversation was not introduced yet")),
         },
@@ -105,7 +107,7 @@ pub(super) fn judge(
         return judged(Verdict::Discarded(problem));
     }
     let profile = introduction.profiles.iter().find(|profile| profile.identity().fingerprint() == author);
-    if !accepted && !has_room(&profile.map_or_else(String::new, |profile| people.name_of(profile))) {
+    if !accepted && !has_room(&profile.map_or_else(String::new, |profile| people.name_of(profile)), &payload) {
         return Err(NotOpened::NotNow(requests::NO_ROOM));
     }
     judged(Verdict::Opens { payload, introduction, accepted })

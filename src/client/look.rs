@@ -57,6 +57,7 @@ impl Engine {
         let quiet_until = self.recovery.quiet_until();
         let given_up = self.unopened.give_up_old(now.seconds(), quiet_until, &mut self.pending);
         self.alert_given_up(given_up, now);
+        self.give_up_arriving(now);
         self.look_for_untold(now);
         self.look_at_hooks(now);
         self.forget_owed(now);

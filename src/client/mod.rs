@@ -34,6 +34,10 @@ mod acknowledging;
 #[cfg(feature = "daemon")]
 mod alerts;
 #[cfg(feature = "daemon")]
+mod arriving;
+#[cfg(feature = "daemon")]
+mod assembling;
+#[cfg(feature = "daemon")]
 mod author;
 #[cfg(feature = "daemon")]
 mod backoff;
@@ -110,6 +114,8 @@ mod pace;
 #[cfg(feature = "daemon")]
 mod parts;
 #[cfg(feature = "daemon")]
+mod parts_left;
+#[cfg(feature = "daemon")]
 mod pending;
 #[cfg(feature = "daemon")]
 mod prekeys;
@@ -131,6 +137,8 @@ mod reporting;
 mod requests;
 #[cfg(feature = "daemon")]
 mod resend;
+#[cfg(feature = "daemon")]
+mod room;
 #[cfg(all(test, feature = "daemon"))]
 mod schedules;
 #[cfg(feature = "daemon")]

@@ -27,12 +27,19 @@ pub struct Pending {
     identities: HashSet<FileIdentity>,
     /// What the steps hold, about.
     bytes: usize,
+    /// How much of that are parts of large contents.
+    part_bytes: usize,
 }
 
 impl Pending {
     /// What the steps hold, about.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// How much of that are parts of large contents.
+    pub fn part_bytes(&self) -> usize {
+        self.part_bytes
     }
 
     /// Replaces a state file or a file for programs.
@@ -73,6 +80,13 @@ impl Pending {
     pub fn move_in(&mut self, path: PathBuf, from: PathBuf) {
         self.reserved.insert(path.clone());
         self.steps.push(Step::Move { path, from });
+    }
+
+    /// Writes a part of a large content at its place in a file of the daemon's own.
+    pub fn write_part(&mut self, path: PathBuf, offset: u64, bytes: Zeroizing<Vec<u8>>) {
+        self.bytes += bytes.len();
+        self.part_bytes += bytes.len();
+        self.steps.push(Step::Write { path, offset, bytes });
     }
 
     /// Makes an outbox file leave, once everything before it is in place.
@@ -142,6 +156,7 @@ impl Pending {
     /// Everything is in place: lets go of leases and names.
     pub fn applied(&mut self) {
         self.bytes = 0;
+        self.part_bytes = 0;
         self.taken.clear();
         self.identities.clear();
         self.reserved.clear();

@@ -3,6 +3,7 @@
 //! A session moves on only for a payload that is taken: the judgement below runs between authentication and commit, so
 //! that an envelope that comes too early can be opened again later.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use super::alerts;
@@ -11,9 +12,11 @@ use super::conversation::Conversations;
 use super::delivery::{self, Delivery};
 use super::engine::Engine;
 use super::judge::{Judged, Verdict, judge};
+use super::parts_left::Why;
 use super::prekeys::Found;
 use super::received;
 use super::requests;
+use super::room::Room;
 use super::sessions::NotOpened;
 use super::trials::Tried;
 use super::unopened::Kept;
@@ -36,6 +39,8 @@ enum Became {
     Kept(Tried),
     /// There is no room for it here: it stays at the server.
     Left,
+    /// The same of a part of a large content, by whom and why.
+    PartLeft(Fingerprint, Why),
 }
 
 impl Engine {
@@ -56,6 +61,7 @@ impl Engine {
                             Decide about the requests that are there, or remove them.";
                 alerts::raise(&self.root, &mut self.pending, now, "requests", "", text);
             }
+            Became::PartLeft(author, why) => return self.parts_left.add(author, why),
             Became::Done => {}
             Became::Kept(tried) => {
                 let quiet_until = self.recovery.quiet_until();
@@ -82,7 +88,7 @@ impl Engine {
             match self.try_open(&kept.envelope, (&added, kept.tried), now) {
                 Became::Done => self.unopened.opened(kept.since, &kept.hash, &mut self.pending),
                 Became::Kept(tried) => self.unopened.put_back(Kept { tried, ..kept }),
-                Became::Left => self.unopened.put_back(kept),
+                Became::Left | Became::PartLeft(..) => self.unopened.put_back(kept),
             }
         }
     }
@@ -103,9 +109,23 @@ impl Engine {
             }
         };
         let opens = prekey.is_some();
+        let room = Room {
+            root: &self.root,
+            pending: &self.pending,
+            people: &self.people,
+            conversations: &self.conversations,
+            received: &self.received,
+            arriving: &self.arriving,
+            left: &self.parts_left,
+            receive_limit: self.policy.receive_limit,
+            opens,
+            leaves: Cell::new(None),
+        };
         let judge = |author: &Identity, payload: &[u8]| {
-            let has_room = |name: &str| requests::has_room(&self.root, &self.pending, &self.conversations, name);
-            judge(author, payload, &self.people, &self.conversations, opens, has_room)
+            let fingerprint = author.fingerprint();
+            let has_room = |name: &str, payload: &Payload| room.in_request(&fingerprint, name, payload);
+            let judged = judge(author, payload, &self.people, &self.conversations, opens, has_room);
+            room.check(&fingerprint, judged)
         };
         let (keys, now_s) = (&self.account.keys, now.seconds());
         let judged = match prekey {
@@ -115,6 +135,9 @@ impl Engine {
                 .map(|(judged, opened)| (judged, Some(opened))),
             None => self.sessions.open(keys, envelope, hints, now_s, &mut self.rng, judge).map(|judged| (judged, None)),
         };
+        if let Some((author, why)) = room.leaves.take() {
+            return Became::PartLeft(author, why);
+        }
         match judged {
             Ok((Judged { author, verdict }, opened)) => {
                 if let Some(opened) = opened {
@@ -168,6 +191,7 @@ impl Engine {
                     self.notice_namesake(&author, now);
                 }
                 self.place_message(author, payload, now);
+                self.parts_left.note_room();
                 self.try_unopened = true;
             }
             Verdict::Control(control) => self.heed(author, control, now),
@@ -243,15 +267,30 @@ impl Engine {
         }
     }
 
-    /// Makes the message appear: in its conversation, or in its author's request.
+    /// Makes the message appear, or takes a part of it.
     fn place_message(&mut self, author: Fingerprint, payload: Payload, now: Timestamp) {
-        let Some(shared) = payload.shared(author) else { return };
+        match payload.part {
+            None => drop(self.stand(author, payload, None, now)),
+            Some(_) => self.take_part(author, payload, now),
+        }
+    }
+
+    /// Makes the message appear: in its conversation, or in its author's request. A large content stands in a file of its own,
+    /// `moved`, and moves. False if it does not appear.
+    pub(super) fn stand(
+        &mut self,
+        author: Fingerprint,
+        payload: Payload,
+        moved: Option<PathBuf>,
+        now: Timestamp,
+    ) -> bool {
+        let Some(shared) = payload.shared(author) else { return false };
         let accepted = self.conversations.get(&payload.conversation).is_some_and(|record| record.accepted);
         let place = match accepted {
             true => self.conversations.place(&self.root, &payload.conversation, &self.people, &mut self.pending),
             false => Some(self.request_place(&author)),
         };
-        let Some(place) = place else { return };
+        let Some(place) = place else { return false };
         let hash = received::message_hash(&author, &payload.conversation, &payload.id);
         if payload.resent > 0 {
             self.recall(&payload.conversation, &place);
@@ -261,9 +300,9 @@ impl Engine {
         // Also for what was sent again, in another envelope: its author may not have heard that it was here.
         self.owe_acknowledgement(author, &payload.conversation, payload.id, now);
         if self.received.contains(&hash) {
-            return;
+            return false;
         }
-        let Some(content) = payload.content else { return };
+        let Some(content) = payload.content else { return false };
         self.received.add(hash, now.seconds(), &mut self.pending);
         let author_name = self.people.name(&author);
         let wanted = name::message(&time.to_string(), &author_name, &content.file_name);
@@ -278,8 +317,12 @@ impl Engine {
             conversation: (!accepted).then_some(payload.conversation),
             recipients: Vec::new(),
         };
-        self.pending.place(place.join(&file), content.bytes);
+        match moved {
+            None => self.pending.place(place.join(&file), content.bytes),
+            Some(from) => self.pending.move_in(place.join(&file), from),
+        }
         self.deliveries.insert(place.join(delivery::DIRECTORY).join(&file), delivery);
+        true
     }
 
     /// The directory of a stranger's request, with their card in it.

@@ -12,17 +12,16 @@ use super::delivery::{self, Delivery};
 use super::engine::Engine;
 use super::pending::Pending;
 use super::state::{self, StateError};
-use crate::crypto::hash::sha256;
 use crate::disk::open;
 use crate::disk::system::Disk;
 use crate::limits::{RECALLED_FILES_MAX, RECALLED_MAX, RECEIVED_HASH_LIFETIME_S};
 use crate::wire::Malformed;
-use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
+use crate::wire::identity::ConversationId;
+pub use crate::wire::identity::message_hash;
 
 const PERIOD_S: u64 = 7 * 86_400;
 const ENTRY_BYTES: usize = 40;
 const PREFIX: &str = "received-";
-const MESSAGE_LABEL: &[u8] = b"chatterbox 1 received message\0";
 
 /// All hashes that are remembered, by period.
 #[derive(Debug, Default)]
@@ -81,11 +80,6 @@ impl Received {
             pending.remove(file(period));
         }
     }
-}
-
-/// `SHA-256(LABEL("received message") || author || conversation || message id)`.
-pub fn message_hash(author: &Fingerprint, conversation: &ConversationId, message: &MessageId) -> [u8; 32] {
-    sha256(&[MESSAGE_LABEL, &author.0, &conversation.0, &message.0])
 }
 
 impl Engine {

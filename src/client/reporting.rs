@@ -61,6 +61,13 @@ impl Engine {
             refused: self.outbox.refused().take(STATUS_LINES_MAX).map(escape).collect(),
             ignored: self.outbox.ignored(),
             hooks: self.hooks.refused().map(|(hook, text)| (hook.file_name().to_owned(), text.to_owned())).collect(),
+            receiving: self
+                .parts_left
+                .status()
+                .into_iter()
+                .chain(self.arriving.status(|author| self.people.name(author)))
+                .take(STATUS_LINES_MAX)
+                .collect(),
             paused,
         }
     }

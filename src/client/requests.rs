@@ -13,9 +13,10 @@ use super::engine::Engine;
 use super::pending::Pending;
 use super::root::Root;
 use crate::clock::Timestamp;
-use crate::disk::open;
+use crate::disk::open::{self, OpenError};
 use crate::limits::{
-    CONTENT_BYTES_MAX, REJECTED_CONVERSATIONS_MAX, REQUEST_CONVERSATIONS_MAX, REQUEST_MESSAGES_MAX, REQUESTS_MAX,
+    CONTENT_BYTES_MAX, PART_BYTES, REJECTED_CONVERSATIONS_MAX, REQUEST_CONVERSATIONS_MAX, REQUEST_MESSAGES_MAX,
+    REQUESTS_MAX,
 };
 use crate::name;
 use crate::wire::conversation::ConversationRecord;
@@ -24,17 +25,30 @@ use crate::wire::identity::{ConversationId, Fingerprint};
 /// Said of an envelope that opens one conversation too many with strangers.
 pub const NO_ROOM: &str = "requests/ holds as many messages of strangers as it may";
 
-/// Whether another message of this stranger may be kept, whose request is, or will be, the directory `name`. One loud
+/// How many more messages of this stranger may be kept, whose request is, or will be, the directory `name`. One loud
 /// stranger silences no other. What comes in one batch with others is not on the disk yet, and counts too.
-pub fn has_room(root: &Root, pending: &Pending, conversations: &Conversations, name: &str) -> bool {
+pub fn room(root: &Root, pending: &Pending, conversations: &Conversations, name: &str) -> usize {
     if conversations.iter().filter(|record| !record.accepted).count() >= REQUEST_CONVERSATIONS_MAX {
-        return false;
+        return 0;
     }
     let own = Path::new("requests").join(name);
     match root.is_directory(&own) || pending.is_reserved(&own) {
-        true => root.names(own.join(delivery::DIRECTORY)).len() + pending.reserved_in(&own) < REQUEST_MESSAGES_MAX,
-        false => root.names("requests").len() + pending.reserved_in(Path::new("requests")) < REQUESTS_MAX,
+        true => REQUEST_MESSAGES_MAX.saturating_sub(filled(root, &own) + pending.reserved_in(&own)),
+        false if root.names("requests").len() + pending.reserved_in(Path::new("requests")) < REQUESTS_MAX => {
+            REQUEST_MESSAGES_MAX
+        }
+        false => 0,
     }
+}
+
+/// How many messages a request holds; one that came in parts counts as many.
+fn filled(root: &Root, directory: &Path) -> usize {
+    let names = root.names(directory.join(delivery::DIRECTORY)).into_iter();
+    let parts = |name| {
+        let size = root.disk().stat(&root.join(directory.join(name))).map_or(0, |found| found.size);
+        usize::try_from(size.div_ceil(PART_BYTES)).unwrap_or(usize::MAX).max(1)
+    };
+    names.map(parts).fold(0, usize::saturating_add)
 }
 
 impl Engine {
@@ -86,12 +100,19 @@ impl Engine {
         }
         let limit = u64::try_from(CONTENT_BYTES_MAX).unwrap_or(u64::MAX);
         let Some(place) = self.conversations.place(&self.root, id, &self.people, &mut self.pending) else { return };
-        if let Ok(bytes) = open::read_regular(self.root.disk(), &self.root.join(&old), limit) {
+        let read = open::read_regular(self.root.disk(), &self.root.join(&old), limit);
+        if matches!(read, Ok(_) | Err(OpenError::TooLarge { .. })) {
             let author = self.people.name(&delivery.from);
             let wanted = name::renamed_message(&delivery.file, &delivery.from_name, &author);
             let file = self.free_message_name(&place, &wanted);
-            self.pending.place(place.join(&file), Zeroizing::new(bytes.to_vec()));
-            self.pending.remove(old);
+            match read {
+                Ok(bytes) => {
+                    self.pending.place(place.join(&file), Zeroizing::new(bytes.to_vec()));
+                    self.pending.remove(old);
+                }
+                // It came in parts, and was synced before it appeared.
+                Err(_) => self.pending.move_in(place.join(&file), old),
+            }
             delivery.from_name = author;
             delivery.file = file;
             delivery.conversation = None;

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
+
 use crate::disk::real::RealDisk;
 use crate::disk::system::{Disk, Kind};
 use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
@@ -141,11 +143,13 @@ impl Root {
         "alerts",
         "hooks",
         "journal",
+        "journal/arriving",
         "journal/large",
         "journal/spool",
         "journal/unopened",
         "keys",
         "keys/acknowledgements",
+        "keys/arriving",
         "keys/conversations",
         "keys/large",
         "keys/profiles",
@@ -216,6 +220,16 @@ pub fn large_file(message: &MessageId) -> PathBuf {
 /// `journal/large/NAME`, relative to the root.
 pub fn large_copy(name: &str) -> PathBuf {
     PathBuf::from(format!("journal/large/{name}"))
+}
+
+/// `keys/arriving/HASH`, relative to the root.
+pub fn arriving_file(hash: &[u8; 32]) -> PathBuf {
+    PathBuf::from(format!("keys/arriving/{}", HEXLOWER.encode(hash)))
+}
+
+/// `journal/arriving/HASH`, relative to the root.
+pub fn arriving_content(hash: &[u8; 32]) -> PathBuf {
+    PathBuf::from(format!("journal/arriving/{}", HEXLOWER.encode(hash)))
 }
 
 /// The daemon's scratch directory, relative to the root.

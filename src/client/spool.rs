@@ -322,6 +322,11 @@ impl Spool {
         busy.map(|(recipient, _)| *recipient).collect()
     }
 
+    /// What waits for one recipient.
+    pub fn len_of(&self, recipient: &Fingerprint) -> usize {
+        self.queues.get(recipient).map_or(0, |queue| queue.items.len())
+    }
+
     /// Messages that wait, counted once for each recipient.
     pub fn len(&self) -> usize {
         self.queues.values().map(|queue| queue.items.len()).sum()

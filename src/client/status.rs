@@ -39,6 +39,8 @@ pub struct Status {
     pub ignored: usize,
     /// Hooks that are not run, or were not: which, and why.
     pub hooks: Vec<(String, String)>,
+    /// Large contents that arrive in parts, and how far they are.
+    pub receiving: Vec<String>,
     /// Why work pauses, if it does.
     pub paused: Option<String>,
 }
@@ -73,6 +75,7 @@ impl Status {
                 "refused" => status.refused.push(value.to_owned()),
                 "hook" => status.hooks.push(owned(pair())),
                 "ignored" => status.ignored = value.parse().unwrap_or(0),
+                "receiving" => status.receiving.push(value.to_owned()),
                 "paused" => status.paused = Some(value.to_owned()),
                 _ => {}
             }
@@ -102,6 +105,9 @@ impl fmt::Display for Status {
             writeln!(formatter, "prekeys: {prekeys}")?;
         }
         writeln!(formatter, "ignored: {}", self.ignored)?;
+        for content in &self.receiving {
+            writeln!(formatter, "receiving: {}", one_line(content))?;
+        }
         if let Some(paused) = &self.paused {
             writeln!(formatter, "paused: {}", one_line(paused))?;
         }
@@ -124,6 +130,15 @@ impl fmt::Display for Status {
     }
 }
 
+/// A size for people.
+pub fn size_text(bytes: u64) -> String {
+    const MIB: u64 = 1024 * 1024;
+    match bytes {
+        MIB.. => format!("{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB),
+        _ => format!("{}.{} KiB", bytes / 1024, bytes % 1024 * 10 / 1024),
+    }
+}
+
 fn one_line(text: &str) -> String {
     text.replace('\n', " ")
 }
@@ -131,6 +146,12 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_cut_to_a_tenth() {
+        let texts = [10_241, 1024 * 1024 - 1, 1024 * 1024, 64 * 1024 * 1024 + 200_000].map(size_text);
+        assert_eq!(texts, ["10.0 KiB", "1023.9 KiB", "1.0 MiB", "64.1 MiB"]);
+    }
 
     #[test]
     fn the_file_comes_back_as_written() {
@@ -152,6 +173,7 @@ mod tests {
             refused: vec!["outbox/bob/y".into()],
             ignored: 2,
             hooks: vec![("on-message".into(), "It is not executable. Make it so.".into())],
+            receiving: vec!["from bob: 12% of 64.0 MiB (plan.pdf)".into()],
             paused: Some("disk full".into()),
         };
         assert_eq!(Status::parse(&status.to_string()), status);

@@ -71,11 +71,14 @@ impl Worker {
             if self.await_root()? {
                 found = self.rescan();
             }
-            let more = self.engine.work_outbox(Timestamp::now());
+            let mut more = self.engine.work_outbox(Timestamp::now());
+            more |= self.engine.work_arriving(Timestamp::now());
             self.watch_directories();
             if self.commit()? {
                 committed = Instant::now();
             }
+            // What has just been written can be hashed.
+            more |= self.engine.has_arrived();
             let is_idle = committed.elapsed().as_millis() > IDLE_CHECKPOINT_MS.into();
             if self.journal.log_bytes() == 0 {
                 emptied = Instant::now();

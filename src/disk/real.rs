@@ -11,7 +11,7 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, RenameFlags, Statx, StatxFlags,
 use rustix::io::Errno;
 
 use super::lease::{self, LeaseRefused};
-use super::system::{Disk, Entry, Kind, OpenDirectory, OpenFile, Stat};
+use super::system::{Disk, Entry, Kind, OpenDirectory, OpenFile, Space, Stat};
 use crate::crypto::hash::sha256;
 
 /// The disk of this machine.
@@ -102,6 +102,12 @@ impl Disk for RealDisk {
 
     fn is_writable(&self, directory: &Path) -> bool {
         rustix::fs::accessat(CWD, directory, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
     }
 
     fn boot_id(&self, root: &Path) -> io::Result<[u8; 16]> {

@@ -108,6 +108,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Whether we may add and remove names in a directory.
     fn is_writable(&self, directory: &Path) -> bool;
 
+    /// How much room there is on the filesystem of `path`.
+    ///
+    /// # Errors
+    /// As statvfs(3).
+    fn space(&self, path: &Path) -> io::Result<Space>;
+
     /// The id of this boot of the machine and of this mount of the filesystem at `root`. While it is the same, what was
     /// written is there, synced or not: a program died, not the machine, and nobody tore the disk out.
     ///
@@ -187,6 +193,15 @@ pub trait OpenDirectory: fmt::Debug + Send + Sync {
     /// # Errors
     /// As syncfs(2): also of a write that failed since the directory was opened.
     fn sync_filesystem(&self) -> io::Result<()>;
+}
+
+/// The room on a filesystem, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// What we may still write.
+    pub free: u64,
+    /// What it has in all.
+    pub total: u64,
 }
 
 /// A name in a directory.

@@ -1,6 +1,7 @@
 //! Every size, count and wait that a stranger or a busy day could otherwise stretch, each with the reason for its
 //! number. Sizes are bytes, times say their unit in the name.
 
+mod arriving;
 mod connections;
 mod directory;
 mod home_server;
@@ -11,6 +12,7 @@ mod recovery;
 mod transcripts;
 mod wire;
 
+pub use self::arriving::*;
 pub use self::connections::*;
 pub use self::directory::*;
 pub use self::home_server::*;

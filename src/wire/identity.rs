@@ -20,6 +20,8 @@ const SAFETY_NUMBER_GROUPS: usize = 12;
 /// What five bytes are reduced by to five digits. Of 2^40 values the digits favour some by one in ten million.
 const GROUP_MODULUS: u64 = 100_000;
 
+const RECEIVED_LABEL: &[u8] = b"chatterbox 1 received message\0";
+
 /// An account's id at its home server: its X25519 transport key (design, section 3).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AccountId(pub PublicKey);
@@ -195,6 +197,11 @@ fn sorted_bytes(fingerprints: &[Fingerprint]) -> Vec<u8> {
     sorted.sort_unstable();
     sorted.dedup();
     sorted.iter().flat_map(|fingerprint| fingerprint.0).collect()
+}
+
+/// `SHA-256(LABEL("received message") || author || conversation || message id)`.
+pub fn message_hash(author: &Fingerprint, conversation: &ConversationId, message: &MessageId) -> [u8; 32] {
+    sha256(&[RECEIVED_LABEL, &author.0, &conversation.0, &message.0])
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 pub mod acknowledgements;
 pub mod address;
+pub mod arriving;
 pub mod author;
 pub mod control;
 pub mod conversation;

@@ -195,6 +195,7 @@ impl Machine {
         }
         // A batch at a time, each with a commit of its own, as the daemon does.
         busy |= running.engine.work_outbox(now);
+        busy |= running.engine.work_arriving(now);
         running.engine.take_directories();
         let mut batch: Vec<_> = running.engine.transaction().into_iter().collect();
         busy |= !batch.is_empty();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Body, Change, Content, Id, SimulatedDisk, is_zeros, not_found};
 use crate::disk::lease::LeaseRefused;
-use crate::disk::system::{Disk, Entry, OpenDirectory, OpenFile, Stat};
+use crate::disk::system::{Disk, Entry, OpenDirectory, OpenFile, Space, Stat};
 
 #[derive(Debug)]
 struct SimulatedFile {
@@ -142,6 +142,11 @@ impl Disk for SimulatedDisk {
 
     fn is_writable(&self, _directory: &Path) -> bool {
         true
+    }
+
+    fn space(&self, _path: &Path) -> io::Result<Space> {
+        self.state().look()?;
+        Ok(Space { free: u64::MAX, total: u64::MAX })
     }
 
     fn boot_id(&self, _root: &Path) -> io::Result<[u8; 16]> {

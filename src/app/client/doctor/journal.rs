@@ -42,7 +42,7 @@ pub(super) fn check(checkup: &mut Checkup<'_>, log: Option<Result<Inspection, Jo
     }
     for entry in checkup.entries(Path::new("journal")) {
         match entry.text() {
-            Some("lock" | "spool" | "unopened" | "large") => {}
+            Some("lock" | "spool" | "unopened" | "large" | "arriving") => {}
             Some(name) if name.starts_with("log-") => {}
             Some("new" | "old") => {
                 let remedy = "The next start of chatterboxd erases it.";
@@ -54,6 +54,7 @@ pub(super) fn check(checkup: &mut Checkup<'_>, log: Option<Result<Inspection, Jo
     check_spool(checkup, known);
     check_unopened(checkup);
     check_large(checkup);
+    check_arriving(checkup, known);
     check_scratch(checkup);
 }
 
@@ -119,6 +120,17 @@ fn check_large(checkup: &mut Checkup<'_>) {
         if !record.is_some_and(|record| is_known(&record)) && !checkup.named.contains(&entry.path) {
             let remedy = "The next start of chatterboxd erases it.";
             checkup.note("leftover", &entry.path, "a copy of a large message that nothing tells of any more", remedy);
+        }
+    }
+}
+
+/// What has come of contents of which something is noted. What the log names is noted there.
+fn check_arriving(checkup: &mut Checkup<'_>, known: &Known) {
+    for entry in checkup.entries(Path::new("journal/arriving")) {
+        let is_known = entry.text().is_some_and(|name| known.arriving.contains(name));
+        if !is_known && !checkup.named.contains(&entry.path) && !checkup.is_busy() {
+            let problem = "this is part of a content of which nothing is noted";
+            checkup.warning("orphan", &entry.path, problem, ORPHAN);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
 use super::checkup::{Checkup, Entry};
@@ -11,6 +12,7 @@ use crate::client::root::transcript_file;
 use crate::limits::STATE_FILE_BYTES_MAX;
 use crate::wire::Malformed;
 use crate::wire::acknowledgements::Acknowledgements;
+use crate::wire::arriving::ArrivingRecord;
 use crate::wire::author::AuthorRecord;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::counter::CounterState;
@@ -40,6 +42,8 @@ pub(super) struct Known {
     pub(super) conversations: HashMap<ConversationId, Place>,
     /// Contacts, those who are blocked, and all who were introduced; none if that cannot be told.
     pub(super) people: Option<HashSet<Fingerprint>>,
+    /// Names of the contents that arrive in parts.
+    pub(super) arriving: HashSet<String>,
 }
 
 /// Where a conversation stands.
@@ -57,7 +61,9 @@ pub(super) fn check(checkup: &mut Checkup<'_>, people: Option<&People>) -> Known
             Some("prekeys") => check_parsed(checkup, &entry.path, prekeys_from_bytes),
             Some("counter") => check_parsed(checkup, &entry.path, CounterState::from_bytes),
             Some("names") => check_parsed(checkup, &entry.path, names_from_bytes),
-            Some("sessions" | "conversations" | "profiles" | "transcripts" | "large" | "acknowledgements") => {}
+            Some(
+                "sessions" | "conversations" | "profiles" | "transcripts" | "large" | "acknowledgements" | "arriving",
+            ) => {}
             Some("recovery") => check_parsed(checkup, &entry.path, RecoveryState::from_bytes),
             Some(name) if is_numbered(name, "received-") => check_entries(checkup, &entry, HASH_BYTES),
             Some(name) if is_numbered(name, "told-") => check_entries(checkup, &entry, FINGERPRINT_BYTES),
@@ -112,7 +118,23 @@ pub(super) fn check(checkup: &mut Checkup<'_>, people: Option<&People>) -> Known
             None => people = None,
         }
     }
-    Known { conversations, people }
+    Known { conversations, people, arriving: arriving(checkup) }
+}
+
+/// What is noted of contents that arrive in parts.
+fn arriving(checkup: &mut Checkup<'_>) -> HashSet<String> {
+    let mut names = HashSet::new();
+    for entry in checkup.entries(Path::new("keys/arriving")) {
+        check_parsed(checkup, &entry.path, |bytes| {
+            let record = ArrivingRecord::from_bytes(bytes)?;
+            match entry.text() == Some(&HEXLOWER.encode(&record.hash())) {
+                true => Ok(()),
+                false => Err(Malformed::new("arriving content", "it has the name of another")),
+            }
+        });
+        names.extend(entry.text().map(str::to_owned));
+    }
+    names
 }
 
 fn is_numbered(name: &str, prefix: &str) -> bool {

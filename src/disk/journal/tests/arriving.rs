@@ -24,7 +24,10 @@ fn with_parts(root: &Root) -> Journal {
 }
 
 fn open(root: &Root, machine: bool) {
-    let _ = if machine { root.open_after_power_failure() } else { root.open().1 };
+    match machine {
+        true => assert!(root.open_after_power_failure().other_boot),
+        false => drop(root.open()),
+    }
 }
 
 #[test]

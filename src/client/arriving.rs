@@ -1,0 +1,252 @@
+//! Large contents on their way to us: which parts are here. The bytes are in `journal/arriving/HASH`, written by steps of the
+//! journal as they come; what is noted of them, in `keys/arriving/HASH`, once a batch. Memory holds a bit for each part.
+//!
+//! HASH is that of author, conversation and id by which a message is known once it was received.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use zeroize::Zeroizing;
+
+use super::root::{self, Root};
+use super::state::{self, StateError};
+use super::status::size_text;
+use crate::crypto::hash::Hasher;
+use crate::disk::open::{OpenError, RegularFile};
+use crate::disk::system::Disk;
+use crate::limits::{
+    ARRIVING_LIFETIME_S, ARRIVING_MAX, ARRIVING_PER_AUTHOR_CONTENTS, ARRIVING_PER_AUTHOR_MAX, HASHED_AT_ONCE_BYTES,
+    PART_BYTES,
+};
+use crate::name;
+use crate::wire::Malformed;
+use crate::wire::arriving::ArrivingRecord;
+use crate::wire::identity::Fingerprint;
+use crate::wire::part::Part;
+use crate::wire::payload::Payload;
+
+/// By which a content is known.
+pub type MessageHash = [u8; 32];
+
+/// All contents that have come in part.
+#[derive(Debug, Default)]
+pub struct Arriving {
+    contents: BTreeMap<MessageHash, Arrival>,
+    dirty: BTreeSet<MessageHash>,
+}
+
+/// One of them.
+struct Arrival {
+    record: ArrivingRecord,
+    /// Over the parts before `hashed`.
+    hasher: Hasher,
+    hashed: u32,
+    /// The file in which these were.
+    file: Option<FileKey>,
+    /// Parts of it are in the transaction that is being put together, and not in the file yet.
+    is_fresh: bool,
+    /// The disk did not give its bytes: it is asked again in a second.
+    is_stuck: bool,
+}
+
+/// Which file it is: its inode, and when that was made.
+type FileKey = (u64, Option<i64>);
+
+/// What is known of a content's hash.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Hashed {
+    /// There is more to read.
+    InPart,
+    /// Of all of it.
+    Whole([u8; 32]),
+    /// Its bytes are not where they were written.
+    Lost,
+}
+
+impl fmt::Debug for Arrival {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let here = self.record.bytes_here();
+        formatter.debug_struct("Arrival").field("here", &here).field("of", &self.record.size()).finish_non_exhaustive()
+    }
+}
+
+impl Arrival {
+    fn new(record: ArrivingRecord) -> Self {
+        Self { record, hasher: Hasher::default(), hashed: 0, file: None, is_fresh: false, is_stuck: false }
+    }
+
+    /// Whether its hash can be gone on with.
+    fn is_next(&self) -> bool {
+        let more = self.record.has(self.hashed) || self.record.is_whole();
+        more && !self.is_fresh && !self.is_stuck
+    }
+
+    /// Hashes what lies in the file behind what is hashed, as far as that is without a gap.
+    fn go_on(&mut self, root: &Root, hash: &MessageHash) -> io::Result<bool> {
+        let path = root.join(root::arriving_content(hash));
+        let file = match RegularFile::open(root.disk(), &path) {
+            Ok(file) => file,
+            Err(OpenError::Io(error)) => return Err(error),
+            Err(_) => return Ok(false),
+        };
+        let found = file.stat()?;
+        let key = (found.inode, found.born_ns);
+        // Somebody removed it, and the next part made it anew with a hole in it.
+        if *self.file.get_or_insert(key) != key {
+            return Ok(false);
+        }
+        let mut buffer = Zeroizing::new(vec![0; usize::try_from(PART_BYTES).unwrap_or(0)]);
+        let mut read = 0;
+        while read < HASHED_AT_ONCE_BYTES && self.record.has(self.hashed) {
+            let part = Part { number: self.hashed, size: self.record.size(), sha256: self.record.sha256() };
+            let length = usize::try_from(part.length()).unwrap_or(0);
+            if file.read_at(part.offset(), &mut buffer[..length])? < length {
+                return Ok(false);
+            }
+            self.hasher.add(&buffer[..length]);
+            self.hashed += 1;
+            read += part.length();
+        }
+        Ok(true)
+    }
+}
+
+impl Arriving {
+    /// Reads `keys/arriving/`.
+    ///
+    /// # Errors
+    /// [`StateError`], naming the file.
+    pub fn load(disk: &dyn Disk, directory: &Path) -> Result<Self, StateError> {
+        let mut arriving = Self::default();
+        for (path, name) in state::files(disk, directory)? {
+            let malformed = |error| StateError::malformed(&path, error);
+            let record = ArrivingRecord::from_bytes(&state::read(disk, &path)?).map_err(malformed)?;
+            let hash = record.hash();
+            if name != HEXLOWER.encode(&hash) {
+                return Err(malformed(Malformed::new("arriving content", "it has the name of another")));
+            }
+            arriving.contents.insert(hash, Arrival::new(record));
+        }
+        Ok(arriving)
+    }
+
+    /// What is known of one.
+    pub fn get(&self, hash: &MessageHash) -> Option<&ArrivingRecord> {
+        self.contents.get(hash).map(|arrival| &arrival.record)
+    }
+
+    /// Whether there is room for another content of this author: counted is what contents say to be, so that whatever was begun
+    /// has room to its end. `receive_limit` is the largest that is received.
+    pub fn has_room(&self, author: &Fingerprint, size: u64, receive_limit: u64) -> bool {
+        let theirs = self.of(author);
+        let (count, bytes) = theirs.fold((0, 0_u64), |(count, bytes), record| (count + 1, bytes + record.size()));
+        count < ARRIVING_PER_AUTHOR_MAX
+            && self.contents.len() < ARRIVING_MAX
+            && bytes.saturating_add(size) <= receive_limit.saturating_mul(ARRIVING_PER_AUTHOR_CONTENTS)
+    }
+
+    /// How many messages the author's contents would fill, if they came as messages.
+    pub fn parts_of(&self, author: &Fingerprint) -> usize {
+        let parts = self.of(author).map(|record| record.size().div_ceil(PART_BYTES));
+        usize::try_from(parts.sum::<u64>()).unwrap_or(usize::MAX)
+    }
+
+    /// Whose they are, each as often as they have some.
+    pub fn authors(&self) -> impl Iterator<Item = &Fingerprint> {
+        self.contents.values().map(|arrival| &arrival.record.author)
+    }
+
+    /// Those of some authors.
+    pub fn of_authors(&self, are_they: impl Fn(&Fingerprint) -> bool) -> Vec<MessageHash> {
+        let theirs = self.contents.iter().filter(|(_, arrival)| are_they(&arrival.record.author));
+        theirs.map(|(hash, _)| *hash).collect()
+    }
+
+    fn of(&self, author: &Fingerprint) -> impl Iterator<Item = &ArrivingRecord> {
+        self.contents.values().map(|arrival| &arrival.record).filter(move |record| record.author == *author)
+    }
+
+    /// Begins with a content, if it was not.
+    pub fn begin(&mut self, hash: MessageHash, record: ArrivingRecord) {
+        self.contents.entry(hash).or_insert_with(|| Arrival::new(record));
+        self.dirty.insert(hash);
+    }
+
+    /// A part of a content that was begun is in the transaction that is being put together. False where it was here.
+    pub fn add(&mut self, hash: &MessageHash, payload: &Payload, now_s: u64) -> bool {
+        let Some(arrival) = self.contents.get_mut(hash) else { return false };
+        if !arrival.record.add(payload, now_s) {
+            return false;
+        }
+        arrival.is_fresh = true;
+        self.dirty.insert(*hash);
+        true
+    }
+
+    /// The transaction has been applied: what it holds is in the files.
+    pub fn applied(&mut self) {
+        self.contents.values_mut().for_each(|arrival| arrival.is_fresh = false);
+    }
+
+    /// A second has passed.
+    pub fn tick(&mut self) {
+        self.contents.values_mut().for_each(|arrival| arrival.is_stuck = false);
+    }
+
+    /// A content whose hash can be gone on with.
+    pub fn next(&self) -> Option<MessageHash> {
+        self.contents.iter().find(|(_, arrival)| arrival.is_next()).map(|(hash, _)| *hash)
+    }
+
+    /// Goes on with its hash, some megabytes at most.
+    pub fn go_on(&mut self, root: &Root, hash: &MessageHash) -> Hashed {
+        let Some(arrival) = self.contents.get_mut(hash) else { return Hashed::Lost };
+        match arrival.go_on(root, hash) {
+            Ok(true) if arrival.record.is_whole() && !arrival.record.has(arrival.hashed) => {
+                Hashed::Whole(arrival.hasher.clone().finish())
+            }
+            Ok(true) => Hashed::InPart,
+            Ok(false) => Hashed::Lost,
+            Err(error) => {
+                tracing::warn!(%error, "what has come of a large content cannot be read now");
+                arrival.is_stuck = true;
+                Hashed::InPart
+            }
+        }
+    }
+
+    /// It is done with, whatever became of it. Its bytes are the caller's business.
+    pub fn remove(&mut self, hash: &MessageHash) -> Option<ArrivingRecord> {
+        let removed = self.contents.remove(hash)?;
+        self.dirty.insert(*hash);
+        Some(removed.record)
+    }
+
+    /// Those that have made no progress for long.
+    pub fn stale(&self, now_s: u64) -> Vec<MessageHash> {
+        let is_stale = |arrival: &Arrival| arrival.record.progressed.saturating_add(ARRIVING_LIFETIME_S) < now_s;
+        self.contents.iter().filter(|(_, arrival)| is_stale(arrival)).map(|(hash, _)| *hash).collect()
+    }
+
+    /// The files that changed since this was last asked: their new content, or none where they are to go.
+    pub fn take_dirty(&mut self) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let content = |hash: &MessageHash| self.contents.get(hash).map(|arrival| arrival.record.to_bytes());
+        dirty.iter().map(|hash| (root::arriving_file(hash), content(hash))).collect()
+    }
+
+    /// What `status` says of them. `name` is what somebody is called.
+    pub fn status(&self, name: impl Fn(&Fingerprint) -> String) -> impl Iterator<Item = String> {
+        self.contents.values().map(move |Arrival { record, .. }| {
+            let percent = record.bytes_here().saturating_mul(100) / record.size().max(1);
+            let file = match record.file_name() {
+                [] => String::new(),
+                file_name => format!(" ({})", name::escape(file_name)),
+            };
+            format!("from {}: {percent}% of {}{file}", name(&record.author), size_text(record.size()))
+        })
+    }
+}

@@ -1,0 +1,148 @@
+//! Whether there is room for what an envelope holds, asked before its key is used up: what finds none stays at our server, to be
+//! pushed again.
+
+use std::cell::Cell;
+
+use super::arriving::{Arriving, MessageHash};
+use super::conversation::Conversations;
+use super::judge::{Judged, Verdict};
+use super::parts_left::{PartsLeft, Why};
+use super::pending::Pending;
+use super::people::People;
+use super::received::{Received, message_hash};
+use super::requests;
+use super::root::Root;
+use super::sessions::NotOpened;
+use crate::limits::{
+    ARRIVING_STRANGERS_MAX, DISK_RESERVE_BYTES, DISK_RESERVE_PERCENT, PART_BYTES, STRANGER_CONTENT_BYTES_MAX,
+};
+use crate::wire::identity::Fingerprint;
+use crate::wire::part::Part;
+use crate::wire::payload::Payload;
+
+/// Said of a part whose conversation its author, a contact, has not introduced yet.
+pub const EARLY_PART: &str = "the conversation of a part was not introduced yet";
+
+/// Said of a part that is left at our server.
+pub const LEFT: &str = "there is no room for another part";
+
+const STRANGERS_LARGE: &str = "it is larger than what a stranger may send";
+
+/// What decides about room.
+pub(super) struct Room<'a> {
+    pub(super) root: &'a Root,
+    pub(super) pending: &'a Pending,
+    pub(super) people: &'a People,
+    pub(super) conversations: &'a Conversations,
+    pub(super) received: &'a Received,
+    pub(super) arriving: &'a Arriving,
+    pub(super) left: &'a PartsLeft,
+    pub(super) receive_limit: u64,
+    /// Whether the envelope opens a session.
+    pub(super) opens: bool,
+    /// Whose part is left, and why, once that was decided.
+    pub(super) leaves: Cell<Option<(Fingerprint, Why)>>,
+}
+
+impl Room<'_> {
+    /// Whether a stranger's request, which is or will be the directory `name`, takes another message. A content in parts
+    /// counts as the messages that it would fill.
+    pub(super) fn in_request(&self, author: &Fingerprint, name: &str, payload: &Payload) -> bool {
+        let room = requests::room(self.root, self.pending, self.conversations, name);
+        let room = room.saturating_sub(self.arriving.parts_of(author));
+        match payload.part {
+            None => room > 0,
+            // Decided by `check`.
+            Some(part) if part.size > STRANGER_CONTENT_BYTES_MAX => true,
+            Some(part) => {
+                let parts = usize::try_from(part.count()).unwrap_or(usize::MAX);
+                self.is_known(&hash_of(author, payload)) || (parts <= room && self.has_room_for_stranger())
+            }
+        }
+    }
+
+    /// What was judged, unless there is no room for it.
+    pub(super) fn check(&self, author: &Fingerprint, judged: Result<Judged, NotOpened>) -> Result<Judged, NotOpened> {
+        let judged = match judged {
+            Err(NotOpened::NotNow(EARLY_PART)) if self.left.has_room(author) => {
+                return self.leave(*author, Why::Early);
+            }
+            Err(NotOpened::NotNow(EARLY_PART)) => {
+                let verdict = Verdict::Discarded("its conversation was not introduced");
+                return Ok(Judged { author: *author, verdict });
+            }
+            judged => judged?,
+        };
+        let (Verdict::Message(payload) | Verdict::Opens { payload, .. }) = &judged.verdict else { return Ok(judged) };
+        let Some(part) = payload.part else { return Ok(judged) };
+        let is_stranger = !self.is_somebody(author);
+        if is_stranger && part.size > STRANGER_CONTENT_BYTES_MAX {
+            // As whatever a stranger sends and must not.
+            return match self.opens {
+                true => Err(NotOpened::NotNow(STRANGERS_LARGE)),
+                false => Ok(Judged { author: *author, verdict: Verdict::Ignored }),
+            };
+        }
+        match self.why_not(author, payload, part) {
+            None => Ok(judged),
+            Some(_) if is_stranger => Err(NotOpened::NotNow(requests::NO_ROOM)),
+            Some(why) if self.left.has_room(author) => self.leave(*author, why),
+            // It is refused.
+            Some(_) => Ok(judged),
+        }
+    }
+
+    /// Why there is no room for a part, if there is none.
+    pub(super) fn why_not(&self, author: &Fingerprint, payload: &Payload, part: Part) -> Option<Why> {
+        let hash = hash_of(author, payload);
+        if self.received.contains(&hash) || self.arriving.get(&hash).is_some_and(|record| record.has(part.number)) {
+            return None;
+        }
+        let is_begun = self.arriving.get(&hash).is_some();
+        // What is too large is refused, for which there is always room.
+        if !is_begun && part.size > self.receive_limit {
+            return None;
+        }
+        if !is_begun && !self.arriving.has_room(author, part.size, self.receive_limit) {
+            return Some(Why::Contents);
+        }
+        (!has_disk_space(self.root, self.pending, part.length())).then_some(Why::Disk)
+    }
+
+    fn leave(&self, author: Fingerprint, why: Why) -> Result<Judged, NotOpened> {
+        self.leaves.set(Some((author, why)));
+        Err(NotOpened::NotNow(LEFT))
+    }
+
+    /// Whether this is somebody we hold a card of, or who takes part in a conversation of ours.
+    fn is_somebody(&self, author: &Fingerprint) -> bool {
+        self.people.is_contact(author) || self.conversations.has_accepted(author)
+    }
+
+    fn is_known(&self, hash: &MessageHash) -> bool {
+        self.arriving.get(hash).is_some() || self.received.contains(hash)
+    }
+
+    /// Contents of strangers leave room for those of others.
+    fn has_room_for_stranger(&self) -> bool {
+        self.arriving.authors().filter(|author| !self.is_somebody(author)).count() < ARRIVING_STRANGERS_MAX
+    }
+}
+
+fn hash_of(author: &Fingerprint, payload: &Payload) -> MessageHash {
+    message_hash(author, &payload.conversation, &payload.id)
+}
+
+/// Whether the disk has space for so many bytes beside those that are about to be written, without what is kept free.
+pub(super) fn has_disk_space(root: &Root, pending: &Pending, bytes: u64) -> bool {
+    // A disk that does not tell says so when it is written to.
+    let Ok(space) = root.disk().space(root.path()) else { return true };
+    let reserve = DISK_RESERVE_BYTES.min(space.total / 100 * DISK_RESERVE_PERCENT);
+    let written = u64::try_from(pending.part_bytes()).unwrap_or(u64::MAX);
+    space.free >= reserve.saturating_add(written).saturating_add(bytes)
+}
+
+/// Whether it has space for another batch of parts.
+pub(super) fn has_disk_space_again(root: &Root, pending: &Pending) -> bool {
+    has_disk_space(root, pending, 64 * PART_BYTES)
+}
