@@ -143,7 +143,10 @@ impl Fleet {
             }
             Act::Swallow { to, at } => {
                 let mailbox = self.server.mailboxes.entry(self.machines[to].account()).or_default();
-                let ids: Vec<u64> = mailbox.keys().copied().collect();
+                // Where both sides lose what the other opened with, neither hears of it before a chain is over.
+                let openings = &self.server.openings;
+                let others = mailbox.iter().filter(|(_, envelope)| !openings.contains(&envelope.sha256()));
+                let ids: Vec<u64> = others.map(|(id, _)| *id).collect();
                 if !ids.is_empty() {
                     self.was_lossy = true;
                     mailbox.remove(&ids[usize::from(at) % ids.len()]);

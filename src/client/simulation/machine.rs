@@ -41,6 +41,8 @@ pub(super) struct Server {
     one_time: HashMap<AccountId, VecDeque<SignedPrekey>>,
     last_resort: HashMap<AccountId, SignedPrekey>,
     last_id: u64,
+    /// Envelopes that open a session.
+    pub(super) openings: HashSet<[u8; 32]>,
     pub(super) counters: HashMap<AccountId, Vec<u8>>,
     /// Places in a chain may be sealed twice: somebody goes on from an old state, and cannot know it.
     pub(super) allows_reuse: bool,
@@ -225,7 +227,10 @@ impl Machine {
         for Order { recipient, errand, .. } in orders {
             let recipient = recipient.identity().fingerprint();
             let event = match errand {
-                Errand::Deliver { sequence, envelope, .. } => {
+                Errand::Deliver { sequence, envelope, alone } => {
+                    if alone {
+                        server.openings.insert(envelope.sha256());
+                    }
                     server.deliver(peers[&recipient], &envelope);
                     Event::Accepted { recipient, sequence }
                 }

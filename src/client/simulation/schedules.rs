@@ -51,7 +51,7 @@ pub(super) enum Act {
     Withhold(usize),
     /// What waits for somebody comes in the opposite order.
     Reverse(usize),
-    /// One of what waits for somebody is lost.
+    /// One of what waits for somebody is lost, but no opening.
     Swallow {
         to: usize,
         at: u8,
