@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
+use super::author::Open;
 use super::root::{self, Root};
 use super::state::{self, StateError};
 use super::status::size_text;
@@ -18,13 +19,13 @@ use crate::crypto::hash::Hasher;
 use crate::disk::open::{OpenError, RegularFile};
 use crate::disk::system::Disk;
 use crate::limits::{
-    ARRIVING_LIFETIME_S, ARRIVING_MAX, ARRIVING_PER_AUTHOR_CONTENTS, ARRIVING_PER_AUTHOR_MAX, HASHED_AT_ONCE_BYTES,
-    PART_BYTES,
+    ARRIVING_LIFETIME_S, ARRIVING_MAX, ARRIVING_PER_AUTHOR_CONTENTS, ARRIVING_PER_AUTHOR_MAX, ARRIVING_STALLS_S,
+    HASHED_AT_ONCE_BYTES, PART_BYTES,
 };
 use crate::name;
 use crate::wire::Malformed;
 use crate::wire::arriving::ArrivingRecord;
-use crate::wire::identity::Fingerprint;
+use crate::wire::identity::{ConversationId, Fingerprint};
 use crate::wire::part::Part;
 use crate::wire::payload::Payload;
 
@@ -146,6 +147,17 @@ impl Arriving {
         count < ARRIVING_PER_AUTHOR_MAX
             && self.contents.len() < ARRIVING_MAX
             && bytes.saturating_add(size) <= receive_limit.saturating_mul(ARRIVING_PER_AUTHOR_CONTENTS)
+    }
+
+    /// Whether a content whose place is among these messages grows.
+    pub fn comes(&self, (conversation, author): &(ConversationId, Fingerprint), among: &Open, now_s: u64) -> bool {
+        self.of(author).any(|record| {
+            let message = record.message();
+            message.conversation == *conversation
+                && message.incarnation == among.incarnation
+                && (among.from..=among.to).contains(&message.counter)
+                && record.progressed.saturating_add(ARRIVING_STALLS_S) > now_s
+        })
     }
 
     /// How many messages the author's contents would fill, if they came as messages.

@@ -51,7 +51,8 @@ impl Engine {
             self.recall(&payload.conversation, &place);
         }
         if self.received.contains(&hash) {
-            return;
+            // Our state may have been lost since.
+            return self.enter_first(author, &payload, now);
         }
         let Some(record) = self.arriving.get(&hash) else {
             return self.begin_content(named, payload, part, now);
@@ -146,6 +147,7 @@ impl Engine {
     }
 
     fn refuse_large(&mut self, named: Named, payload: &Payload, size: &str, text: &str, now: Timestamp) {
+        self.enter_first(named.author, payload, now);
         self.refuse(named, RefusedReason::TooLarge, now);
         let name = self.people.name(&named.author);
         let file_name = payload.content.as_ref().map_or(&[][..], |content| &content.file_name);
@@ -166,10 +168,20 @@ impl Engine {
         }
     }
 
+    /// Where it is, or has, the first part of a message: what that says of those before it is known, and the message itself is not
+    /// asked for again.
+    fn enter_first(&mut self, author: Fingerprint, payload: &Payload, now: Timestamp) {
+        if let (Some(transcript), Some(shared)) = (&payload.transcript, payload.shared(author)) {
+            self.enter_transcript(&shared, transcript, now);
+        }
+    }
+
     /// Erases what has come of a message, and remembers it, so that its parts to come vanish.
     fn drop_content(&mut self, named: Named, now: Timestamp) {
         let hash = named.hash();
-        self.erase_content(&hash);
+        if let Some(record) = self.erase_content(&hash) {
+            self.enter_first(named.author, record.message(), now);
+        }
         if !self.received.contains(&hash) {
             self.received.add(hash, now.seconds(), &mut self.pending);
         }

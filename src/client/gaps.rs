@@ -26,6 +26,10 @@ impl Engine {
                 && !self.people.is_blocked(&author);
             let Some(theirs) = self.transcripts.get(&place).filter(|_| is_ours) else { continue };
             for open in theirs.open() {
+                // What comes in parts is not missing while they come.
+                if self.arriving.comes(&place, &open, now_s) {
+                    continue;
+                }
                 if open.progress.is_alarming(now_s) {
                     self.transcripts
                         .change(&place, |theirs| theirs.progress_mut(&open).map(|progress| progress.is_told = true));

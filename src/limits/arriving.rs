@@ -18,6 +18,10 @@ pub const ARRIVING_PER_AUTHOR_CONTENTS: u64 = 2;
 /// How long a content makes no progress before what came of it is erased: its author has given up before that.
 pub const ARRIVING_LIFETIME_S: u64 = 14 * 86_400;
 
+/// How long a content makes no progress before it counts as missing, so that its author is asked for it again. Servers that are
+/// away come back in minutes, and what is here is not lost by it.
+pub const ARRIVING_STALLS_S: u64 = 3_600;
+
 /// Bytes of parts in one batch: small enough that the copies of it which recording takes stay below 8 MiB.
 pub const PARTS_BATCH_BYTES: usize = 1024 * 1024;
 

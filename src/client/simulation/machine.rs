@@ -246,7 +246,7 @@ impl Machine {
             return self.recover(&error, server, now);
         }
         running.engine.applied();
-        busy || !running.events.is_empty()
+        busy || !running.events.is_empty() || running.engine.has_arrived()
     }
 
     /// As the daemon does after a sync that failed: all state anew from the disk. With the power off it ends.
