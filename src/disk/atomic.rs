@@ -304,7 +304,7 @@ pub(super) fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 }
 
 /// Whether an error says that nothing has this name: neither it nor a directory on its way.
-pub(super) fn is_absent(error: &io::Error) -> bool {
+pub fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR))
 }
 

@@ -26,11 +26,15 @@ struct RealDirectory(File);
 
 impl Disk for RealDisk {
     fn entries(&self, directory: &Path) -> io::Result<Vec<Entry>> {
+        self.some_entries(directory, usize::MAX)
+    }
+
+    fn some_entries(&self, directory: &Path, most: usize) -> io::Result<Vec<Entry>> {
         let entry = |entry: io::Result<fs::DirEntry>| {
             let entry = entry?;
             Ok(Entry { name: entry.file_name(), kind: kind_of(entry.file_type()?), inode: entry.ino() })
         };
-        fs::read_dir(directory)?.map(entry).collect()
+        fs::read_dir(directory)?.take(most).map(entry).collect()
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
@@ -139,6 +143,10 @@ impl OpenFile for RealFile {
     fn set_modified(&self, modified_ns: i64) -> io::Result<()> {
         // What a file had before 1970 is no time that anybody orders messages by.
         self.0.set_modified(UNIX_EPOCH + Duration::from_nanos(u64::try_from(modified_ns).unwrap_or(0)))
+    }
+
+    fn make_public(&self) -> io::Result<()> {
+        self.0.set_permissions(Permissions::from_mode(0o644))
     }
 
     fn sync(&self) -> io::Result<()> {

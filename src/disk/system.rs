@@ -21,6 +21,16 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// As readdir(3).
     fn entries(&self, directory: &Path) -> io::Result<Vec<Entry>>;
 
+    /// The same of a directory that anybody may fill: of more than `most` names, any that many.
+    ///
+    /// # Errors
+    /// As readdir(3).
+    fn some_entries(&self, directory: &Path, most: usize) -> io::Result<Vec<Entry>> {
+        let mut entries = self.entries(directory)?;
+        entries.truncate(most);
+        Ok(entries)
+    }
+
     /// What has this name.
     ///
     /// # Errors
@@ -153,6 +163,12 @@ pub trait OpenFile: fmt::Debug + Send {
     /// # Errors
     /// As futimens(2).
     fn set_modified(&self, modified_ns: i64) -> io::Result<()>;
+
+    /// Lets everybody read it: mode 0644.
+    ///
+    /// # Errors
+    /// As fchmod(2).
+    fn make_public(&self) -> io::Result<()>;
 
     /// Content and length are on the disk when this returns; the name need not be. After an error nobody knows what is,
     /// and a second try says nothing.

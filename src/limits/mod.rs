@@ -4,6 +4,7 @@
 mod arriving;
 mod connections;
 mod directory;
+mod dropbox;
 mod home_server;
 mod messages;
 mod prekeys;
@@ -15,6 +16,7 @@ mod wire;
 pub use self::arriving::*;
 pub use self::connections::*;
 pub use self::directory::*;
+pub use self::dropbox::*;
 pub use self::home_server::*;
 pub use self::messages::*;
 pub use self::prekeys::*;

@@ -11,6 +11,7 @@ pub mod author;
 pub mod control;
 pub mod conversation;
 pub mod counter;
+pub mod dropped;
 pub mod envelope;
 pub mod frame;
 pub mod header;
