@@ -693,6 +693,7 @@ fn running(connected: bool) -> Status {
         waiting: vec![("outbox/bob/x".into(), "open for writing".into())],
         refused: vec!["outbox/bob/y".into()],
         ignored: 1,
+        dropboxes: vec![("cron".into(), "3 files wait".into())],
         sending: vec!["conversations/x/y to bob: 45% of 64.0 MiB".into()],
         receiving: vec!["from bob: 12% of 64.0 MiB".into()],
         hooks: vec![("on-message".into(), "It is not executable. Make it so.".into())],

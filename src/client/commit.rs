@@ -63,6 +63,7 @@ impl Engine {
             None => {}
         }
         self.acknowledging.write_dirty(&mut self.pending);
+        self.put_dropped();
         if let Some(bytes) = self.counter.take_dirty() {
             self.pending.put(root::counter_file(), bytes);
         }
@@ -132,6 +133,7 @@ impl Engine {
     pub fn applied(&mut self) -> Vec<Occasion> {
         self.pending.applied();
         self.arriving.applied();
+        self.dropped_are_recorded();
         self.tidy_requests();
         self.take_occasions()
     }

@@ -19,6 +19,8 @@ use super::conversation::Conversations;
 use super::copying::Copying;
 use super::counter::Counter;
 use super::delivery::Delivery;
+use super::dropboxes::Dropboxes;
+use super::dropped::Dropped;
 use super::event::Event;
 use super::hooks::Hooks;
 use super::known::Known;
@@ -82,6 +84,8 @@ pub struct Engine {
     pub(super) acknowledging: Acknowledging,
     pub(super) letting_go: LettingGo,
     pub(super) outbox: Outbox,
+    pub(super) dropboxes: Dropboxes,
+    pub(super) dropped: Dropped,
     pub(super) pending: Pending,
     pub(super) rng: OsRng,
     /// What outbox directories mean, as far as this batch has looked, and where they stood then. Not by their paths: one
@@ -169,6 +173,8 @@ impl Engine {
             large,
             copying: Copying::default(),
             outbox: Outbox::default(),
+            dropboxes: Dropboxes::default(),
+            dropped: Dropped::load(root.disk(), &root.join(root::dropped_file()))?,
             pending: Pending::default(),
             rng: OsRng,
             meanings: HashMap::new(),
@@ -220,6 +226,7 @@ impl Engine {
                 self.outbox.tick();
                 self.copying.tick();
                 self.look_for_unsealed(now);
+                self.look_at_dropboxes(now);
                 // At most once a second: a stranger can make what is kept expensive to try.
                 if std::mem::take(&mut self.try_unopened) | self.unopened.is_trying() {
                     self.retry_unopened(now);

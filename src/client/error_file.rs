@@ -12,7 +12,7 @@ use crate::disk::open;
 use crate::name;
 
 /// The last line of every error file.
-const SIGNATURE: &str = "(chatterboxd removes this file when its cause is gone.)\n";
+pub(super) const SIGNATURE: &str = "(chatterboxd removes this file when its cause is gone.)\n";
 
 /// More than any error file has.
 const BYTES_MAX: u64 = 4_096;

@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::blocked;
 use super::contacts::{self, Contacts};
+use super::dropbox;
 use super::engine::Engine;
 use super::metadata;
 use crate::clock::Timestamp;
@@ -46,6 +47,7 @@ impl Engine {
         // Also where no contact is new: a card may have been added while no daemon ran.
         self.accept_requests(now);
         self.forget_rejected();
+        self.dropboxes.is_changed = true;
         self.directories.extend(self.outbox.scan(&self.root)?);
         self.outbox.forget_gone(&self.root);
         self.received.forget_old(now.seconds(), &mut self.pending);
@@ -73,6 +75,7 @@ impl Engine {
                 // All changes of a batch in one look.
                 self.contacts_changed = true;
             }
+            2 if first == Some(dropbox::DIRECTORY.as_ref()) => self.dropboxes.is_changed = true,
             // Hidden directories are nobody's business, and what is in them neither.
             2.. if first == Some("outbox".as_ref()) && parts[1].as_os_str().as_bytes().starts_with(b".") => {}
             2 if first == Some("outbox".as_ref()) && self.root.is_directory(relative) => {

@@ -15,6 +15,7 @@ pub mod contacts;
 #[cfg(feature = "daemon")]
 mod control;
 pub mod delivery;
+pub mod dropbox;
 pub mod error_file;
 pub mod gap_file;
 pub mod hook_file;
@@ -61,6 +62,12 @@ pub mod daemon;
 mod daemon_error;
 #[cfg(feature = "daemon")]
 mod directory;
+#[cfg(feature = "daemon")]
+mod dropbox_files;
+#[cfg(feature = "daemon")]
+mod dropboxes;
+#[cfg(feature = "daemon")]
+mod dropped;
 #[cfg(feature = "daemon")]
 mod engine;
 #[cfg(feature = "daemon")]

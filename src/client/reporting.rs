@@ -68,6 +68,7 @@ impl Engine {
                 .chain(self.arriving.status(|author| self.people.name(author)))
                 .take(STATUS_LINES_MAX)
                 .collect(),
+            dropboxes: self.dropboxes.status().take(STATUS_LINES_MAX).collect(),
             paused,
         }
     }

@@ -137,6 +137,7 @@ impl Root {
     pub const DIRECTORIES: &'static [&'static str] = &[
         "contacts",
         "blocked",
+        "dropboxes",
         "requests",
         "conversations",
         "outbox",
@@ -170,6 +171,11 @@ pub fn prekeys_file() -> PathBuf {
 /// `keys/counter`, relative to the root.
 pub fn counter_file() -> PathBuf {
     PathBuf::from("keys/counter")
+}
+
+/// `keys/dropped`, relative to the root.
+pub fn dropped_file() -> PathBuf {
+    PathBuf::from("keys/dropped")
 }
 
 /// `keys/recovery`, relative to the root.

@@ -35,6 +35,8 @@ pub struct Status {
     pub waiting: Vec<(String, String)>,
     /// Outbox files and directories with an `.error` beside them.
     pub refused: Vec<String>,
+    /// Dropboxes of which there is something to say, and what.
+    pub dropboxes: Vec<(String, String)>,
     /// Outbox files that are ignored by their names.
     pub ignored: usize,
     /// Hooks that are not run, or were not: which, and why.
@@ -72,6 +74,7 @@ impl Status {
                 "sending" => status.sending.push(value.to_owned()),
                 "prekeys" => status.prekeys = value.parse().ok(),
                 "waiting" => status.waiting.push(owned(pair())),
+                "dropbox" => status.dropboxes.push(owned(pair())),
                 "refused" => status.refused.push(value.to_owned()),
                 "hook" => status.hooks.push(owned(pair())),
                 "ignored" => status.ignored = value.parse().unwrap_or(0),
@@ -119,6 +122,9 @@ impl fmt::Display for Status {
         }
         for (path, reason) in &self.waiting {
             writeln!(formatter, "waiting: {path}: {}", one_line(reason))?;
+        }
+        for (name, text) in &self.dropboxes {
+            writeln!(formatter, "dropbox: {name}: {}", one_line(text))?;
         }
         for path in &self.refused {
             writeln!(formatter, "refused: {path}")?;
@@ -171,6 +177,7 @@ mod tests {
             prekeys: Some(100),
             waiting: vec![("outbox/bob/x".into(), "open for writing".into())],
             refused: vec!["outbox/bob/y".into()],
+            dropboxes: vec![("alerts".into(), "2 wait".into())],
             ignored: 2,
             hooks: vec![("on-message".into(), "It is not executable. Make it so.".into())],
             receiving: vec!["from bob: 12% of 64.0 MiB (plan.pdf)".into()],

@@ -145,6 +145,7 @@ impl Worker {
         // These may have been replaced by others of the same names.
         self.watching.watch(Path::new("contacts"));
         self.watching.watch(Path::new("blocked"));
+        self.watching.watch(Path::new("dropboxes"));
         self.watching.watch(Path::new("outbox"));
         if let Err(error) = self.engine.handle(Event::Hint(Hint::Rescan), Timestamp::now()) {
             self.write_status(Some(format!("the directory cannot be read: {error}")));

@@ -1,0 +1,204 @@
+use std::fs::{self, FileTimes, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use rand_core::OsRng;
+use tempfile::TempDir;
+
+use super::super::account::Account;
+use super::super::event::Event;
+use super::super::policy::Policy;
+use super::super::root::Root;
+use super::*;
+use crate::crypto::dh::SecretKey;
+use crate::disk::journal::Journal;
+use crate::disk::watch::Hint;
+use crate::net::dialer::Way;
+use crate::wire::address::ServerAddress;
+
+/// When everything was written, seconds since 1970: far before any test, so that only `now` counts.
+const WRITTEN_S: u64 = 1_000_000_000;
+
+/// Alice with her contact Bob, and a dropbox for our own user.
+struct Alice {
+    root: Root,
+    dropbox: PathBuf,
+    journal: Journal,
+    engine: Engine,
+    _scratch: TempDir,
+}
+
+impl Alice {
+    fn new(rate: &str) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let account = |name: &str| {
+            let root = Root::new(scratch.path().join(name));
+            fs::create_dir(root.path()).unwrap();
+            let server = ServerAddress::new("localhost", 1, SecretKey::random(&mut OsRng).public()).unwrap();
+            (root.clone(), Account::create(&root, name, server, "", &mut OsRng).unwrap())
+        };
+        let (root, _) = account("alice");
+        fs::write(root.contacts().join("bob.card"), format!("{}\n", account("bob").1.profile)).unwrap();
+        let dropbox = scratch.path().canonicalize().unwrap().join("box");
+        fs::create_dir(&dropbox).unwrap();
+        fs::set_permissions(&dropbox, Permissions::from_mode(place::MODE)).unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        let settings = format!("to = [\"bob\"]\nuid = {uid}\nrate = \"{rate}\"\ndirectory = {dropbox:?}\n");
+        fs::write(root.join("dropboxes/alerts.toml"), settings).unwrap();
+        let (journal, engine) = Self::open(&root);
+        Self { root, dropbox, journal, engine, _scratch: scratch }
+    }
+
+    fn open(root: &Root) -> (Journal, Engine) {
+        let (journal, _) = Journal::open(root.shared_disk(), root.path()).unwrap();
+        let mut engine = Engine::load(root.clone(), Policy::by_default(&Way::Direct)).unwrap();
+        engine.handle(Event::Hint(Hint::Rescan), Timestamp::from_micros(0)).unwrap();
+        (journal, engine)
+    }
+
+    /// The process dies, and another begins.
+    fn dies(&mut self) {
+        // Two journals of one root never run at a time.
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::create_dir_all(elsewhere.path().join("journal")).unwrap();
+        fs::create_dir_all(elsewhere.path().join("tmp/chatterboxd")).unwrap();
+        self.journal = Journal::open(self.root.shared_disk(), elsewhere.path()).unwrap().0;
+        (self.journal, self.engine) = Self::open(&self.root);
+    }
+
+    fn drop_file(&self, name: &str, content: &str) {
+        fs::write(self.dropbox.join(name), content).unwrap();
+        self.set_written(name, WRITTEN_S);
+    }
+
+    fn set_written(&self, name: &str, written_s: u64) {
+        let file = fs::File::options().write(true).open(self.dropbox.join(name)).unwrap();
+        file.set_times(FileTimes::new().set_modified(UNIX_EPOCH + Duration::from_secs(written_s))).unwrap();
+    }
+
+    /// One second, as the engine sees it at this time.
+    fn tick(&mut self, now_s: u64) {
+        self.engine.handle(Event::Tick, Timestamp::from_micros(now_s * 1_000_000)).unwrap();
+    }
+
+    fn record(&mut self) {
+        let transaction = self.engine.transaction();
+        self.journal.record(&mut transaction.into_iter().collect()).unwrap();
+    }
+
+    fn commit(&mut self) {
+        self.record();
+        self.journal.apply().unwrap();
+        self.engine.applied();
+    }
+
+    /// The files that await their turn in the outbox: name and content, by name.
+    fn outbox(&self) -> Vec<(String, String)> {
+        listed(&self.root.join("outbox/bob"))
+    }
+
+    fn dropped(&self) -> Vec<String> {
+        listed(&self.dropbox).into_iter().map(|(name, _)| name).collect()
+    }
+}
+
+fn listed(directory: &Path) -> Vec<(String, String)> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap_or_default()))
+        .collect();
+    found.sort();
+    found
+}
+
+fn named(names: &[&str]) -> Vec<(String, String)> {
+    names.iter().map(|name| ((*name).to_owned(), format!("content of {name}"))).collect()
+}
+
+#[test]
+fn a_file_waits_while_it_was_written_a_moment_ago_and_leaves_whole_when_it_was_not() {
+    let mut alice = Alice::new("10/min");
+    alice.drop_file("x", "half");
+    alice.tick(WRITTEN_S + 1);
+    alice.commit();
+    assert_eq!((alice.outbox(), alice.dropped()), (vec![], vec!["x".to_owned()]));
+    fs::write(alice.dropbox.join("x"), "content of x").unwrap();
+    alice.set_written("x", WRITTEN_S + 2);
+    alice.tick(WRITTEN_S + 3);
+    alice.commit();
+    assert!(alice.outbox().is_empty(), "it has changed");
+    alice.tick(WRITTEN_S + 4);
+    assert_eq!(alice.dropped(), ["x"], "nothing goes before it is recorded");
+    alice.commit();
+    assert_eq!((alice.outbox(), alice.dropped()), (named(&["x"]), vec![]));
+}
+
+#[test]
+fn wherever_the_process_dies_a_file_is_in_the_outbox_once_and_not_in_the_dropbox() {
+    for died in ["before the record", "behind the record", "behind its application", "not at all"] {
+        let mut alice = Alice::new("10/min");
+        alice.drop_file("x", "content of x");
+        alice.tick(WRITTEN_S + 5);
+        match died {
+            "before the record" => {}
+            "behind the record" => alice.record(),
+            "behind its application" => {
+                alice.record();
+                alice.journal.apply().unwrap();
+            }
+            _ => alice.commit(),
+        }
+        alice.dies();
+        for second in 6..9 {
+            alice.tick(WRITTEN_S + second);
+            alice.commit();
+        }
+        assert_eq!((alice.outbox(), alice.dropped()), (named(&["x"]), vec![]), "died {died}");
+        alice.journal.checkpoint().unwrap();
+        assert!(!alice.root.is_taken(&root::dropped_file()), "died {died}: nothing is noted for ever");
+        let left: Vec<_> =
+            listed(&alice.root.tmp("chatterboxd")).into_iter().filter(|(name, _)| name.starts_with("new-")).collect();
+        assert_eq!(left, [], "died {died}");
+    }
+}
+
+#[test]
+fn what_is_written_between_reading_and_removing_is_a_message_of_its_own() {
+    let mut alice = Alice::new("10/min");
+    alice.drop_file("x", "content of x");
+    alice.tick(WRITTEN_S + 5);
+    alice.record();
+    // The same file, longer, in the moment before it goes.
+    fs::write(alice.dropbox.join("x"), "content of x and more").unwrap();
+    alice.set_written("x", WRITTEN_S);
+    alice.journal.apply().unwrap();
+    alice.engine.applied();
+    alice.tick(WRITTEN_S + 6);
+    alice.commit();
+    let contents: Vec<String> = alice.outbox().into_iter().map(|(_, content)| content).collect();
+    assert_eq!(contents, ["content of x", "content of x and more"]);
+    assert!(alice.dropped().is_empty());
+}
+
+#[test]
+fn no_more_leave_than_the_rate_says_and_the_oldest_go_first() {
+    let mut alice = Alice::new("2/min");
+    for (name, written_s) in [("c", 3), ("a10", 2), ("a9", 2), ("b", 1)] {
+        alice.drop_file(name, &format!("content of {name}"));
+        alice.set_written(name, WRITTEN_S - 10 + written_s);
+    }
+    let left = |alice: &mut Alice, seconds: std::ops::Range<u64>| {
+        for second in seconds {
+            alice.tick(WRITTEN_S + second);
+            alice.commit();
+        }
+        alice.outbox()
+    };
+    assert_eq!(left(&mut alice, 10..39), named(&["a9", "b"]));
+    let status: Vec<_> = alice.engine.dropboxes.status().collect();
+    assert_eq!(status, [("alerts".to_owned(), "2 wait for the rate".to_owned())]);
+    assert_eq!(left(&mut alice, 39..42), named(&["a10", "a9", "b"]));
+    assert_eq!(left(&mut alice, 42..75), named(&["a10", "a9", "b", "c"]));
+    assert!(alice.engine.dropboxes.status().next().is_none());
+}
