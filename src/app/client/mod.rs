@@ -10,6 +10,7 @@ mod contact;
 mod context;
 mod conversations;
 mod doctor;
+mod dropbox;
 mod gaps;
 mod init;
 mod list;
@@ -71,6 +72,7 @@ enum Command {
     Profile(profile::ProfileCommand),
     Contact(contact::ContactCommand),
     Request(request::RequestCommand),
+    Dropbox(dropbox::DropboxCommand),
     Verify(verify::Verify),
     New(new::New),
     Send(send::Send),
@@ -108,6 +110,7 @@ impl CommandLine {
             Command::Profile(command) => command.run(&root, output),
             Command::Contact(command) => command.run(Context::open(root)?, output),
             Command::Request(command) => command.run(&Context::open(root)?, output),
+            Command::Dropbox(command) => command.run(&Context::open(root)?, output),
             Command::Verify(command) => command.run(&Context::open(root)?, output),
             Command::New(command) => command.run(&Context::open(root)?, output),
             Command::Send(command) => command.run(&Context::open(root)?, output),

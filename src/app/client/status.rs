@@ -186,6 +186,7 @@ struct Json<'a> {
     waiting: Vec<Waiting<'a>>,
     refused: &'a [String],
     hooks: Vec<HookTrouble<'a>>,
+    dropboxes: Vec<DropboxLine<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -198,6 +199,12 @@ struct Account<'a> {
 struct Trouble<'a> {
     name: &'a str,
     reason: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct DropboxLine<'a> {
+    name: &'a str,
+    state: &'a str,
 }
 
 #[derive(Debug, Serialize)]
@@ -238,6 +245,7 @@ impl<'a> Json<'a> {
             trouble: pairs(|status| &status.troubled).map(|(name, reason)| Trouble { name, reason }).collect(),
             sending: status.map_or(&[], |status| &status.sending),
             waiting: pairs(|status| &status.waiting).map(|(path, reason)| Waiting { path, reason }).collect(),
+            dropboxes: pairs(|status| &status.dropboxes).map(|(name, state)| DropboxLine { name, state }).collect(),
             refused: status.map_or(&[], |status| &status.refused),
             hooks: pairs(|status| &status.hooks).map(|(hook, reason)| HookTrouble { hook, reason }).collect(),
         }

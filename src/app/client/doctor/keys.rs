@@ -16,6 +16,7 @@ use crate::wire::arriving::ArrivingRecord;
 use crate::wire::author::AuthorRecord;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::counter::CounterState;
+use crate::wire::dropped::DroppedFile;
 use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
 use crate::wire::known::{ProfileRecord, names_from_bytes};
 use crate::wire::large::LargeRecord;
@@ -64,6 +65,7 @@ pub(super) fn check(checkup: &mut Checkup<'_>, people: Option<&People>) -> Known
             Some(
                 "sessions" | "conversations" | "profiles" | "transcripts" | "large" | "acknowledgements" | "arriving",
             ) => {}
+            Some("dropped") => check_parsed(checkup, &entry.path, DroppedFile::all_from_bytes),
             Some("recovery") => check_parsed(checkup, &entry.path, RecoveryState::from_bytes),
             Some(name) if is_numbered(name, "received-") => check_entries(checkup, &entry, HASH_BYTES),
             Some(name) if is_numbered(name, "told-") => check_entries(checkup, &entry, FINGERPRINT_BYTES),

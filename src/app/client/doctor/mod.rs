@@ -8,13 +8,14 @@
 //! | `account` | settings, keys, profile, contacts |
 //! | `keys` | the daemon's state |
 //! | `journal` | the log, the spool, scratch: only while no daemon runs |
-//! | `conversations` `outbox` `hooks` `attention` | what people see |
+//! | `conversations` `outbox` `dropboxes` `hooks` `attention` | what people see |
 //! | `report` | as text and as JSON |
 
 mod account;
 mod attention;
 mod checkup;
 mod conversations;
+mod dropboxes;
 mod findings;
 mod hooks;
 mod journal;
@@ -80,6 +81,7 @@ fn examine(mut checkup: Checkup<'_>) -> Checkup<'_> {
     conversations::check(&mut checkup, &known);
     outbox::check(&mut checkup);
     hooks::check(&mut checkup);
+    dropboxes::check(&mut checkup);
     checkup.while_no_daemon_runs(|checkup| journal::check(checkup, log, &known));
     attention::check(&mut checkup);
     checkup

@@ -1,0 +1,23 @@
+//! `dropboxes/`: settings that cannot be understood, and directories that others could put something in the place of.
+
+use std::path::Path;
+
+use super::checkup::Checkup;
+use crate::app::client::causes;
+use crate::client::dropbox::{self, place};
+use crate::disk::real::RealDisk;
+
+pub(super) fn check(checkup: &mut Checkup<'_>) {
+    let ours = rustix::process::geteuid().as_raw();
+    for (file, result) in dropbox::all(checkup.root) {
+        let text = match result {
+            Ok(found) => match place::check(&RealDisk, &found.directory, checkup.root.path(), ours) {
+                Ok(_) => continue,
+                Err(fault) => fault.to_string(),
+            },
+            Err(fault) => fault.to_string(),
+        };
+        let (problem, remedy) = causes::behind_a_colon(&text);
+        checkup.error("dropbox", &Path::new(dropbox::DIRECTORY).join(file), problem, &remedy);
+    }
+}
