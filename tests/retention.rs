@@ -15,6 +15,9 @@ use support::{User, World, entries};
 
 const DAY_S: i64 = 86_400;
 
+/// More than is overwritten at a time.
+const LARGE: u64 = 40 * 1024 * 1024;
+
 fn expire(user: &User, age: &str) {
     set(user, &format!("expire = \"{age}\""));
 }
@@ -92,16 +95,24 @@ fn an_erased_message_is_overwritten_unless_a_person_has_linked_it() {
     let [secret, kept] = ["a secret", "to be kept"].map(|content| bob.wait_for_message(content));
     let link = bob.at("tmp/mine");
     fs::hard_link(&kept, &link).unwrap();
-    let open = File::open(&secret).unwrap();
+    // As one that is overwritten a portion at a time.
+    send(&alice, "bob", "to be large");
+    let large = bob.wait_for_message("to be large");
+    fs::OpenOptions::new().write(true).open(&large).unwrap().write_all_at(b"a secret", LARGE - 8).unwrap();
+    let open = [&secret, &large].map(|path| File::open(path).unwrap());
     expire(&bob, "1day");
     restart_ahead(&mut bob, 2);
     bob.wait_until_gone(&secret);
     bob.wait_until_gone(&kept);
-    bob.wait_for("the content to be overwritten", || {
-        let mut bytes = [1; 8];
-        open.read_exact_at(&mut bytes, 0).unwrap();
-        (bytes == [0; 8]).then_some(())
-    });
+    bob.wait_until_gone(&large);
+    for (file, offset) in [(&open[0], 0), (&open[1], 0), (&open[1], LARGE - 8)] {
+        bob.wait_for("the content to be overwritten", || {
+            let mut bytes = [1; 8];
+            file.read_exact_at(&mut bytes, offset).unwrap();
+            (bytes == [0; 8]).then_some(())
+        });
+    }
+    bob.wait_for("nothing to be left", || entries(&bob.at("journal/large")).is_empty().then_some(()));
     bob.stop();
     assert_eq!(fs::read(link).unwrap(), b"to be kept");
 }
@@ -169,7 +180,7 @@ fn what_is_known_of_a_deleted_message_goes_once_nothing_more_can_become_of_it() 
     alice.add(&dave);
     bob.add(&alice);
     set(&bob, "acknowledge = false");
-    let _ = [&mut alice, &mut bob].map(User::start);
+    [&mut alice, &mut bob].into_iter().for_each(User::start);
     send(&bob, "alice", "from bob");
     let theirs = alice.wait_for_message("from bob");
     let accepted = send(&alice, "bob", "to bob");

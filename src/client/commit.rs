@@ -70,7 +70,7 @@ impl Engine {
         let state = self.pending.take_steps().steps;
         let (takes, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(pending::is_take);
         let (places, others): (Vec<_>, Vec<_>) = others.into_iter().partition(pending::is_place);
-        self.hooks.note_appearing(others.iter().chain(&places), &self.deliveries);
+        self.hooks.note_appearing(places.iter(), &self.deliveries);
         for (path, delivery) in std::mem::take(&mut self.deliveries) {
             self.pending.put(path, delivery.to_string());
         }
@@ -135,6 +135,7 @@ impl Engine {
         self.arriving.applied();
         self.dropped_are_recorded();
         self.tidy_requests();
+        self.sweep_set_aside();
         self.take_occasions()
     }
 

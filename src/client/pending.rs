@@ -89,6 +89,13 @@ impl Pending {
         self.steps.push(Step::Write { path, offset, bytes });
     }
 
+    /// Takes a large file's name away, and says under which it is to be overwritten then, a portion at a time.
+    pub fn set_aside(&mut self, path: PathBuf) -> PathBuf {
+        let aside = Path::new("journal/large").join(format!("erased-{}", random_name()));
+        self.steps.push(Step::Move { path: aside.clone(), from: path });
+        aside
+    }
+
     /// Makes an outbox file leave, once everything before it is in place.
     pub fn take(&mut self, path: PathBuf, file: RegularFile, stat: &Stat, directory: &Stat, sha256: [u8; 32]) {
         let scratch = scratch("taken");
@@ -165,8 +172,12 @@ impl Pending {
 
 /// A name in the daemon's scratch directory that no other step ever uses: replay reads its presence.
 fn scratch(purpose: &str) -> PathBuf {
+    root::scratch_file(&format!("{purpose}-{}", random_name()))
+}
+
+fn random_name() -> String {
     let random: Secret<16> = Secret::random(&mut OsRng);
-    root::scratch_file(&format!("{purpose}-{}", HEXLOWER.encode(random.expose())))
+    HEXLOWER.encode(random.expose())
 }
 
 /// Whether a step makes a message or another file for people appear.

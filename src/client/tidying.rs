@@ -18,7 +18,8 @@ use crate::clock::Timestamp;
 use crate::disk::open;
 use crate::disk::system::{Kind, Stat};
 use crate::limits::{
-    ERASE_BATCH_BYTES, ERASE_BATCH_MAX, SENT_LIFETIME_S, TIDY_AGAIN_S, TIDY_INTERVAL_S, TIDY_LOOKS_MAX, TIDY_SETTLED_MS,
+    ERASE_BATCH_BYTES, ERASE_BATCH_MAX, LARGE_TURN_BYTES, SENT_LIFETIME_S, TIDY_AGAIN_S, TIDY_INTERVAL_S,
+    TIDY_LOOKS_MAX, TIDY_SETTLED_MS,
 };
 use crate::wire::identity::ConversationId;
 use crate::wire::journal::{DirectoryIdentity, FileIdentity};
@@ -31,6 +32,8 @@ pub struct Tidying {
     looks: HashMap<DirectoryIdentity, Look>,
     /// Directories that this round has come by.
     seen: HashSet<DirectoryIdentity>,
+    /// Large messages that this batch sets aside, to be overwritten.
+    aside: Vec<PathBuf>,
     /// Seconds of this run.
     ticks: u64,
 }
@@ -191,10 +194,14 @@ impl Engine {
         if self.deliveries.contains_key(&delivery_path) || is_on_its_way(&delivery) {
             return later;
         }
-        match stat.links {
-            0 | 1 => self.pending.erase(path),
+        if stat.links > 1 {
             // A person has linked it to keep it: only this name goes.
-            _ => self.pending.remove(path),
+            self.pending.remove(path);
+        } else if stat.size <= LARGE_TURN_BYTES {
+            self.pending.erase(path);
+        } else {
+            let aside = self.pending.set_aside(path);
+            self.tidying.aside.push(aside);
         }
         if is_over(&delivery, now) {
             self.pending.remove(delivery_path);
@@ -202,6 +209,11 @@ impl Engine {
         room.bytes = room.bytes.saturating_sub(stat.size);
         room.files = if room.bytes == 0 { 0 } else { room.files.saturating_sub(1) };
         None
+    }
+
+    /// What was set aside is there now.
+    pub(super) fn sweep_set_aside(&mut self) {
+        self.tidying.aside.drain(..).for_each(|path| self.sweeping.add(path));
     }
 
     /// A `.delivery/` file, if it tells of the message of its own name.

@@ -174,6 +174,6 @@ pub const TIDY_SETTLED_MS: u64 = 2_000;
 /// Messages that are erased in a second.
 pub const ERASE_BATCH_MAX: usize = 64;
 
-/// The same in bytes, or one message if that is larger: all of it is overwritten at the next checkpoint, which holds up
-/// everything else for as long.
+/// The same in bytes, or one message if that is larger: what is not large is overwritten at the next checkpoint, which holds
+/// up everything else for as long.
 pub const ERASE_BATCH_BYTES: u64 = 64 * 1024 * 1024;

@@ -19,6 +19,9 @@ use crate::wire::journal::{DirectoryIdentity, Step};
 /// Names of files that hold old content until the checkpoint overwrites it, or new content that is not in place yet.
 const OWN_PREFIX: &str = "journal-";
 
+/// Where messages stand, which people may keep from being erased.
+const MESSAGES: &str = "conversations";
+
 /// What is known about earlier tries to apply a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -103,8 +106,13 @@ impl Applier {
                     .map_err(JournalError::io("placing", &path))
             }
             Step::Move { path, from } => {
+                let is_message = from.starts_with(MESSAGES);
                 let (path, from) = (self.root.join(path), self.root.join(from));
-                moving::move_synced(&*self.disk, &self.root, &path, &from).map_err(JournalError::io("placing", &path))
+                match moving::move_synced(&*self.disk, &self.root, &path, &from) {
+                    Err(error) if is_message => kept_from_going(error),
+                    result => result,
+                }
+                .map_err(JournalError::io("placing", &path))
             }
             Step::Take { path, scratch, identity, sha256, directory, only_link } => {
                 let take = Take {
@@ -119,14 +127,12 @@ impl Applier {
             }
             Step::Erase { path } => {
                 self.deferred.forget(path);
+                let is_message = path.starts_with(MESSAGES);
                 match self.discard(&self.root.join(path)) {
-                    // Somebody keeps a message from being erased. That holds up nothing.
-                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !deferred::is_private(path) => {
-                        tracing::warn!(%error, "a message that has come of age cannot be erased");
-                        Ok(())
-                    }
-                    result => result.map_err(JournalError::io("erasing", &self.root.join(path))),
+                    Err(error) if is_message => kept_from_going(error),
+                    result => result,
                 }
+                .map_err(JournalError::io("erasing", &self.root.join(path)))
             }
             Step::Remove { path } => {
                 let was_secret = self.deferred.forget(path);
@@ -312,6 +318,15 @@ impl Applier {
         self.next_name += 1;
         self.root.join(SCRATCH).join(format!("{OWN_PREFIX}{}", self.next_name))
     }
+}
+
+/// A message that has come of age is not to be erased, because somebody has taken our right to. That holds up nothing.
+fn kept_from_going(error: io::Error) -> io::Result<()> {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return Err(error);
+    }
+    tracing::warn!(%error, "a message that has come of age cannot be erased");
+    Ok(())
 }
 
 /// Does `work`, which makes the name `path`; if a directory on its way is missing, makes it and tries once more. Never
