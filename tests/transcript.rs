@@ -8,6 +8,7 @@ mod lying_server;
 mod support;
 
 use std::fs;
+use std::path::PathBuf;
 
 use chatterbox::wire::identity::AccountId;
 use chatterbox::wire::profile::SignedProfile;
@@ -128,4 +129,36 @@ fn a_last_message_that_one_participant_does_not_get_is_noticed_by_what_another_s
     for user in [&alice, &bob, &carol] {
         assert!(entries(&user.at("alerts")).is_empty());
     }
+}
+
+#[test]
+fn what_is_missing_before_a_request_is_accepted_is_asked_for_only_then() {
+    let (world, server) = (World::new(), LyingServer::start());
+    let [mut alice, mut bob] = ["alice", "bob"].map(|name| world.user_at(name, &server.address));
+    alice.add(&bob);
+    alice.start();
+    bob.start();
+    send(&alice, "bob", "one");
+    bob.wait_for("the request", || (requested(&bob) == 1).then_some(()));
+    lie_to(&server, &bob, Fate::Dropped);
+    send(&alice, "bob", "two");
+    server.lie(|lies| lies.on_delivery = None);
+    send(&alice, "bob", "three");
+    bob.wait_for("what came behind it", || (requested(&bob) == 2).then_some(()));
+    let request = entries(&bob.at("requests")).remove(0);
+    assert!(fs::symlink_metadata(request.join(".gaps")).is_err());
+    fs::rename(request.join("card"), bob.at("contacts/alice.card")).unwrap();
+    bob.wait_for_message("three");
+    let told = gaps(&bob, "alice-bob");
+    assert!(told.starts_with(&format!("gap: {} 2 2 ", fingerprint(&alice))), "{told}");
+    bob.wait_for_message("two");
+    bob.wait_until_gone(bob.directory("conversations", "alice-bob").join(".gaps"));
+    assert_eq!(bob.heard_from("alice"), ["one", "two", "three"]);
+}
+
+/// Messages of the only request.
+fn requested(user: &User) -> usize {
+    let requests = entries(&user.at("requests"));
+    let is_message = |path: &PathBuf| path.to_string_lossy().contains("Z-alice");
+    requests.iter().flat_map(|request| entries(request)).filter(is_message).count()
 }
