@@ -12,9 +12,9 @@ use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
 use super::author::Open;
+use super::progress;
 use super::root::{self, Root};
 use super::state::{self, StateError};
-use super::status::size_text;
 use crate::crypto::hash::Hasher;
 use crate::disk::open::{OpenError, RegularFile};
 use crate::disk::system::Disk;
@@ -253,12 +253,11 @@ impl Arriving {
     /// What `status` says of them. `name` is what somebody is called.
     pub fn status(&self, name: impl Fn(&Fingerprint) -> String) -> impl Iterator<Item = String> {
         self.contents.values().map(move |Arrival { record, .. }| {
-            let percent = record.bytes_here().saturating_mul(100) / record.size().max(1);
             let file = match record.file_name() {
                 [] => String::new(),
                 file_name => format!(" ({})", name::escape(file_name)),
             };
-            format!("from {}: {percent}% of {}{file}", name(&record.author), size_text(record.size()))
+            format!("from {}: {}{file}", name(&record.author), progress::of_whole(record.bytes_here(), record.size()))
         })
     }
 }

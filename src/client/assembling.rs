@@ -7,10 +7,10 @@
 use super::alerts;
 use super::arriving::{Hashed, MessageHash};
 use super::engine::Engine;
-use super::received::message_hash;
+use super::progress;
+use super::received::{message_hash, refused_hash};
 use super::room;
 use super::root;
-use super::status::size_text;
 use crate::clock::Timestamp;
 use crate::limits::REFUSALS_WAITING_MAX;
 use crate::name;
@@ -51,8 +51,15 @@ impl Engine {
             self.recall(&payload.conversation, &place);
         }
         if self.received.contains(&hash) {
-            // Our state may have been lost since.
-            return self.enter_first(author, &payload, now);
+            if part.number == 0 {
+                // As whatever comes again: its author may not have heard that it is here, and our state may have been lost since.
+                self.enter_first(author, &payload, now);
+                self.owe_acknowledgement(author, &payload.conversation, payload.id, now);
+            }
+            return;
+        }
+        if self.received.is_done_with(&hash) {
+            return;
         }
         let Some(record) = self.arriving.get(&hash) else {
             return self.begin_content(named, payload, part, now);
@@ -66,7 +73,7 @@ impl Engine {
     fn begin_content(&mut self, named: Named, payload: Payload, part: Part, now: Timestamp) {
         let limit = self.policy.receive_limit;
         if part.size > limit {
-            let (size, limit) = (size_text(part.size), size_text(limit));
+            let (size, limit) = (progress::size(part.size), progress::size(limit));
             let text = format!(
                 "receive_limit allows {limit}.\n\
                  If you want it, raise receive_limit in chatterbox.toml, start chatterboxd anew, and ask them to send it again."
@@ -77,7 +84,7 @@ impl Engine {
             // As many of their parts as may wait at our server do so.
             let text = "more is on its way from them than is taken at a time, or than the disk has room for.\n\
                         Make room if the disk is nearly full, and ask them to send it again when the rest is here.";
-            return self.refuse_large(named, &payload, &size_text(part.size), text, now);
+            return self.refuse_large(named, &payload, &progress::size(part.size), text, now);
         }
         let Some(record) = ArrivingRecord::begin(named.author, &payload, now.seconds()) else { return };
         let hash = named.hash();
@@ -182,8 +189,8 @@ impl Engine {
         if let Some(record) = self.erase_content(&hash) {
             self.enter_first(named.author, record.message(), now);
         }
-        if !self.received.contains(&hash) {
-            self.received.add(hash, now.seconds(), &mut self.pending);
+        if !self.received.is_done_with(&hash) {
+            self.received.add(refused_hash(&hash), now.seconds(), &mut self.pending);
         }
     }
 
@@ -211,7 +218,7 @@ impl Engine {
         for hash in self.arriving.stale(now.seconds()) {
             let Some(record) = self.erase_content(&hash) else { continue };
             let (name, file) = (self.people.name(&record.author), file_text(record.file_name()));
-            let size = size_text(record.size());
+            let size = progress::size(record.size());
             let text = format!(
                 "The rest of {file} of {size} from {name} has not come for two weeks, and what had come was erased.\n\
                  If you want it, ask them to send it again."

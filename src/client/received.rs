@@ -12,6 +12,7 @@ use super::delivery::{self, Delivery};
 use super::engine::Engine;
 use super::pending::Pending;
 use super::state::{self, StateError};
+use crate::crypto::hash::sha256;
 use crate::disk::open;
 use crate::disk::system::Disk;
 use crate::limits::{RECALLED_FILES_MAX, RECALLED_MAX, RECEIVED_HASH_LIFETIME_S};
@@ -22,6 +23,7 @@ pub use crate::wire::identity::message_hash;
 const PERIOD_S: u64 = 7 * 86_400;
 const ENTRY_BYTES: usize = 40;
 const PREFIX: &str = "received-";
+const REFUSED_LABEL: &[u8] = b"chatterbox 1 refused message\0";
 
 /// All hashes that are remembered, by period.
 #[derive(Debug, Default)]
@@ -61,6 +63,11 @@ impl Received {
         self.recalled.contains(hash) || self.periods.values().any(|hashes| hashes.contains(hash))
     }
 
+    /// Whether a message was received, or refused.
+    pub fn is_done_with(&self, message: &[u8; 32]) -> bool {
+        self.contains(message) || self.contains(&refused_hash(message))
+    }
+
     /// Remembers a hash.
     pub fn add(&mut self, hash: [u8; 32], now_s: u64, pending: &mut Pending) {
         let period = now_s / PERIOD_S;
@@ -80,6 +87,12 @@ impl Received {
             pending.remove(file(period));
         }
     }
+}
+
+/// `SHA-256(LABEL("refused message") || hash)`: in the place of a message's hash where it was refused, or cancelled by its author.
+/// What comes of it then vanishes, and is not acknowledged.
+pub fn refused_hash(message: &[u8; 32]) -> [u8; 32] {
+    sha256(&[REFUSED_LABEL, message])
 }
 
 impl Engine {

@@ -310,7 +310,10 @@ impl Engine {
             is_part: false,
             // All contacts are told, one after the other; what is missing has often been missing from several; and when
             // something is acknowledged the server that pushed it may decide.
-            spreads: note.lost_since.is_some() || !note.missing.is_empty() || !note.acknowledged.is_empty(),
+            spreads: note.lost_since.is_some()
+                || !note.missing.is_empty()
+                || !note.acknowledged.is_empty()
+                || !note.refused.is_empty(),
             form: Form::Waiting(Zeroizing::new(note.to_bytes())),
         };
         self.spool.push(recipient, item, now, &mut self.pending);

@@ -95,7 +95,7 @@ impl Room<'_> {
     /// Why there is no room for a part, if there is none.
     pub(super) fn why_not(&self, author: &Fingerprint, payload: &Payload, part: Part) -> Option<Why> {
         let hash = hash_of(author, payload);
-        if self.received.contains(&hash) || self.arriving.get(&hash).is_some_and(|record| record.has(part.number)) {
+        if self.received.is_done_with(&hash) || self.arriving.get(&hash).is_some_and(|record| record.has(part.number)) {
             return None;
         }
         let is_begun = self.arriving.get(&hash).is_some();
@@ -120,7 +120,7 @@ impl Room<'_> {
     }
 
     fn is_known(&self, hash: &MessageHash) -> bool {
-        self.arriving.get(hash).is_some() || self.received.contains(hash)
+        self.arriving.get(hash).is_some() || self.received.is_done_with(hash)
     }
 
     /// Contents of strangers leave room for those of others.

@@ -136,15 +136,6 @@ impl fmt::Display for Status {
     }
 }
 
-/// A size for people.
-pub fn size_text(bytes: u64) -> String {
-    const MIB: u64 = 1024 * 1024;
-    match bytes {
-        MIB.. => format!("{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB),
-        _ => format!("{}.{} KiB", bytes / 1024, bytes % 1024 * 10 / 1024),
-    }
-}
-
 fn one_line(text: &str) -> String {
     text.replace('\n', " ")
 }
@@ -152,12 +143,6 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_cut_to_a_tenth() {
-        let texts = [10_241, 1024 * 1024 - 1, 1024 * 1024, 64 * 1024 * 1024 + 200_000].map(size_text);
-        assert_eq!(texts, ["10.0 KiB", "1023.9 KiB", "1.0 MiB", "64.1 MiB"]);
-    }
 
     #[test]
     fn the_file_comes_back_as_written() {

@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, reason = "a test, as a whole")]
 
 mod fleet;
+mod large;
 mod machine;
 mod recovery;
 mod schedules;

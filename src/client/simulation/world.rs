@@ -269,7 +269,16 @@ impl World {
         assert_eq!(alice, expected, "{told}: what was sent and what came");
         assert!(outboxes.iter().all(Vec::is_empty), "{told}: {outboxes:?}");
         for machine in &self.machines {
-            for empty in ["requests", "journal/spool", "journal/unopened", "tmp"] {
+            for empty in [
+                "requests",
+                "journal/spool",
+                "journal/unopened",
+                "journal/arriving",
+                "journal/large",
+                "keys/arriving",
+                "keys/large",
+                "tmp",
+            ] {
                 let left = machine.files(empty);
                 if empty == "journal/unopened" && self.lost.is_some() {
                     continue;
