@@ -195,6 +195,7 @@ impl Engine {
                 self.sent.decide(&key, Fate::Acknowledged, &mut self.pending);
                 self.acknowledging.note_acknowledging(recipient, *conversation);
                 self.set_state(conversation, &file, &recipient, State::Delivered, now);
+                self.large.end(message, &recipient);
                 known.insert((*conversation, *message));
             }
         }

@@ -57,7 +57,8 @@ impl Engine {
             gone.extend(self.spool.remove(&recipient, *place, &mut self.pending));
             self.letting_go.places.entry(recipient).or_default().insert(*place);
         }
-        if !self.spool.has_waiting(&recipient) && !self.sessions.is_outranked(&recipient, now.seconds()) {
+        let waits = self.spool.has_waiting(&recipient) || self.large.waits_for(&recipient);
+        if !waits && !self.sessions.is_outranked(&recipient, now.seconds()) {
             // Nobody wants a prekey any more.
             self.asked.remove(&recipient);
         }
