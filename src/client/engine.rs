@@ -83,6 +83,8 @@ pub struct Engine {
     pub(super) sweeping: Sweeping,
     pub(super) acknowledging: Acknowledging,
     pub(super) letting_go: LettingGo,
+    /// A person may have asked for messages to be taken back.
+    pub(super) cancels: bool,
     pub(super) outbox: Outbox,
     pub(super) dropboxes: Dropboxes,
     pub(super) dropped: Dropped,
@@ -172,6 +174,7 @@ impl Engine {
             sweeping: large.strays(&root),
             large,
             copying: Copying::default(),
+            cancels: true,
             outbox: Outbox::default(),
             dropboxes: Dropboxes::default(),
             dropped: Dropped::load(root.disk(), &root.join(root::dropped_file()))?,

@@ -11,6 +11,7 @@ use super::contacts::{self, Contacts};
 use super::dropbox;
 use super::engine::Engine;
 use super::metadata;
+use super::root::CANCEL_DIRECTORY;
 use crate::clock::Timestamp;
 use crate::limits::BATCH_EVENTS_MAX;
 use crate::wire::identity::ConversationId;
@@ -30,6 +31,7 @@ impl Engine {
         if self.more_requests || !self.unsealed.is_empty() {
             return true;
         }
+        self.look_at_cancelled(now);
         let more = self.copy_on(now) | self.seal_parts(now) | self.sweeping.go_on(&self.root);
         for _ in 0..BATCH_EVENTS_MAX {
             if self.is_full() {
@@ -48,6 +50,7 @@ impl Engine {
         self.accept_requests(now);
         self.forget_rejected();
         self.dropboxes.is_changed = true;
+        self.cancels = true;
         self.directories.extend(self.outbox.scan(&self.root)?);
         self.outbox.forget_gone(&self.root);
         self.received.forget_old(now.seconds(), &mut self.pending);
@@ -76,6 +79,7 @@ impl Engine {
                 self.contacts_changed = true;
             }
             2 if first == Some(dropbox::DIRECTORY.as_ref()) => self.dropboxes.is_changed = true,
+            3 if relative.starts_with(CANCEL_DIRECTORY) => self.cancels = true,
             // Hidden directories are nobody's business, and what is in them neither.
             2.. if first == Some("outbox".as_ref()) && parts[1].as_os_str().as_bytes().starts_with(b".") => {}
             2 if first == Some("outbox".as_ref()) && self.root.is_directory(relative) => {
@@ -137,6 +141,7 @@ impl Engine {
 
     /// A directory is watched from now on: looks what came before.
     pub fn watched(&mut self, directory: &Path) {
+        self.cancels |= directory == Path::new(CANCEL_DIRECTORY);
         self.outbox.scan_directory(&self.root, directory);
     }
 

@@ -11,6 +11,8 @@
 
 pub mod account;
 pub mod blocked;
+#[cfg(feature = "daemon")]
+mod cancelling;
 pub mod contacts;
 #[cfg(feature = "daemon")]
 mod control;

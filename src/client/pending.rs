@@ -8,7 +8,7 @@ use data_encoding::HEXLOWER;
 use rand_core::OsRng;
 use zeroize::Zeroizing;
 
-use super::root::{self, Root};
+use super::root::{self, CANCEL_DIRECTORY, Root};
 use crate::crypto::secret::Secret;
 use crate::disk::open::RegularFile;
 use crate::disk::system::Stat;
@@ -195,5 +195,10 @@ pub fn placed(step: &Step) -> Option<&Path> {
 
 /// Whether a step makes an outbox file leave.
 pub fn is_take(step: &Step) -> bool {
-    matches!(step, Step::Take { .. })
+    match step {
+        Step::Take { .. } => true,
+        // What was asked for there is done, and said, when it goes.
+        Step::Remove { path } => path.starts_with(CANCEL_DIRECTORY),
+        _ => false,
+    }
 }

@@ -313,7 +313,8 @@ impl Engine {
             spreads: note.lost_since.is_some()
                 || !note.missing.is_empty()
                 || !note.acknowledged.is_empty()
-                || !note.refused.is_empty(),
+                || !note.refused.is_empty()
+                || !note.cancelled.is_empty(),
             form: Form::Waiting(Zeroizing::new(note.to_bytes())),
         };
         self.spool.push(recipient, item, now, &mut self.pending);

@@ -141,6 +141,7 @@ impl Root {
         "requests",
         "conversations",
         "outbox",
+        CANCEL_DIRECTORY,
         "alerts",
         "hooks",
         "journal",
@@ -162,6 +163,9 @@ impl Root {
         "ui_info",
     ];
 }
+
+/// Where a person asks for messages to be taken back, relative to the root.
+pub const CANCEL_DIRECTORY: &str = "outbox/.cancel";
 
 /// `keys/prekeys`, relative to the root.
 pub fn prekeys_file() -> PathBuf {

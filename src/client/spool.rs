@@ -45,6 +45,21 @@ struct Item {
     held: Option<Spooled>,
 }
 
+/// A message's place in a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Whose queue.
+    pub recipient: Fingerprint,
+    /// Its place there.
+    pub sequence: u64,
+    /// Where it belongs.
+    pub conversation: ConversationId,
+    /// Its file's name in the conversation's directory.
+    pub file: String,
+    /// Whether its courier has it, or had it in an earlier run.
+    pub is_handed_out: bool,
+}
+
 /// What a message was, for its `.delivery` line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removed {
@@ -282,6 +297,22 @@ impl Spool {
     pub fn holds(&self, recipient: &Fingerprint, conversation: &ConversationId, file: &str) -> bool {
         let items = self.queues.get(recipient).into_iter().flat_map(|queue| queue.items.values());
         items.into_iter().any(|item| item.conversation == *conversation && item.file == file)
+    }
+
+    /// Everywhere that a message stands, in all queues.
+    pub fn find(&self, message: &MessageId) -> Vec<Found> {
+        let mut all = Vec::new();
+        for (recipient, queue) in &self.queues {
+            let these = queue.items.iter().filter(|(_, item)| item.message == *message && !item.file.is_empty());
+            all.extend(these.map(|(sequence, item)| Found {
+                recipient: *recipient,
+                sequence: *sequence,
+                conversation: item.conversation,
+                file: item.file.clone(),
+                is_handed_out: item.may_have_arrived || (!item.is_waiting && *sequence <= queue.handed_out),
+            }));
+        }
+        all
     }
 
     /// How many parts of large contents stand in a recipient's queue.

@@ -14,7 +14,7 @@ use super::engine::Engine;
 use super::event::{Event, HomeOrder, Order};
 use super::hooks::HookQueue;
 use super::policy::Policy;
-use super::root::Root;
+use super::root::{CANCEL_DIRECTORY, Root};
 use super::status::Status;
 use super::status_file::StatusFile;
 use super::watching::Watching;
@@ -147,6 +147,7 @@ impl Worker {
         self.watching.watch(Path::new("blocked"));
         self.watching.watch(Path::new("dropboxes"));
         self.watching.watch(Path::new("outbox"));
+        self.watching.watch(Path::new(CANCEL_DIRECTORY));
         if let Err(error) = self.engine.handle(Event::Hint(Hint::Rescan), Timestamp::now()) {
             self.write_status(Some(format!("the directory cannot be read: {error}")));
             return None;

@@ -4,6 +4,7 @@
 //! it queues, `chatterboxd` sends.
 
 mod block;
+mod cancel;
 mod card;
 pub(super) mod causes;
 mod contact;
@@ -14,6 +15,7 @@ mod dropbox;
 mod gaps;
 mod init;
 mod list;
+mod message;
 mod new;
 mod outbox;
 mod output;
@@ -76,6 +78,7 @@ enum Command {
     Verify(verify::Verify),
     New(new::New),
     Send(send::Send),
+    Cancel(cancel::Cancel),
     List(list::List),
     Show(show::Show),
     Status(status::StatusCommand),
@@ -114,6 +117,7 @@ impl CommandLine {
             Command::Verify(command) => command.run(&Context::open(root)?, output),
             Command::New(command) => command.run(&Context::open(root)?, output),
             Command::Send(command) => command.run(&Context::open(root)?, output),
+            Command::Cancel(command) => command.run(&Context::open(root)?, output),
             Command::List(command) => command.run(&Context::open(root)?, output),
             Command::Show(command) => command.run(&Context::open(root)?, output),
             Command::Status(command) => command.run(&root, output),
