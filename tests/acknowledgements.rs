@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::path::PathBuf;
 
 use support::{User, World, entries};
 
@@ -133,7 +134,8 @@ fn a_stranger_hears_nothing_until_their_request_is_accepted() {
     alice.drop_file("bob", "x", "we have not met");
     let card = bob.wait_for("a request", || {
         let request = entries(&bob.at("requests")).into_iter().next()?;
-        (entries(&request).len() == 2).then(|| request.join("card"))
+        let is_it = |path: &PathBuf| fs::read(path).is_ok_and(|text| text == b"we have not met");
+        entries(&request).iter().any(is_it).then(|| request.join("card"))
     });
     let message = alice.wait_for_message("we have not met");
     let text = alice.wait_until_accepted(&message);

@@ -3,6 +3,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+#![allow(clippy::print_stderr, reason = "what was not tested")]
+
 mod support;
 
 use std::fs::{self, Permissions};

@@ -33,6 +33,8 @@ pub struct Acknowledging {
     due: HashMap<Fingerprint, Timestamp>,
     /// What is owed to all of them.
     owed: usize,
+    /// When those who acknowledge were heard last, in this run, seconds since 1970.
+    heard: HashMap<Fingerprint, u64>,
 }
 
 impl Acknowledging {
@@ -111,6 +113,26 @@ impl Acknowledging {
         }
     }
 
+    /// Not until they do so again.
+    pub fn expect_no_more(&mut self, peer: &Fingerprint, conversation: &ConversationId) {
+        if let Some(record) = self.peers.get_mut(peer) {
+            record.acknowledging.remove(conversation);
+            self.dirty.insert(*peer);
+        }
+    }
+
+    /// Something came from a peer.
+    pub fn note_heard(&mut self, peer: Fingerprint, now: Timestamp) {
+        if self.peers.get(&peer).is_some_and(|record| !record.acknowledging.is_empty()) {
+            self.heard.insert(peer, now.seconds());
+        }
+    }
+
+    /// Whether something came from a peer in this run, later than that.
+    pub fn was_heard_since(&self, peer: &Fingerprint, since_s: u64) -> bool {
+        self.heard.get(peer).is_some_and(|heard| *heard > since_s)
+    }
+
     /// Whether a peer has acknowledged a message of ours in a conversation, and may be expected to do so again.
     pub fn is_acknowledging(&self, peer: &Fingerprint, conversation: &ConversationId) -> bool {
         self.peers.get(peer).is_some_and(|peer| peer.acknowledging.contains(conversation))
@@ -128,7 +150,8 @@ impl Engine {
         now: Timestamp,
     ) {
         let is_of_ours = self.conversations.get(conversation).is_some_and(|it| it.accepted && it.has(&author));
-        if author == self.people.own_fingerprint() || !is_of_ours || !self.settings_of(conversation).acknowledge {
+        let is_nobody = author == self.people.own_fingerprint() || self.people.is_blocked(&author);
+        if is_nobody || !is_of_ours || !self.settings_of(conversation).acknowledge {
             return;
         }
         if self.acknowledging.owe(author, (*conversation, message), now.seconds()) {
@@ -161,7 +184,7 @@ impl Engine {
         }
         all.retain(|id, _| {
             let is_of_ours = self.conversations.get(id).is_some_and(|it| it.accepted && it.has(&author));
-            is_of_ours && self.settings_of(id).acknowledge
+            is_of_ours && !self.people.is_blocked(&author) && self.settings_of(id).acknowledge
         });
         let mut acknowledged: Vec<Messages> =
             all.into_iter().map(|(conversation, ids)| Messages { conversation, ids }).collect();

@@ -37,6 +37,11 @@ impl Backoff {
         Duration::from_millis(full / 2 + rng.next_u64() % (full / 2 + 1))
     }
 
+    /// Whether the last try did not work.
+    pub fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     /// It worked.
     pub fn succeeded(&mut self) {
         self.failures = 0;

@@ -25,5 +25,6 @@ impl Engine {
         if !control.acknowledged.is_empty() {
             self.heed_acknowledged(author, &control.acknowledged, now);
         }
+        self.heed_refused(author, &control.refused, now);
     }
 }

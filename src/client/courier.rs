@@ -20,7 +20,10 @@ use super::pace;
 use super::slots;
 use super::traffic::Traffic;
 use crate::crypto::dh::SecretKey;
-use crate::limits::{COURIERS_MAX, FOREIGN_IDLE_MS, PIPELINE_MAX, REPLY_TIMEOUT_MS, RETRY_AFTER_OUTAGE_MS};
+use crate::limits::{
+    COURIERS_CONNECTING_MAX, COURIERS_MAX, COURIERS_RETRYING_MAX, FOREIGN_IDLE_MS, PIPELINE_MAX, REPLY_TIMEOUT_MS,
+    RETRY_AFTER_OUTAGE_MS,
+};
 use crate::net::dialer::Dialer;
 use crate::wire::address::ServerAddress;
 use crate::wire::identity::{AccountId, Fingerprint};
@@ -53,7 +56,7 @@ async fn dispatch(
     mut orders: mpsc::UnboundedReceiver<Order>,
     returned: watch::Receiver<u64>,
 ) {
-    let slots = Arc::new(Semaphore::new(COURIERS_MAX));
+    let room = Room::new(COURIERS_CONNECTING_MAX, COURIERS_RETRYING_MAX);
     let mut couriers: HashMap<Fingerprint, mpsc::UnboundedSender<Order>> = HashMap::new();
     while let Some(order) = orders.recv().await {
         let courier = couriers.entry(order.recipient.identity().fingerprint()).or_insert_with(|| {
@@ -62,7 +65,7 @@ async fn dispatch(
                 dialer: dialer.clone(),
                 circuit: Circuit::fresh(Instant::now(), &mut OsRng),
                 returned: returned.clone(),
-                slots: slots.clone(),
+                room: room.clone(),
                 recipient: order.recipient.clone(),
                 orders: receiver,
                 errands: Errands::new(delay),
@@ -76,13 +79,30 @@ async fn dispatch(
     }
 }
 
+/// How many couriers do something at one time. A server that lets its callers hang takes a place of those who connect, and, where
+/// it has done so before, of the fewer who try again: many such servers hold up each other, and hardly anybody else.
+#[derive(Clone)]
+struct Room {
+    retrying: Arc<Semaphore>,
+    connecting: Arc<Semaphore>,
+    /// With a connection that stands.
+    standing: Arc<Semaphore>,
+}
+
+impl Room {
+    fn new(connecting: usize, retrying: usize) -> Self {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self { retrying: places(retrying), connecting: places(connecting), standing: places(COURIERS_MAX) }
+    }
+}
+
 struct Courier {
     dialer: Dialer,
     /// Nothing but this recipient's connections uses it.
     circuit: Circuit,
     /// How often the home connection has come back.
     returned: watch::Receiver<u64>,
-    slots: Arc<Semaphore>,
+    room: Room,
     recipient: SignedProfile,
     orders: mpsc::UnboundedReceiver<Order>,
     errands: Errands,
@@ -171,14 +191,17 @@ impl Courier {
 
     /// One connection: until it breaks, or has been idle for its time.
     async fn visit(&mut self, backoff: &mut Backoff) -> Ended {
-        let slots = self.slots.clone();
-        let Ok(_slot) = slots.acquire().await else { return Ended::Idle };
+        let room = self.room.clone();
+        let retrying = if backoff.has_failed() { room.retrying.acquire().await.ok() } else { None };
+        let connecting = room.connecting.acquire().await.ok();
         let key = SecretKey::random(&mut OsRng);
         let server = self.profile().server.clone();
         let mut link = match Link::open(&self.dialer, self.circuit.isolation(), &server, key).await {
             Ok(link) => link,
             Err(error) => return error.into(),
         };
+        let Ok(_standing) = room.standing.acquire().await else { return Ended::Idle };
+        drop((connecting, retrying));
         loop {
             if let Err(ended) = self.work(&mut link, &server, backoff).await {
                 return ended;
@@ -304,12 +327,16 @@ mod tests {
 
     /// A courier that is asked for these, which spread or do not, and who asks.
     fn asked(delay: Duration, spreads: &[bool]) -> (Courier, mpsc::UnboundedSender<Order>) {
+        asked_at(1, delay, spreads)
+    }
+
+    fn asked_at(port: u16, delay: Duration, spreads: &[bool]) -> (Courier, mpsc::UnboundedSender<Order>) {
         let keys = AccountKeys {
             signing: SigningKey::random(&mut OsRng),
             auth: SecretKey::random(&mut OsRng),
             transport: SecretKey::random(&mut OsRng),
         };
-        let server = ServerAddress::new("localhost", 1, SecretKey::random(&mut OsRng).public()).unwrap();
+        let server = ServerAddress::new("127.0.0.1", port, SecretKey::random(&mut OsRng).public()).unwrap();
         let (account, identity) = (keys.account(), keys.identity());
         let profile = Profile { name: "bob".into(), server, account, identity, version: 1 };
         let recipient = SignedProfile::sign(profile, &keys.signing).unwrap();
@@ -321,7 +348,7 @@ mod tests {
             dialer: Dialer::Direct,
             circuit: Circuit::fresh(Instant::now(), &mut OsRng),
             returned: watch::channel(0).1,
-            slots: Arc::new(Semaphore::new(1)),
+            room: Room::new(1, 1),
             recipient,
             orders,
             errands: Errands::new(delay),
@@ -342,5 +369,34 @@ mod tests {
         assert_eq!(goes(hour, &[true, false]), None, "behind one that waits");
         assert_eq!(goes(hour, &[false, true]), Some(true));
         assert_eq!(goes(Duration::ZERO, &[true]), Some(true));
+    }
+
+    #[tokio::test]
+    async fn servers_that_let_their_callers_hang_hold_up_each_other_and_nobody_new() {
+        use tokio::net::TcpListener;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let room = Room::new(5, 2);
+        let visit = |has_failed: bool| {
+            let (mut courier, engine) = asked_at(port, Duration::ZERO, &[false]);
+            courier.room = room.clone();
+            courier.note_all();
+            tokio::spawn(async move {
+                let mut backoff = Backoff::default();
+                if has_failed {
+                    backoff.failed(&mut OsRng);
+                }
+                let _ = courier.visit(&mut backoff).await;
+                drop(engine);
+            })
+        };
+        // They are let in and never answered.
+        let hanging: Vec<_> = (0..100).map(|_| visit(true)).collect();
+        let mut let_in = vec![listener.accept().await.unwrap(), listener.accept().await.unwrap()];
+        assert_eq!(room.retrying.available_permits(), 0, "the others wait without a connection");
+        let newcomer = visit(false);
+        let_in.push(listener.accept().await.unwrap());
+        assert_eq!(room.connecting.available_permits(), 2, "three are connecting");
+        hanging.iter().chain([&newcomer]).for_each(tokio::task::JoinHandle::abort);
     }
 }

@@ -22,6 +22,7 @@ use super::delivery::Delivery;
 use super::dropboxes::Dropboxes;
 use super::dropped::Dropped;
 use super::event::Event;
+use super::giving_up::GivingUp;
 use super::hooks::Hooks;
 use super::known::Known;
 use super::large::Large;
@@ -85,6 +86,7 @@ pub struct Engine {
     pub(super) letting_go: LettingGo,
     /// A person may have asked for messages to be taken back.
     pub(super) cancels: bool,
+    pub(super) giving_up: GivingUp,
     pub(super) outbox: Outbox,
     pub(super) dropboxes: Dropboxes,
     pub(super) dropped: Dropped,
@@ -169,6 +171,7 @@ impl Engine {
             counter: Counter::load(root.disk(), &root.join(root::counter_file()))?,
             acknowledging: Acknowledging::load(&root)?,
             letting_go: LettingGo::default(),
+            giving_up: GivingUp::default(),
             last_time: conversations.last_time(),
             asked_again: missing::Asked::default(),
             sweeping: large.strays(&root),
@@ -239,6 +242,7 @@ impl Engine {
                 self.send_missing(now);
                 self.look_at_hooks_when_due(now);
                 self.acknowledge_due(now);
+                self.give_up_when_due(now);
                 self.tidy(now);
                 self.look_for_room(now);
                 if self.connection.is_ok() {
@@ -274,7 +278,10 @@ impl Engine {
             Event::Prekey { recipient, prekey } => self.take_prekey(recipient, &prekey, now),
             Event::NoPrekey { recipient, reason } => self.ask_again_later(recipient, &reason, now),
             Event::Trouble { recipient, reason } => {
-                self.trouble.insert(recipient, reason);
+                // What it was about may have been given up meanwhile.
+                if self.spool.has_any(&recipient) || self.asked.contains_key(&recipient) {
+                    self.trouble.insert(recipient, reason);
+                }
             }
             Event::HookNotStarted { hook, problem } => self.hook_not_started(hook, &problem, now),
             Event::Stop => {}

@@ -57,10 +57,11 @@ impl Engine {
             gone.extend(self.spool.remove(&recipient, *place, &mut self.pending));
             self.letting_go.places.entry(recipient).or_default().insert(*place);
         }
-        let waits = self.spool.has_waiting(&recipient) || self.large.waits_for(&recipient);
-        if !waits && !self.sessions.is_outranked(&recipient, now.seconds()) {
-            // Nobody wants a prekey any more.
-            self.asked.remove(&recipient);
+        let wants_prekey = self.spool.has_waiting(&recipient)
+            || self.large.waits_for(&recipient)
+            || self.sessions.is_outranked(&recipient, now.seconds());
+        if !wants_prekey && self.asked.remove(&recipient).is_some() {
+            self.letting_go.places.entry(recipient).or_default();
         }
         gone
     }

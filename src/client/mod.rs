@@ -83,6 +83,8 @@ mod forks;
 #[cfg(feature = "daemon")]
 mod gaps;
 #[cfg(feature = "daemon")]
+mod giving_up;
+#[cfg(feature = "daemon")]
 mod home;
 #[cfg(feature = "daemon")]
 mod home_queue;

@@ -16,13 +16,13 @@ impl Engine {
             self.sessions.accepted(recipient, now.seconds());
             match item.is_part {
                 true => self.part_accepted(recipient, &item, now),
-                false => self.set_state(&item.conversation, &item.file, recipient, State::Accepted, now),
+                false => drop(self.set_state(&item.conversation, &item.file, recipient, State::Accepted, now)),
             }
         }
     }
 
     /// Changes a recipient's line in `.delivery/FILE`. A person may have deleted that, or the conversation: then there
-    /// is nothing to tell.
+    /// is nothing to tell. True if the line changed.
     pub(super) fn set_state(
         &mut self,
         conversation: &ConversationId,
@@ -30,12 +30,30 @@ impl Engine {
         recipient: &Fingerprint,
         state: State,
         now: Timestamp,
-    ) {
+    ) -> bool {
+        let mut is_news = false;
         self.change_delivery(conversation, file, |path, delivery, hooks| {
             if let Some(line) = delivery.set(recipient, state, now).cloned() {
                 hooks.note_state(path, delivery, &line);
+                is_news = true;
             }
         });
+        is_news
+    }
+
+    /// What `.delivery/FILE` says of a recipient, and since when.
+    pub(super) fn state_of(
+        &mut self,
+        conversation: &ConversationId,
+        file: &str,
+        recipient: &Fingerprint,
+    ) -> Option<(State, Timestamp)> {
+        let place = self.conversations.current_place(&self.root, conversation)?;
+        let path = place.join(delivery::DIRECTORY).join(file);
+        let read = || Delivery::parse(&open::read_text(self.root.disk(), &self.root.join(&path), delivery::BYTES_MAX)?);
+        let delivery = self.deliveries.get(&path).cloned().or_else(read)?;
+        let line = delivery.recipients.into_iter().find(|line| line.fingerprint == *recipient)?;
+        Some((line.state, line.since))
     }
 
     /// Says in `.delivery/FILE` how many bytes of a large content a recipient's server has.

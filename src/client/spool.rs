@@ -265,6 +265,11 @@ impl Spool {
         these.map(|(sequence, _)| *sequence).collect()
     }
 
+    /// Whether anything is queued for somebody.
+    pub fn has_any(&self, recipient: &Fingerprint) -> bool {
+        self.queues.get(recipient).is_some_and(|queue| !queue.items.is_empty())
+    }
+
     /// The places of messages that were queued before a time, in order.
     pub fn places_before(&self, recipient: &Fingerprint, time: Timestamp) -> impl Iterator<Item = u64> {
         let queue = self.queues.get(recipient).into_iter();

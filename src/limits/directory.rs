@@ -79,8 +79,15 @@ pub const SPOOL_HELD_MAX: usize = 2 * COURIER_QUEUE_MAX;
 /// Sealed envelopes of one recipient handed to its courier ahead of the server's answers.
 pub const COURIER_QUEUE_MAX: usize = 32;
 
-/// Connections to other people's servers open at the same time.
+/// Connections to other people's servers that stand at the same time.
 pub const COURIERS_MAX: usize = 64;
+
+/// Those that are being opened. A server that never answers takes a place for a minute or two; so many at once are more
+/// recipients than anybody writes to in that time.
+pub const COURIERS_CONNECTING_MAX: usize = 256;
+
+/// Of these, those to servers to which the last try failed: whatever their number, most places are left to others.
+pub const COURIERS_RETRYING_MAX: usize = 64;
 
 /// The journal is checkpointed when it has grown to this size. Replay reads it whole.
 pub const JOURNAL_CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;

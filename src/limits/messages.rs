@@ -46,6 +46,13 @@ pub const RETRY_PERIOD_MIN_MS: u64 = 1_000;
 /// The longest.
 pub const RETRY_PERIOD_MAX_MS: u64 = 13 * 86_400_000;
 
+/// How long a run must go on before it gives anything up, and after the machine has slept as well: what has become too old
+/// meanwhile was not tried meanwhile. As long as the longest wait between two tries.
+pub const GIVE_UP_GRACE_MS: u64 = super::CIRCUIT_RETRY_MAX_MS;
+
+/// Messages of one recipient that are given up in one batch.
+pub const GIVEN_UP_MAX: usize = 1_024;
+
 /// The shortest age at which messages are erased that can be set.
 pub const EXPIRE_MIN_MS: u64 = 60_000;
 /// The longest: a hundred years.

@@ -1,0 +1,206 @@
+//! What does not arrive ends as failed, with a reason and an alert, and what comes after it goes its way. Through the real
+//! programs.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use support::{Server, User, World, entries};
+
+/// Short enough for a test; the daemon waits as long before it gives anything up.
+const PERIOD: &str = "retry_period = \"2s\"";
+
+/// Alice, who is soon at the end of her patience, and bob at a server of his own. Both hold each other's cards; nobody runs.
+fn apart(world: &World) -> (User, User, Server) {
+    let server = world.another_server("other");
+    let (alice, bob) = (world.user("alice"), world.user_at("bob", &server.address));
+    alice.add(&bob);
+    bob.add(&alice);
+    alice.set(PERIOD);
+    (alice, bob, server)
+}
+
+/// A message of hers, once it has come this far.
+fn sends(alice: &User, content: &str, state: &str) -> (PathBuf, String) {
+    alice.drop_file("bob", "x", content);
+    let message = alice.wait_for_message(content);
+    let text = alice.wait_for_states(&message, &[state]);
+    (message, text)
+}
+
+/// The texts of her alerts about what could not be delivered.
+fn alerts(alice: &User) -> Vec<String> {
+    let is_it = |path: &Path| path.to_string_lossy().contains("Z-undeliverable-");
+    let found = entries(&alice.at("alerts")).into_iter().filter(|path| is_it(path));
+    found.map(|path| fs::read_to_string(path).unwrap()).collect()
+}
+
+fn wait_for_alert(alice: &User) -> String {
+    let text = alice.wait_for("an alert", || alerts(alice).into_iter().next());
+    assert_eq!(text.lines().count(), 2, "{text}");
+    text
+}
+
+#[test]
+fn a_server_that_is_gone_fails_what_waits_and_after_its_return_all_goes_through_even_what_was_given_up() {
+    let world = World::new();
+    let (mut alice, mut bob, mut server) = apart(&world);
+    alice.start();
+    bob.start();
+    sends(&alice, "before", "delivered");
+    server.kill();
+    bob.wait_for_status("connection: not connected");
+    let (message, text) = sends(&alice, "lost", "failed");
+    assert!(text.contains(": their server did not confirm it within 2s: "), "{text}");
+    let alert = wait_for_alert(&alice);
+    let file = message.file_name().unwrap().to_str().unwrap();
+    assert!(
+        alert.contains(file) && alert.contains("to bob could not be delivered") && alert.contains("Ask bob"),
+        "{alert}"
+    );
+    alice.wait_for_status("queue: 0");
+    let status = fs::read_to_string(alice.at("status")).unwrap();
+    assert!(!status.contains("trouble: "), "nobody waits for bob's server any more: {status}");
+    server.start();
+    bob.wait_for_status("connection: connected");
+    sends(&alice, "after", "delivered");
+    bob.drop_file("alice", "x", "an answer");
+    bob.wait_until_delivered(&bob.wait_for_message("an answer"));
+    // He sees that something is missing between these, and asks for it.
+    alice.wait_until_delivered(&message);
+    assert_eq!(bob.heard_from("alice"), ["before", "lost", "after"]);
+    assert_eq!(alerts(&alice).len(), 1);
+    assert!(entries(&bob.at("alerts")).is_empty());
+}
+
+#[test]
+fn of_many_messages_that_fail_together_one_alert_speaks() {
+    let world = World::new();
+    let (mut alice, mut bob, mut server) = apart(&world);
+    alice.start();
+    bob.start();
+    sends(&alice, "before", "delivered");
+    server.kill();
+    let texts: Vec<String> = (0..30).map(|number| format!("number {number}")).collect();
+    for text in &texts {
+        alice.move_file("bob", text, text);
+    }
+    for text in &texts {
+        alice.wait_for_states(&alice.wait_for_message(text), &["failed"]);
+    }
+    alice.wait_for_status("queue: 0");
+    // Those of one second may have been given up in two looks.
+    assert!(alerts(&alice).len() <= 3, "{:?}", alerts(&alice));
+}
+
+#[test]
+fn somebody_whose_server_never_had_their_account_fails_and_is_reached_once_it_has() {
+    let world = World::new();
+    let (mut alice, mut bob, _server) = apart(&world);
+    alice.start();
+    let (_, text) = sends(&alice, "too early", "failed");
+    assert!(text.contains("there is no such account at the server") && !text.contains("not known"), "{text}");
+    assert!(wait_for_alert(&alice).contains("no such account"));
+    alice.wait_for_status("queue: 0");
+    bob.start();
+    bob.wait_for_status("prekeys: 100");
+    // Of the conversation, too, he hears only now.
+    sends(&alice, "now", "delivered");
+    assert_eq!(bob.heard_from("alice"), ["now"]);
+}
+
+#[test]
+fn an_account_that_its_server_has_lost_fails() {
+    let world = World::new();
+    let (mut alice, mut bob, mut server) = apart(&world);
+    alice.start();
+    bob.start();
+    sends(&alice, "before", "delivered");
+    bob.stop();
+    server.kill();
+    for path in entries(&server.directory).into_iter().filter(|path| path.is_dir()) {
+        fs::remove_dir_all(path).unwrap();
+    }
+    server.start();
+    let (_, text) = sends(&alice, "nowhere", "failed");
+    assert!(text.contains("there is no such account at the server"), "{text}");
+    assert!(wait_for_alert(&alice).contains("no such account"));
+}
+
+#[test]
+fn what_a_server_took_and_nobody_acknowledged_fails_and_a_late_acknowledgement_delivers_it() {
+    let world = World::new();
+    let (mut alice, mut bob, _server) = apart(&world);
+    alice.start();
+    bob.start();
+    sends(&alice, "before", "delivered");
+    bob.stop();
+    let (message, text) = sends(&alice, "read late", "failed");
+    let reason = "their server has it, but it was not acknowledged in 2s: it is not known whether it arrived";
+    assert!(text.contains(reason), "{text}");
+    assert!(wait_for_alert(&alice).contains(reason));
+    bob.start();
+    alice.wait_until_delivered(&message);
+    assert_eq!(bob.heard_from("alice"), ["before", "read late"]);
+}
+
+#[test]
+fn who_never_acknowledged_anything_has_accepted_as_the_last_word() {
+    let world = World::new();
+    let (mut alice, mut bob, mut server) = apart(&world);
+    bob.set("acknowledge = false");
+    alice.start();
+    bob.start();
+    let (first, _) = sends(&alice, "one", "accepted");
+    bob.wait_for_message("one");
+    // Whoever gives this up has looked at the first, too.
+    server.kill();
+    sends(&alice, "two", "failed");
+    wait_for_alert(&alice);
+    assert!(alice.delivery(&first).contains(" accepted "));
+    assert_eq!(alerts(&alice).len(), 1);
+}
+
+#[test]
+fn who_is_dead_fails_and_the_others_of_the_conversation_do_not() {
+    let world = World::new();
+    let (mut alice, mut bob, mut server) = apart(&world);
+    let mut carol = world.user("carol");
+    alice.add(&carol);
+    carol.add(&alice);
+    [&mut alice, &mut bob, &mut carol].into_iter().for_each(User::start);
+    alice.drop_file("bob,carol", "x", "before");
+    alice.wait_until_delivered(&alice.wait_for_message("before"));
+    server.kill();
+    alice.drop_file("bob,carol", "x", "to both");
+    let text = alice.wait_for_states(&alice.wait_for_message("to both"), &["delivered", "failed"]);
+    let state_of = |name: &str| {
+        let line =
+            text.lines().find(|line| line.starts_with("to: ") && line.split(' ').nth(4).unwrap().starts_with(name));
+        line.unwrap().split(' ').nth(2).unwrap().to_owned()
+    };
+    assert_eq!([state_of("bob"), state_of("carol")], ["failed", "delivered"]);
+}
+
+#[test]
+fn what_was_sealed_before_a_restart_says_that_it_may_have_arrived() {
+    let world = World::new();
+    let (mut alice, mut bob, mut server) = apart(&world);
+    alice.start();
+    bob.start();
+    sends(&alice, "before", "delivered");
+    server.kill();
+    alice.stop();
+    fs::write(alice.at("chatterbox.toml"), "dialer = \"direct\"\n").unwrap();
+    alice.start();
+    let (message, _) = sends(&alice, "perhaps", "sealed");
+    alice.wait_for_status("trouble: bob: ");
+    alice.stop();
+    alice.set(PERIOD);
+    alice.start();
+    let text = alice.wait_for_states(&message, &["failed"]);
+    assert!(text.contains("; it is not known whether it arrived"), "{text}");
+}
