@@ -2,7 +2,6 @@
 //! and what needs a second user is left out, loudly.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
-
 #![allow(clippy::print_stderr, reason = "what was not tested")]
 
 mod support;

@@ -58,7 +58,7 @@ async fn another_list_under_the_same_id_is_refused_and_brings_nobody_in() {
     mallory.send(&opening).await;
     bob.wait_for_message("we three");
     // The same id with one more, as an opening and as a message.
-    let four = [&three[..], &[outsider.profile.clone()]].concat();
+    let four = [&three[..], std::slice::from_ref(&outsider.profile)].concat();
     let mut smuggled = introduced(&mallory, &four, &like, "and one more");
     smuggled.conversation = opening.conversation;
     mallory.send(&smuggled).await;
