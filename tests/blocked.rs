@@ -60,6 +60,8 @@ fn what_a_blocked_contact_writes_is_not_seen_and_nothing_is_sent_to_them_until_t
     carol.drop_file("bob", "x", "heard again");
     bob.wait_for_message("heard again");
     assert_eq!(bob.heard_from("carol"), ["before", "heard again"], "what was dropped stays dropped");
+    let shown = done(&bob, &["show", "carol"]);
+    assert!(!shown.contains("gap"), "and is not missing, nor asked for: {shown}");
     assert!(entries(&bob.at("alerts")).is_empty() && entries(&carol.at("alerts")).is_empty());
 }
 

@@ -30,13 +30,15 @@ pub(super) enum Verdict {
     Discarded(&'static str),
     /// The same from a stranger, or anything from somebody who is blocked: nobody hears of it.
     Ignored,
+    /// A message of somebody who is blocked, in a conversation that we know: it is dropped, and is not missing.
+    Unseen(Payload),
 }
 
 impl Taken for Judged {
     fn written_s(&self) -> Option<u64> {
         match &self.verdict {
             Verdict::Message(payload) | Verdict::Opens { payload, .. } => Some(payload.time.seconds()),
-            Verdict::Control(_) | Verdict::Discarded(_) | Verdict::Ignored => None,
+            Verdict::Control(_) | Verdict::Discarded(_) | Verdict::Ignored | Verdict::Unseen(_) => None,
         }
     }
 
@@ -63,7 +65,8 @@ pub(super) fn judge(
     }
     if people.is_blocked(&author) {
         // Taken like any other, so that its session goes on and it is gone from our server, and nothing comes of it.
-        return Ok(Judged { author, verdict: Verdict::Ignored });
+        let verdict = unseen(&author, payload, conversations).map_or(Verdict::Ignored, Verdict::Unseen);
+        return Ok(Judged { author, verdict });
     }
     // Looked up only where something is wrong: it takes a look at every conversation.
     let known = || people.is_contact(&author) || conversations.has_accepted(&author);
@@ -111,6 +114,14 @@ pub(super) fn judge(
         return Err(NotOpened::NotNow(requests::NO_ROOM));
     }
     judged(Verdict::Opens { payload, introduction, accepted })
+}
+
+/// A message that has a place in the transcript of a conversation that we know.
+fn unseen(author: &Fingerprint, payload: &[u8], conversations: &Conversations) -> Option<Payload> {
+    let Ok(Plaintext::Message(payload)) = Plaintext::from_bytes(payload) else { return None };
+    let record = conversations.get(&payload.conversation)?;
+    let has_place = payload.part.is_none_or(|part| part.number == 0);
+    (has_place && record.has(author) && record.participants_hash() == payload.participants).then_some(payload)
 }
 
 /// The conversation between just us two needs no introduction by somebody whose profile we have.

@@ -197,6 +197,7 @@ impl Engine {
             }
             Verdict::Control(control) => self.heed(author, control, now),
             Verdict::Ignored => {}
+            Verdict::Unseen(payload) => self.enter_unseen(&author, &payload, now),
             Verdict::Discarded(problem) => {
                 let name = self.people.name(&author);
                 let text = format!(

@@ -15,6 +15,7 @@ use crate::disk::system::Disk;
 use crate::wire::Malformed;
 use crate::wire::author::{AuthorRecord, Claim};
 use crate::wire::identity::{ConversationId, Fingerprint};
+use crate::wire::payload::Payload;
 use crate::wire::transcript::{NOTHING_BEFORE, Seen, Shared, Transcript};
 
 /// Where, and who.
@@ -131,7 +132,9 @@ impl Engine {
         let previous = previous.and_then(|own| own.hash_before(&shared.incarnation, shared.counter));
         let seen =
             self.participants_by_place(&shared.conversation).into_iter().zip(0..).filter_map(|(other, participant)| {
-                let theirs = self.transcripts.get(&(shared.conversation, other)).filter(|_| other != shared.author)?;
+                // Who is blocked does not hear that what they wrote has come.
+                let is_said = other != shared.author && !self.people.is_blocked(&other);
+                let theirs = self.transcripts.get(&(shared.conversation, other)).filter(|_| is_said)?;
                 let (incarnation, counter, hash) = theirs.latest()?;
                 Some(Seen { participant, incarnation, counter, hash })
             });
@@ -162,6 +165,16 @@ impl Engine {
         }
         self.heed_seen(shared, transcript, now);
         time
+    }
+
+    /// A message of somebody who is blocked was dropped: notes its place, so that it is not missing, neither now nor when they
+    /// are heard again. What it says of others counts for nothing, and nobody is told of anything.
+    pub(super) fn enter_unseen(&mut self, author: &Fingerprint, payload: &Payload, now: Timestamp) {
+        let Some(shared) = payload.shared(*author) else { return };
+        let message = entered(&shared, &payload.transcript.clone().unwrap_or_default(), shared.time.min(now));
+        let (has_lost, now_s) = (self.recovery.has_lost(), now.seconds());
+        let place = (shared.conversation, shared.author);
+        self.transcripts.change(&place, |theirs| theirs.enter(&message, has_lost, now_s));
     }
 
     /// Compares what the author of a message has of others with what we have of them.
