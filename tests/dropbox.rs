@@ -12,7 +12,6 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use chatterbox::limits::CONTENT_BYTES_MAX;
 use tempfile::TempDir;
 
 use support::{User, World, entries};
@@ -122,6 +121,21 @@ fn what_another_user_drops_goes_to_the_chosen_contacts_and_leaves() {
 }
 
 #[test]
+fn a_file_too_large_for_one_envelope_is_copied_whole_into_the_conversation() {
+    let world = World::new();
+    let [alice, _bob] = world.friends(["alice", "bob"]);
+    let place = place();
+    let directory = add(&alice, &place, "bob", "10/min");
+    let script =
+        format!("umask 022; cd {}; seq -f 'line %.0f' 0 19999 > .large && mv .large large", directory.display());
+    shell(sender(), &script);
+    let lines: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
+    let is_whole = || alice.messages().iter().any(|(_, _, content)| content == lines.as_bytes());
+    alice.wait_for("our copy of all lines", || is_whole().then_some(()));
+    wait_until_taken(&alice, &directory);
+}
+
+#[test]
 fn the_example_for_cron_sends_what_it_is_given_or_what_it_reads() {
     let world = World::new();
     let [alice, bob] = world.friends(["alice", "bob"]);
@@ -153,12 +167,8 @@ fn what_is_no_plain_file_of_the_senders_own_is_never_sent() {
     let own =
         "umask 022; echo own > own.tmp; ln own.tmp linked; ln -s /etc/passwd symlink; mkfifo fifo; mkdir directory";
     shell(sender(), &format!("cd {at} && {own}"));
-    let large = "x".repeat(CONTENT_BYTES_MAX + 1);
-    let scratch = place.path().join("large");
-    fs::write(&scratch, &large).unwrap();
-    fs::set_permissions(&scratch, Permissions::from_mode(0o644)).unwrap();
-    shell(sender(), &format!("cp {} {at}/large", scratch.display()));
-    let mut refused = vec!["linked", "symlink", "fifo", "directory"];
+    shell(sender(), &format!("umask 022; truncate -s 65M {at}/large"));
+    let mut refused = vec!["linked", "symlink", "fifo", "directory", "large"];
     if has_users("files of other users in a dropbox, and hard links to them") {
         // Where the kernel does not protect hard links, anybody can make this one.
         fs::hard_link(&secret, directory.join("borrowed")).unwrap();

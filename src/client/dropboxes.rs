@@ -24,8 +24,8 @@ use crate::clock::Timestamp;
 use crate::disk::open::FileIdentity;
 use crate::disk::system::{Disk, Kind};
 use crate::limits::{
-    CONTENT_BYTES_MAX, DROPBOX_ENTRIES_MAX, DROPBOX_ENTRIES_PER_S, DROPBOX_FILES_PER_S, DROPBOX_LOOK_S,
-    DROPBOX_UNREMOVED_MAX, EMPTY_FILE_GRACE_MS, LEASE_RETRY_MS, QUIET_FILE_MS,
+    DROPBOX_ENTRIES_MAX, DROPBOX_ENTRIES_PER_S, DROPBOX_FILES_PER_S, DROPBOX_LOOK_S, DROPBOX_UNREMOVED_MAX,
+    EMPTY_FILE_GRACE_MS, LEASE_RETRY_MS, QUIET_FILE_MS,
 };
 use crate::name::{self, is_ignored};
 use crate::wire::dropped::DroppedFile;
@@ -260,8 +260,7 @@ impl Engine {
     fn take_dropped(&mut self, open: &mut Open, name: OsString, to: &Path, now: Timestamp) {
         let disk = self.root.shared_disk();
         let (directory, path) = (open.settings.directory.clone(), open.settings.directory.join(&name));
-        let limit = u64::try_from(CONTENT_BYTES_MAX).unwrap_or(u64::MAX);
-        match look(&*disk, &path, open.settings.uid, limit) {
+        match look(&*disk, &path, open.settings.uid, self.policy.send_limit) {
             Looked::Gone => {}
             Looked::NotTheirs => open.others += 1,
             Looked::Later(error) => {
