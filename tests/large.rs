@@ -9,7 +9,7 @@ mod support;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chatterbox::crypto::hash::sha256;
 use support::{Process, User, World, disk, entries, wait_patiently};
@@ -93,7 +93,7 @@ fn a_large_file_goes_there_and_back_whole_and_holds_up_no_small_message() {
     let peaks = || [&alice, &bob].map(|user| peak_kib(user.daemon.as_ref().unwrap()));
     let before = peaks();
 
-    let there = content(size(), 1);
+    let (there, begun) = (content(size(), 1), Instant::now());
     let message = drop_large(&alice, "bob", "there.bin", &there);
     patiently(&alice, "progress", || percent(&alice, &message).filter(|percent| *percent > 0));
     assert!(alice.wait_for_status("sending: ").contains(" to bob: "));
@@ -101,14 +101,17 @@ fn a_large_file_goes_there_and_back_whole_and_holds_up_no_small_message() {
     patiently(&bob, "the small message", || has_small(&bob, "small").then_some(()));
     assert!(by(&bob, there.len(), "alice").is_empty(), "the large one came first");
     let arrived = wait_for_whole(&bob, "alice", &there);
+    let speed = there.len() as u128 / begun.elapsed().as_millis().max(1);
     assert!(arrived.to_string_lossy().ends_with("-there.bin"));
     patiently(&alice, "delivered", || alice.delivery(&message).contains(" delivered ").then_some(()));
     assert_eq!(percent(&alice, &message), None);
 
-    let back = content(size() + 1, 2);
+    let back = content(size() - 1, 2);
     drop_large(&bob, "alice", "back.bin", &back);
     wait_for_whole(&alice, "bob", &back);
-    for (before, after) in before.into_iter().zip(peaks()) {
+    let after = peaks();
+    let _ = writeln!(std::io::stderr(), "{speed} kB/s one way; peaks of memory, KiB: {before:?}, then {after:?}");
+    for (before, after) in before.into_iter().zip(after) {
         assert!(after < before + RISE_MAX_KIB, "a peak rose from {before} to {after} KiB");
     }
     for user in [&alice, &bob] {
