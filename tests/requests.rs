@@ -23,7 +23,9 @@ fn wait_for_request(bob: &User, messages: usize) -> PathBuf {
     bob.wait_for("a request", || {
         let found = entries(&bob.at("requests"));
         let request = found.first()?.clone();
-        (entries(&request.join(".delivery")).len() == messages && request.join("card").exists()).then_some(request)
+        // What tells of a message comes before it.
+        let there = entries(&request).iter().filter(|path| path.to_string_lossy().contains("Z-")).count();
+        (there == messages && request.join("card").exists()).then_some(request)
     })
 }
 

@@ -11,7 +11,7 @@ use super::output::{self, Output};
 use crate::app::failure::{Exit, Failure};
 use crate::client::contacts::{Contact, SUFFIX};
 use crate::client::people::WhoFault;
-use crate::disk::atomic;
+use crate::disk::atomic::{self, AtomicError};
 use crate::disk::real::RealDisk;
 use crate::disk::system::Disk as _;
 use crate::limits::NAME_TRIES_MAX;
@@ -88,9 +88,11 @@ fn file_name(name: &str) -> OsString {
     OsString::from_vec(file)
 }
 
-fn sync(doing: &str, directories: &[&Path]) -> Result<(), Failure> {
+/// A request that a card was moved out of may be gone by now: chatterboxd was quick.
+pub(super) fn sync(doing: &str, directories: &[&Path]) -> Result<(), Failure> {
     let mut directories = directories.iter();
-    directories.try_for_each(|directory| {
-        atomic::sync_directory(&RealDisk, directory).map_err(|error| causes::disk(doing, &error))
+    directories.try_for_each(|directory| match atomic::sync_directory(&RealDisk, directory) {
+        Err(AtomicError::Io { cause, .. }) if cause.kind() == ErrorKind::NotFound => Ok(()),
+        result => result.map_err(|error| causes::disk(doing, &error)),
     })
 }

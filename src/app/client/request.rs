@@ -212,9 +212,7 @@ fn accept(context: &Context, name: &str, wanted: Option<String>, output: &mut Ou
         }
         Err(error) => return Err(Failure::io(doing, &error, "Check that contacts/ and requests/ are yours.")),
     }
-    for directory in [&context.root.contacts(), &request.path] {
-        atomic::sync_directory(&RealDisk, directory).map_err(|error| causes::disk(&*doing, &error))?;
-    }
+    block::sync(&doing, &[&context.root.contacts(), &request.path])?;
     output.text(&format!("accepted {shown} as {shown_contact}\nfingerprint: {}\n", fingerprint.groups()))?;
     if !Verified::load(&context.root).contains(&fingerprint) {
         output::note(format!(
