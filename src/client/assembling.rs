@@ -15,17 +15,17 @@ use crate::clock::Timestamp;
 use crate::limits::REFUSALS_WAITING_MAX;
 use crate::name;
 use crate::wire::arriving::ArrivingRecord;
-use crate::wire::control::{Control, Messages, Refused, RefusedReason};
+use crate::wire::control::{Control, Refused, RefusedReason};
 use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
 use crate::wire::part::Part;
 use crate::wire::payload::Payload;
 
 /// A message, by what names it.
 #[derive(Clone, Copy)]
-struct Named {
-    author: Fingerprint,
-    conversation: ConversationId,
-    id: MessageId,
+pub(super) struct Named {
+    pub(super) author: Fingerprint,
+    pub(super) conversation: ConversationId,
+    pub(super) id: MessageId,
 }
 
 impl Named {
@@ -34,7 +34,7 @@ impl Named {
         Self { author: record.author, conversation: message.conversation, id: message.id }
     }
 
-    fn hash(&self) -> MessageHash {
+    pub(super) fn hash(&self) -> MessageHash {
         message_hash(&self.author, &self.conversation, &self.id)
     }
 }
@@ -184,7 +184,7 @@ impl Engine {
     }
 
     /// Erases what has come of a message, and remembers it, so that its parts to come vanish.
-    fn drop_content(&mut self, named: Named, now: Timestamp) {
+    pub(super) fn drop_content(&mut self, named: Named, now: Timestamp) {
         let hash = named.hash();
         if let Some(record) = self.erase_content(&hash) {
             self.enter_first(named.author, record.message(), now);
@@ -199,15 +199,6 @@ impl Engine {
         self.pending.erase(root::arriving_content(hash));
         self.parts_left.note_room();
         Some(record)
-    }
-
-    /// The author of these messages says that their remaining parts will not come.
-    pub(super) fn cancelled(&mut self, author: Fingerprint, messages: &[Messages], now: Timestamp) {
-        for Messages { conversation, ids } in messages {
-            for id in ids {
-                self.drop_content(Named { author, conversation: *conversation, id: *id }, now);
-            }
-        }
     }
 
     /// Erases what has not grown for weeks, and what those have sent who are blocked now.

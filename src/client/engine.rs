@@ -14,6 +14,7 @@ use super::account::Account;
 use super::acknowledging::Acknowledging;
 use super::arriving::Arriving;
 use super::blocked;
+use super::cancelled::Unbegun;
 use super::contacts::Contacts;
 use super::conversation::Conversations;
 use super::copying::Copying;
@@ -75,6 +76,7 @@ pub struct Engine {
     pub(super) received: Received,
     pub(super) arriving: Arriving,
     pub(super) parts_left: PartsLeft,
+    pub(super) unbegun: Unbegun,
     pub(super) unopened: Unopened,
     pub(super) counter: Counter,
     pub(super) sent: Sent,
@@ -164,6 +166,7 @@ impl Engine {
             received: Received::load(root.disk(), &root.keys())?,
             arriving: Arriving::load(root.disk(), &root.join("keys/arriving"))?,
             parts_left: PartsLeft::default(),
+            unbegun: Unbegun::default(),
             unopened: Unopened::load(root.disk(), &root.join("journal/unopened"))?,
             sent: Sent::load(root.disk(), &root.keys())?,
             transcripts: Transcripts::load(root.disk(), &root.join("keys/transcripts"))?,

@@ -12,6 +12,8 @@
 pub mod account;
 pub mod blocked;
 #[cfg(feature = "daemon")]
+mod cancelled;
+#[cfg(feature = "daemon")]
 mod cancelling;
 pub mod contacts;
 #[cfg(feature = "daemon")]

@@ -65,6 +65,7 @@ impl Pending {
 
     /// Adds to the end of a state file, whose length so far is `offset`.
     pub fn append(&mut self, path: PathBuf, offset: u64, bytes: Vec<u8>) {
+        self.bytes += bytes.len();
         self.steps.push(Step::Append { path, offset, bytes });
     }
 

@@ -16,7 +16,6 @@ use crate::crypto::hash::sha256;
 use crate::disk::open;
 use crate::disk::system::Disk;
 use crate::limits::{RECALLED_FILES_MAX, RECALLED_MAX, RECEIVED_HASH_LIFETIME_S};
-use crate::wire::Malformed;
 use crate::wire::identity::ConversationId;
 pub use crate::wire::identity::message_hash;
 
@@ -44,16 +43,11 @@ impl Received {
         let mut received = Self::default();
         for (path, name) in state::files(disk, keys)? {
             let Some(period) = name.strip_prefix(PREFIX).and_then(|text| text.parse().ok()) else { continue };
-            let bytes = state::read(disk, &path)?;
-            let (entries, rest) = bytes.as_chunks::<ENTRY_BYTES>();
-            if !rest.is_empty() {
-                let problem = Malformed::new("hashes of envelopes", "its size is no multiple of 40");
-                return Err(StateError::malformed(&path, problem));
-            }
-            let hashes = entries.iter().filter_map(|entry| entry[..32].try_into().ok());
-            received.periods.insert(period, hashes.collect());
-            let whole = entries.len() * ENTRY_BYTES;
-            received.lengths.insert(period, u64::try_from(whole).unwrap_or(0));
+            let hashes: &mut HashSet<[u8; 32]> = received.periods.entry(period).or_default();
+            let length = state::read_entries(disk, &path, |entry: &[u8; ENTRY_BYTES]| {
+                hashes.extend(entry.first_chunk::<32>());
+            })?;
+            received.lengths.insert(period, length);
         }
         Ok(received)
     }
@@ -121,4 +115,42 @@ impl Engine {
 
 fn file(period: u64) -> PathBuf {
     PathBuf::from(format!("keys/{PREFIX}{period}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::real::RealDisk;
+    use crate::limits::STATE_FILE_BYTES_MAX;
+
+    #[test]
+    fn more_than_a_state_file_may_hold_came_in_a_week_and_the_next_start_reads_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let entries = STATE_FILE_BYTES_MAX / 40 + 1;
+        let hash = |number: u64| <[u8; 32]>::try_from(number.to_le_bytes().repeat(4)).unwrap();
+        let mut bytes = Vec::new();
+        for number in 0..entries {
+            bytes.extend(hash(number));
+            bytes.extend([0; 8]);
+        }
+        std::fs::write(scratch.path().join("received-7"), bytes).unwrap();
+        let mut received = Received::load(&RealDisk, scratch.path()).unwrap();
+        assert!(
+            received.contains(&hash(0)) && received.contains(&hash(entries - 1)) && !received.contains(&hash(entries))
+        );
+        received.add([9; 32], 7 * PERIOD_S, &mut Pending::default());
+        assert_eq!(received.lengths[&7], (entries + 1) * 40, "it is added behind them");
+    }
+
+    #[test]
+    fn a_file_that_is_empty_or_ends_within_an_entry_stops_the_start() {
+        let scratch = tempfile::tempdir().unwrap();
+        for length in [0, 39, 41, 40 * 4_096 + 1] {
+            std::fs::write(scratch.path().join("received-7"), vec![1; length]).unwrap();
+            let error = Received::load(&RealDisk, scratch.path()).unwrap_err();
+            assert!(matches!(error, StateError::Malformed { .. }), "{error}");
+        }
+        std::fs::write(scratch.path().join("received-7"), vec![1; 40 * 4_096]).unwrap();
+        assert!(Received::load(&RealDisk, scratch.path()).unwrap().contains(&[1; 32]));
+    }
 }

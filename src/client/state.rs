@@ -6,10 +6,16 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "daemon")]
+use crate::disk::open::RegularFile;
 use crate::disk::open::{self, OpenError};
 use crate::disk::system::Disk;
 use crate::limits::STATE_FILE_BYTES_MAX;
 use crate::wire::Malformed;
+
+/// Entries that [`read_entries`] reads at a time.
+#[cfg(feature = "daemon")]
+const ENTRIES_AT_ONCE: usize = 4_096;
 
 /// A state file cannot be read. The daemon stops rather than guesses.
 #[derive(Debug, Error)]
@@ -61,6 +67,38 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Zeroizing<Vec<u8>>, S
         return Err(StateError::malformed(path, Malformed::new("state file", "it is empty")));
     }
     Ok(read)
+}
+
+/// The entries of a state file that grows with what happens, a portion at a time: it is never too large to be read. Hands out
+/// its length.
+///
+/// # Errors
+/// [`StateError`].
+#[cfg(feature = "daemon")]
+pub(crate) fn read_entries<const N: usize>(
+    disk: &dyn Disk,
+    path: &Path,
+    mut take: impl FnMut(&[u8; N]),
+) -> Result<u64, StateError> {
+    let file = RegularFile::open(disk, path).map_err(|error| StateError::open(path, error))?;
+    let mut portion = Zeroizing::new(vec![0; N * ENTRIES_AT_ONCE]);
+    let mut length = 0;
+    loop {
+        let read = file.read_at(length, &mut portion).map_err(|source| StateError::io(path, source))?;
+        let (entries, rest) = portion[..read].as_chunks::<N>();
+        if !rest.is_empty() {
+            return Err(StateError::malformed(path, Malformed::new("state file", "it ends within an entry")));
+        }
+        entries.iter().for_each(&mut take);
+        length += u64::try_from(read).unwrap_or(0);
+        if read < portion.len() {
+            break;
+        }
+    }
+    match length {
+        0 => Err(StateError::malformed(path, Malformed::new("state file", "it is empty"))),
+        length => Ok(length),
+    }
 }
 
 impl StateError {

@@ -49,3 +49,7 @@ pub const STRANGER_CONTENT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Notes to one peer that wait, beyond which they are told no more that something was refused.
 pub const REFUSALS_WAITING_MAX: usize = 64;
+
+/// Contents that one author takes back in a day before anything of them is here: as many as a client has on their way at a time.
+/// 40 bytes are kept of each for 90 days, which come to 1 MiB. Of one beyond it parts may come that nothing completes.
+pub const CANCELLED_UNBEGUN_MAX: usize = 256;

@@ -15,7 +15,7 @@ use crate::crypto::dh::SecretKey;
 use crate::crypto::hash::sha256;
 use crate::disk::journal::Journal;
 use crate::disk::watch::Hint;
-use crate::limits::{ARRIVING_LIFETIME_S, PART_BYTES, PARTS_BATCH_BYTES};
+use crate::limits::{ARRIVING_LIFETIME_S, CANCELLED_UNBEGUN_MAX, PART_BYTES, PARTS_BATCH_BYTES};
 use crate::net::dialer::Way;
 use crate::wire::address::ServerAddress;
 use crate::wire::control::Messages;
@@ -327,6 +327,37 @@ fn what_its_author_cancels_is_erased_unseen_and_by_nobody_else() {
     bench.engine.cancelled(bench.alice, &messages, bench.now);
     bench.settle();
     assert_eq!(bench.messages().len(), 1);
+}
+
+#[test]
+fn of_ids_that_somebody_invents_and_takes_back_only_so_many_are_remembered() {
+    let mut bench = Bench::new();
+    let hash =
+        |bench: &Bench, id: u128| message_hash(&bench.alice, &bench.conversation.id, &MessageId(id.to_le_bytes()));
+    let cancel = |bench: &mut Bench, conversation, ids: std::ops::Range<u128>| {
+        let ids = ids.map(|id| MessageId(id.to_le_bytes())).collect();
+        bench.engine.cancelled(bench.alice, &[Messages { conversation, ids }], bench.now);
+        bench.settle();
+    };
+    let known = |bench: &Bench| (0..2_000).filter(|id| bench.engine.received.is_done_with(&hash(bench, *id))).count();
+    cancel(&mut bench, ConversationId([9; 16]), 0..10);
+    assert_eq!(known(&bench), 0, "no conversation of theirs");
+    let here = bench.conversation.id;
+    (0..3).for_each(|_| cancel(&mut bench, here, 0..100));
+    assert_eq!(known(&bench), 100, "the same ones count once");
+    cancel(&mut bench, here, 100..1_000);
+    assert_eq!(known(&bench), CANCELLED_UNBEGUN_MAX);
+    // What is under way is given up all the same.
+    let sent = bench.sent(1, 4 * PART_BYTES);
+    bench.take(sent.part(0));
+    let messages = [Messages { conversation: here, ids: vec![sent.payload.id] }];
+    bench.engine.cancelled(bench.alice, &messages, bench.now);
+    bench.settle();
+    bench.take(sent.part(1));
+    bench.assert_nothing_is_kept();
+    bench.now = Timestamp::from_micros(bench.now.micros() + 86_400_000_000);
+    cancel(&mut bench, here, 1_000..1_010);
+    assert_eq!(known(&bench), CANCELLED_UNBEGUN_MAX + 10, "another day");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::findings::{Finding, Findings, Severity};
 use crate::client::metadata;
 use crate::client::root::{self, Root};
 use crate::disk::lock;
-use crate::disk::open::{self, OpenError};
+use crate::disk::open::{self, OpenError, RegularFile};
 use crate::wire::identity::ConversationId;
 
 /// What to do about a file that the system keeps from us.
@@ -163,8 +163,20 @@ impl<'a> Checkup<'a> {
 
     /// The content of one of the daemon's files. A file that has vanished since it was listed is passed over.
     pub(super) fn read(&mut self, kind: &'static str, path: &Path, limit: u64, remedy: &str) -> Option<Content> {
-        match open::read_regular(self.root.disk(), &self.root.join(path), limit) {
-            Ok(bytes) => Some(bytes),
+        let read = open::read_regular(self.root.disk(), &self.root.join(path), limit);
+        self.found(kind, path, read, remedy)
+    }
+
+    /// The size of one of them, the same.
+    pub(super) fn size(&mut self, kind: &'static str, path: &Path, remedy: &str) -> Option<u64> {
+        let file = RegularFile::open(self.root.disk(), &self.root.join(path));
+        let size = file.and_then(|file| Ok(file.stat().map_err(OpenError::Io)?.size));
+        self.found(kind, path, size, remedy)
+    }
+
+    fn found<T>(&mut self, kind: &'static str, path: &Path, found: Result<T, OpenError>, remedy: &str) -> Option<T> {
+        match found {
+            Ok(found) => Some(found),
             Err(OpenError::Absent) => None,
             Err(error) => {
                 let remedy = if matches!(error, OpenError::Unreadable) { READABLE } else { remedy };

@@ -29,10 +29,10 @@ const RESTORE: &str =
     "chatterboxd does not start with it. Restore the whole directory from a backup, or ask for help with this.";
 
 /// What is kept of each envelope that was received.
-const HASH_BYTES: usize = 40;
+const HASH_BYTES: u64 = 40;
 
 /// What is kept of each who was told that state was lost here.
-const FINGERPRINT_BYTES: usize = 32;
+const FINGERPRINT_BYTES: u64 = 32;
 
 const ORPHAN: &str = "Nobody reads it. Move it away if you know it; only chatterboxd's own files belong here.";
 
@@ -151,10 +151,14 @@ fn check_parsed<T>(checkup: &mut Checkup<'_>, path: &Path, parse: impl FnOnce(&[
     }
 }
 
-/// Any bytes are hashes, if they are whole ones.
-fn check_entries(checkup: &mut Checkup<'_>, entry: &Entry, each: usize) {
-    if state(checkup, &entry.path).is_some_and(|bytes| bytes.len() % each != 0) {
-        checkup.damaged("damaged", &entry.path, format!("its size is no multiple of {each}"), RESTORE);
+/// Any bytes are hashes, if they are whole ones. The daemon reads them however many they are.
+fn check_entries(checkup: &mut Checkup<'_>, entry: &Entry, each: u64) {
+    match checkup.size("damaged", &entry.path, RESTORE) {
+        Some(0) => checkup.damaged("damaged", &entry.path, "it is empty", RESTORE),
+        Some(size) if size % each != 0 => {
+            checkup.damaged("damaged", &entry.path, format!("its size is no multiple of {each}"), RESTORE);
+        }
+        _ => {}
     }
 }
 
