@@ -2,10 +2,16 @@
 //! else fields, among them good profiles. What parses stays within its bounds, is no longer when it is written, and is read
 //! again as it was.
 
+use chatterbox::clock::Timestamp;
 use chatterbox::envelope::PAYLOAD_BYTES_MAX;
-use chatterbox::limits::{CONTENT_BYTES_MAX, FILE_NAME_BYTES_MAX, PARTICIPANTS_MAX, SUBJECT_BYTES_MAX};
-use chatterbox::wire::control::{Control, Rank};
-use chatterbox::wire::payload::{Payload, Plaintext};
+use chatterbox::limits::{
+    CONTENT_BYTES_MAX, FILE_NAME_BYTES_MAX, LARGE_CONTENT_BYTES_MAX, PART_BYTES, PARTICIPANTS_MAX, SUBJECT_BYTES_MAX,
+};
+use chatterbox::wire::control::{Control, Messages, Missing, Rank, Refused, RefusedReason};
+use chatterbox::wire::identity::{ConversationId, MessageId};
+use chatterbox::wire::part::Part;
+use chatterbox::wire::payload::{Content, Payload, Plaintext};
+use chatterbox::wire::transcript::{Seen, Transcript};
 
 use super::input::Input;
 use super::profile;
@@ -36,13 +42,22 @@ pub fn check(input: &[u8]) -> bool {
 
 fn is_bounded(message: &Payload) {
     assert_ne!(message.counter, 0);
+    if let Some(transcript) = &message.transcript {
+        assert!(transcript.seen.len() < PARTICIPANTS_MAX);
+    }
     if let Some(introduction) = &message.introduction {
         assert!(introduction.subject.len() <= SUBJECT_BYTES_MAX);
         assert!((2..=PARTICIPANTS_MAX).contains(&introduction.profiles.len()));
     }
     if let Some(content) = &message.content {
         assert!(content.file_name.len() <= FILE_NAME_BYTES_MAX);
-        assert!((1..=CONTENT_BYTES_MAX).contains(&content.bytes.len()));
+        match message.part {
+            None => assert!((1..=CONTENT_BYTES_MAX).contains(&content.bytes.len())),
+            Some(part) => {
+                assert!(part.number < part.count() && content.bytes.len() as u64 == part.length());
+                assert!((CONTENT_BYTES_MAX as u64 + 1..=LARGE_CONTENT_BYTES_MAX).contains(&part.size));
+            }
+        }
     }
 }
 
@@ -71,7 +86,42 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let fields = |more: &[u8]| [&head, more].concat();
     let introduction = [0x27, 0x11, 2, b'h', b'i', 2, 9, 0x63, 0, 0x63, 1];
     let introduced = |more: &[u8]| fields(&[&introduction, more].concat());
+    let part = |number, size: u64| {
+        let part = Part { number, size, sha256: [8; 32] };
+        let bytes = vec![7; usize::try_from(part.length()).unwrap_or(0)];
+        let seen = Seen { participant: 1, incarnation: [5; 16], counter: 3, hash: [4; 32] };
+        let payload = Payload {
+            id: MessageId([1; 16]),
+            conversation: ConversationId([2; 16]),
+            participants: [3; 32],
+            time: Timestamp::from_micros(4),
+            incarnation: [5; 16],
+            counter: 6,
+            introduction: None,
+            profile: None,
+            resent: 0,
+            transcript: (number == 0).then(|| Transcript { previous: [9; 32], seen: vec![seen] }),
+            part: Some(part),
+            content: Some(Content { file_name: b"plan.pdf".to_vec(), bytes: bytes.into() }),
+        };
+        raw(&payload.to_bytes())
+    };
+    let messages = |id| vec![Messages { conversation: ConversationId([2; 16]), ids: vec![MessageId([id; 16])] }];
+    let about_messages = Control {
+        acknowledged: messages(1),
+        cancelled: messages(2),
+        missing: vec![Missing { conversation: ConversationId([2; 16]), incarnation: [5; 16], from: 3, to: 4 }],
+        refused: vec![Refused {
+            conversation: ConversationId([2; 16]),
+            id: MessageId([3; 16]),
+            reason: RefusedReason::TooLarge,
+        }],
+        ..Control::default()
+    };
     vec![
+        ("first-part", part(0, 3 * PART_BYTES)),
+        ("last-part", part(3, 3 * PART_BYTES + 1)),
+        ("note-about-messages", raw(&about_messages.to_bytes())),
         ("nothing", vec![]),
         ("empty-note", raw(&Control::default().to_bytes())),
         ("note", raw(&note.to_bytes())),
