@@ -368,3 +368,23 @@ fn a_recipient_who_loses_state_in_the_middle_gets_all_of_it_anew() {
     alice.bob.got = again;
     assert_eq!(alice.bob.whole(), content);
 }
+
+#[test]
+fn a_file_that_is_written_to_while_it_is_copied_is_copied_anew_and_leaves_nothing() {
+    let mut alice = Alice::new();
+    let dropped = alice.root.outbox().join("bob/large");
+    let file = std::fs::File::create(&dropped).unwrap();
+    file.set_len(crate::limits::LARGE_TURN_BYTES + 1).unwrap();
+    drop(file);
+    let now = Timestamp::from_micros(alice.now);
+    alice.engine.handle(Event::Hint(Hint::Rescan), now).unwrap();
+    assert!(alice.engine.work_outbox(now) && alice.engine.work_outbox(now), "it takes two turns");
+    assert_eq!(alice.copies(), 2);
+    // Through another name, as a writer whom no lease holds back would: where there are leases he waits for us.
+    std::fs::rename(&dropped, dropped.with_file_name("before.tmp")).unwrap();
+    std::fs::write(&dropped, content(3)).unwrap();
+    alice.finish();
+    assert_eq!(alice.bob.whole(), content(3));
+    alice.second(0);
+    assert_eq!(alice.copies(), 0);
+}

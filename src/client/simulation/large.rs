@@ -67,3 +67,18 @@ fn the_first_message_to_somebody_may_be_a_large_one() {
     world.act(Run);
     world.finish("a large one first");
 }
+
+#[test]
+fn a_file_that_nobody_synced_is_copied_whole_or_stays_whatever_fails() {
+    let acts = [
+        Start(0),
+        Start(1),
+        Drop { from: 0, name: "a.txt", content: text("nobody synced it", 1), synced: false },
+        drop_large(0, "b.txt", text("synced", 1)),
+        Run,
+        Checkpoint(0),
+    ];
+    crash_everywhere("copies", &standing(), 0, &acts);
+    crash_in_replay(&standing(), 0, &acts);
+    fail_every_sync("copies", &standing(), 0, &acts);
+}
