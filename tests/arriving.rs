@@ -14,7 +14,7 @@ use chatterbox::limits::{ARRIVING_PER_AUTHOR_MAX, ENVELOPE_BYTES, PART_BYTES};
 use chatterbox::wire::control::{Control, Messages};
 use chatterbox::wire::envelope::Envelope;
 use chatterbox::wire::identity::{ConversationId, MessageId};
-use chatterbox::wire::part::{Part, count};
+use chatterbox::wire::part::Part;
 use chatterbox::wire::payload::{Content, Payload};
 use chatterbox::wire::transcript::Transcript;
 use peer::{Peer, wait_for_alert};
@@ -37,10 +37,6 @@ impl Large {
         payload.part = Some(Part { number: 0, size, sha256: sha256(&[&bytes]) });
         payload.content = Some(Content { file_name: b"plan.pdf".to_vec(), bytes: Zeroizing::default() });
         Self { payload, bytes }
-    }
-
-    fn count(&self) -> u32 {
-        count(self.bytes.len() as u64)
     }
 
     fn part(&self, number: u32) -> Payload {
