@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -60,7 +59,7 @@ impl Cancel {
 /// Removes a file from the outbox. Where chatterboxd had taken it before, hands out the message that it has become.
 fn remove(context: &Context, doing: &str, path: &Path, relative: &Path) -> Result<Option<Sent>, Failure> {
     let failed = |error: std::io::Error| Failure::io(doing, &error, "Check that the directory outbox/ is yours.");
-    let since = fs::symlink_metadata(path).ok().map(|found| changed(&found));
+    let since = fs::symlink_metadata(path).ok().map(|found| message::changed(&found));
     match fs::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         removed => removed.map_err(failed)?,
@@ -130,12 +129,6 @@ fn ask(context: &Context, doing: &str, message: &MessageId) -> Result<bool, Fail
         }
     }
     Ok(true)
-}
-
-/// When a file got its name or its content.
-fn changed(found: &fs::Metadata) -> Timestamp {
-    let micros = found.ctime().saturating_mul(1_000_000).saturating_add(found.ctime_nsec() / 1_000);
-    Timestamp::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
 fn is_running(context: &Context) -> bool {

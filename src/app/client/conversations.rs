@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::context::Context;
 use super::output;
 use crate::app::failure::Failure;
-use crate::client::delivery::{self, Delivery};
+use crate::client::delivery::{self, Delivery, State};
 use crate::client::gap_file::{self, GapLine};
 use crate::client::metadata::{self, Described, Metadata};
 use crate::client::people::People;
@@ -140,6 +140,18 @@ impl Directory {
     pub(super) fn gaps(&self) -> Vec<GapLine> {
         let bytes = open::read_regular(&RealDisk, &self.path.join(gap_file::FILE), GAP_FILE_BYTES_MAX);
         bytes.map_or_else(|_| Vec::new(), |bytes| GapLine::parse_all(&String::from_utf8_lossy(&bytes)))
+    }
+
+    /// Messages of ours that have failed for somebody.
+    pub(super) fn failed(&self, people: &People) -> usize {
+        // The name tells whose a message may be, without a look at each.
+        let own = &people.own().profile().name;
+        let is_ours = |message: &&Message| message.name.split_once("Z-").is_some_and(|(_, by)| by.starts_with(own));
+        let ours = self.messages.iter().filter(is_ours);
+        let has_failed = |delivery: &Delivery| {
+            delivery.recipients.iter().any(|recipient| matches!(recipient.state, State::Failed(_)))
+        };
+        ours.filter_map(|message| self.delivery(message)).filter(has_failed).count()
     }
 
     /// What `.delivery/` says of a message.

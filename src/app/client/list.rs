@@ -41,6 +41,7 @@ struct Conversation {
     participants: Vec<Participant>,
     created: Option<String>,
     messages: usize,
+    failed: usize,
     last: Option<String>,
 }
 
@@ -95,7 +96,10 @@ fn conversation_rows(context: &Context, verified: &Verified, conversations: &[Di
         let others: Vec<String> = others.map(|(name, who)| verified.marked(&name, who.as_ref())).collect();
         vec![
             output::safe(&directory.name).into_owned(),
-            directory.messages.len().to_string(),
+            match directory.failed(&context.people) {
+                0 => directory.messages.len().to_string(),
+                failed => format!("{} ({failed} failed)", directory.messages.len()),
+            },
             directory.last().map_or_else(|| "-".to_owned(), readable),
             output::safe(&others.join(", ")).into_owned(),
             output::safe(directory.subject().unwrap_or_default()).into_owned(),
@@ -132,6 +136,7 @@ fn conversation(context: &Context, verified: &Verified, directory: &Directory) -
         participants: described.iter().flat_map(|described| &described.participants).map(participant).collect(),
         created: described.and_then(|described| described.created).map(|time| time.rfc3339()),
         messages: directory.messages.len(),
+        failed: directory.failed(people),
         last: directory.last().map(|time| time.rfc3339()),
     }
 }

@@ -3,12 +3,14 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use super::context::Context;
 use super::output;
 use crate::app::failure::{Exit, Failure};
 use crate::client::delivery::{self, Delivery};
+use crate::clock::Timestamp;
 use crate::disk::open;
 use crate::disk::real::RealDisk;
 use crate::name;
@@ -41,6 +43,24 @@ impl Sent {
         let text = open::read_text(&RealDisk, &path, delivery::BYTES_MAX)?;
         let delivery = Delivery::parse(&text).filter(|delivery| !delivery.recipients.is_empty())?;
         Some(Self { path, delivery })
+    }
+
+    /// Where its `.delivery` file is.
+    pub(super) fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
+    /// Looks again, also where somebody has renamed the conversation's directory. False if it is gone.
+    pub(super) fn follow(&mut self, context: &Context) -> bool {
+        let id = self.delivery.id;
+        let is_it = |sent: &Self| sent.delivery.id == id;
+        let elsewhere = || {
+            let name = self.path.file_name();
+            let alike = deliveries(context).into_iter().filter(|(other, _)| Some(other.as_os_str()) == name);
+            alike.filter_map(|(_, path)| Self::read(path)).find(is_it)
+        };
+        let now = Self::read(self.path.clone()).filter(is_it).or_else(elsewhere);
+        now.map(|now| *self = now).is_some()
     }
 
     /// What `.delivery` says now; what it said where it is gone.
@@ -108,4 +128,10 @@ fn below(context: &Context, wanted: &Path, first: &str) -> Option<PathBuf> {
     });
     let from_here = resolved.and_then(|path| path.strip_prefix(&root).map(Path::to_owned).ok());
     from_here.filter(|relative| is_below(relative)).or_else(|| Some(wanted.to_owned()).filter(|path| is_below(path)))
+}
+
+/// When a file got its name or its content.
+pub(super) fn changed(found: &fs::Metadata) -> Timestamp {
+    let micros = found.ctime().saturating_mul(1_000_000).saturating_add(found.ctime_nsec() / 1_000);
+    Timestamp::from_micros(u64::try_from(micros).unwrap_or(0))
 }

@@ -26,6 +26,7 @@ mod show;
 mod status;
 mod verified;
 mod verify;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -78,6 +79,7 @@ enum Command {
     Verify(verify::Verify),
     New(new::New),
     Send(send::Send),
+    Wait(wait::Wait),
     Cancel(cancel::Cancel),
     List(list::List),
     Show(show::Show),
@@ -117,6 +119,7 @@ impl CommandLine {
             Command::Verify(command) => command.run(&Context::open(root)?, output),
             Command::New(command) => command.run(&Context::open(root)?, output),
             Command::Send(command) => command.run(&Context::open(root)?, output),
+            Command::Wait(command) => command.run(&Context::open(root)?, output),
             Command::Cancel(command) => command.run(&Context::open(root)?, output),
             Command::List(command) => command.run(&Context::open(root)?, output),
             Command::Show(command) => command.run(&Context::open(root)?, output),

@@ -11,6 +11,7 @@ use super::causes;
 use super::context::Context;
 use super::outbox::Addressed;
 use super::output::{self, Output};
+use super::wait::Until;
 use crate::app::failure::{Exit, Failure};
 use crate::app::settings::Settings;
 use crate::clock::Timestamp;
@@ -30,7 +31,8 @@ const EXAMPLES: &str = "\
 Examples:
   echo 'Lunch at noon?' | chatterbox send bob
   chatterbox send bob carol -s standup < notes.txt
-  chatterbox send bob -f plan.pdf       bob gets it as ….-alice-plan.pdf";
+  chatterbox send bob -f plan.pdf       bob gets it as ….-alice-plan.pdf
+  echo 'Disk full' | chatterbox send bob --wait --timeout 1m || mail -s 'Disk full' bob@example.org";
 
 /// Queue a message: standard input, or a file, for one or several contacts.
 ///
@@ -48,11 +50,20 @@ pub(super) struct Send {
     /// Send this file, under its name, instead of standard input
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Wait until it is delivered to all, and print what became of it (exit codes as of `wait`)
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    until: Until,
 }
 
 impl Send {
     pub(super) fn run(self, context: &Context, output: &mut Output) -> Result<(), Failure> {
         let doing = "sending a message";
+        if self.until.is_asked_for() && !self.wait {
+            let cause = "--for and --timeout say how to wait";
+            return Err(Failure::new(Exit::Usage, doing, cause, "Add --wait, or leave them out."));
+        }
         let addressees = self.addressed.resolve(doing, context)?;
         let limit = Settings::load(&context.root).map_or(SEND_LIMIT_BYTES, |settings| settings.policy.send_limit);
         let scratch = context.scratch(doing)?;
@@ -64,6 +75,9 @@ impl Send {
         let directory = addressees.directory(doing)?;
         let path = queue(doing, &directory, self.file.as_deref(), content)?;
         output.path(&path)?;
+        if self.wait {
+            return self.until.wait(context, &path, output);
+        }
         // Only a remark: the message is queued whether or not we can find this out.
         if matches!(lock::is_held(&context.root.lock()), Ok(None)) {
             output::note("note: chatterboxd is not running; the message waits until it does");
