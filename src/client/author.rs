@@ -168,11 +168,12 @@ impl AuthorRecord {
                 let gap = Gap { to: message.counter - 1, last: message.previous, progress };
                 incarnation.gaps.insert(from, gap);
             }
-            if incarnation.gaps.len() > GAPS_MAX {
-                findings.given_up = incarnation.gaps.pop_first().map(|(from, gap)| (from, gap.to));
-            }
             incarnation.highest = message.counter;
             incarnation.last_time = message.time;
+        }
+        // A late message may make two gaps out of one.
+        if incarnation.gaps.len() > GAPS_MAX {
+            findings.given_up = incarnation.gaps.pop_first().map(|(from, gap)| (from, gap.to));
         }
         incarnation.held.entry(message.counter).or_insert(Held { time, hash: message.hash });
         if incarnation.held.len() > HELD_MESSAGES_MAX {

@@ -181,6 +181,18 @@ fn an_author_who_leaves_out_more_than_is_kept_has_the_oldest_given_up() {
 }
 
 #[test]
+fn a_message_that_splits_a_gap_makes_no_more_gaps_than_are_kept() {
+    let mut record = record();
+    let gaps = u64::try_from(GAPS_MAX).unwrap();
+    for number in 1..=gaps {
+        assert_eq!(record.enter(&message(10 * number), false, NOW_S).1.given_up, None);
+    }
+    assert_eq!(record.enter(&message(5), false, NOW_S).1.given_up, Some((1, 4)));
+    assert_eq!(ranges(&record)[0], (6, 9));
+    assert_eq!(AuthorRecord::from_bytes(&record.to_bytes()), Ok(record));
+}
+
+#[test]
 fn what_is_missing_is_asked_for_three_times_and_told_once() {
     let mut progress = Progress::begin(NOW_S);
     let mut asked = Vec::new();
@@ -197,6 +209,29 @@ fn what_is_missing_is_asked_for_three_times_and_told_once() {
 }
 
 proptest! {
+    // An author, and who tells of them, choose all of it: what cannot be read again would stop every start.
+    #[test]
+    fn whatever_comes_the_record_can_be_read_again(
+        heard in prop::collection::vec((1..=400_u64, 1..=12_u8, any::<u64>(), any::<u8>(), any::<bool>()), 1..300),
+    ) {
+        let mut record = record();
+        for (counter, incarnation, time, by, has_lost) in heard {
+            // Mostly one life, so that it has many gaps.
+            let incarnation = [if incarnation > 4 { 1 } else { incarnation }; 16];
+            let (counter, hash) = (if time % 50 == 0 { u64::MAX - counter } else { counter }, [by % 3; 32]);
+            match by % 4 {
+                0 => drop(record.claim(by % 20, Claim { incarnation, counter, hash }, has_lost, NOW_S)),
+                _ => {
+                    let time = Timestamp::from_micros(time);
+                    let message = Entered { incarnation, counter, time, hash, previous: [by % 5; 32] };
+                    record.enter(&message, has_lost, NOW_S);
+                }
+            }
+            prop_assert!(record.incarnations.iter().all(|incarnation| incarnation.gaps.len() <= GAPS_MAX));
+        }
+        prop_assert_eq!(AuthorRecord::from_bytes(&record.to_bytes()), Ok(record));
+    }
+
     #[test]
     fn names_keep_an_authors_order_whatever_comes_first_and_whatever_the_clocks_say(
         order in Just((1..=24_u64).collect::<Vec<_>>()).prop_shuffle(),
