@@ -3,11 +3,11 @@
 use std::env;
 use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::event::Event;
@@ -73,48 +73,74 @@ fn start(root: &Root, occasion: &Occasion) -> io::Result<Option<Running>> {
     command.envs(occasion.variables.iter().map(|(name, value)| (name, value)));
     // What it prints may be content, which no log may hold.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-    Ok(Some(Running(command.spawn()?)))
+    Running::watch(command.spawn()?).map(Some)
 }
 
 /// A hook that runs. Dropped, it is ended with all that it has started in its group.
-struct Running(Child);
+///
+/// Some cannot be ended: one that has become another user's, or hangs in the kernel. So nobody waits for one but a thread of its
+/// own, which holds up neither the connections nor the daemon's stop.
+struct Running {
+    child: Child,
+    /// Ready when it has ended. Its status stays where it is until then.
+    ended: oneshot::Receiver<()>,
+}
 
 impl Running {
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.0)
+    fn watch(child: Child) -> io::Result<Self> {
+        let (tell, ended) = oneshot::channel();
+        let running = Self { child, ended };
+        let pid = running.pid();
+        let wait = move |options| {
+            let wait = || rustix::process::waitid(WaitId::Pid(pid), options).map(drop);
+            // There is nothing to be done about an error: whoever asks for the status gets it too.
+            let _ = rustix::io::retry_on_intr(wait);
+        };
+        std::thread::Builder::new().name("hook".to_owned()).spawn(move || {
+            wait(WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+            if tell.send(()).is_err() {
+                // Nobody asks for the status any more.
+                wait(WaitIdOptions::EXITED);
+            }
+        })?;
+        Ok(running)
     }
 
-    /// Until it has ended, or `longest` is over.
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Until it has ended, which is seen to when `longest` is over.
     async fn wait(mut self, hook: Hook, longest: Duration) {
-        let pid = self.pid();
-        // Its status stays where it is. The thread is free again when the hook has ended, which it does in any case.
-        let ended = tokio::task::spawn_blocking(move || {
-            let wait = || rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
-            rustix::io::retry_on_intr(wait).map(drop)
-        });
-        let in_time = tokio::time::timeout(longest, ended).await.is_ok();
+        let in_time = tokio::time::timeout(longest, &mut self.ended).await.is_ok();
         let hook = hook.file_name();
-        match self.end() {
-            Ok(_) if !in_time => tracing::warn!(hook, "a hook took too long and was ended"),
-            Ok(status) if status.success() => tracing::debug!(hook, "a hook has run"),
-            Ok(status) => tracing::warn!(hook, %status, "a hook failed"),
+        self.end();
+        if !in_time {
+            tracing::warn!(hook, "a hook took too long and is ended");
+            // One that cannot be ended counts as running, so that there are never more of them than of others.
+            let _ = (&mut self.ended).await;
+        }
+        match self.child.try_wait() {
+            Ok(_) if !in_time => {}
+            Ok(Some(status)) if status.success() => tracing::debug!(hook, "a hook has run"),
+            Ok(Some(status)) => tracing::warn!(hook, %status, "a hook failed"),
+            Ok(None) => tracing::warn!(hook, "a hook could not be waited for"),
             Err(error) => tracing::warn!(hook, %error, "a hook could not be waited for"),
         }
     }
 
-    /// Ends what is left of its group. Before it is waited for: until then no other group can have its number.
-    fn end(&mut self) -> io::Result<ExitStatus> {
-        // An error says that nobody is left in it.
+    /// Ends what is left of its group. Before its status is asked for: until then no other group can have its number.
+    fn end(&self) {
+        // An error says that nobody is left in it, or that we have no right to: neither changes what is done next.
         let _ = rustix::process::kill_process_group(self.pid(), Signal::KILL);
-        self.0.wait()
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Once it was waited for there is nothing to end; asking again gives the same answer.
-        if matches!(self.0.try_wait(), Ok(None)) {
-            let _ = self.end();
+        // Once its status was asked for there is nothing to end; asking again gives the same answer.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.end();
         }
     }
 }
@@ -133,7 +159,7 @@ mod tests {
         let pid = scratch.join("pid");
         let script = format!("sleep 1000 & echo $! >{0}.new; mv {0}.new {0}; wait", pid.display());
         let child = Command::new("sh").args(["-c", &script]).process_group(0).spawn().unwrap();
-        (Running(child), pid)
+        (Running::watch(child).unwrap(), pid)
     }
 
     /// The process whose id stands in a file, once it does.
@@ -181,6 +207,42 @@ mod tests {
         await_end(&pid);
     }
 
+    /// A program that stands for one that cannot be ended: it leads no group, so that no signal reaches it. And its process.
+    fn unending() -> (Running, Pid) {
+        let child = Command::new("sleep").arg("30").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        (Running::watch(child).unwrap(), pid)
+    }
+
+    #[test]
+    fn a_hook_that_cannot_be_ended_holds_up_nothing_else() {
+        runtime().block_on(async {
+            let (running, pid) = unending();
+            let waiting = running.wait(Hook::Message, Duration::from_millis(1));
+            tokio::pin!(waiting);
+            // Something else on the same thread gets its turn, after the hook's time was over.
+            let other = tokio::time::sleep(Duration::from_millis(20));
+            tokio::select! { biased; () = &mut waiting => panic!("nothing else had a turn"), () = other => {} }
+            rustix::process::kill_process(pid, Signal::KILL).unwrap();
+            waiting.await;
+        });
+    }
+
+    #[test]
+    fn a_hook_that_cannot_be_ended_does_not_hold_up_the_stop() {
+        let runtime = runtime();
+        let pid = runtime.block_on(async {
+            let (running, pid) = unending();
+            tokio::spawn(running.wait(Hook::Message, Duration::from_secs(1_000)));
+            tokio::task::yield_now().await;
+            pid
+        });
+        drop(runtime);
+        // It is still there.
+        rustix::process::kill_process(pid, Signal::KILL).unwrap();
+        await_end(&pid.as_raw_nonzero().to_string());
+    }
+
     #[test]
     fn what_a_hook_leaves_in_the_background_ends_with_it() {
         let scratch = tempfile::tempdir().unwrap();
@@ -188,7 +250,7 @@ mod tests {
         runtime().block_on(async {
             let script = format!("sleep 1000 & echo $! >{}", pid.display());
             let child = Command::new("sh").args(["-c", &script]).process_group(0).spawn().unwrap();
-            Running(child).wait(Hook::Message, Duration::from_secs(1_000)).await;
+            Running::watch(child).unwrap().wait(Hook::Message, Duration::from_secs(1_000)).await;
         });
         await_end(&process(&pid));
     }
