@@ -1,0 +1,71 @@
+//! Queues in order, across restarts, and what is known of what stands in them.
+
+use super::*;
+use crate::limits::ENVELOPE_BYTES;
+use crate::wire::envelope::Envelope;
+use crate::wire::journal::Step;
+
+fn spooled(number: u8) -> Spooled {
+    let envelope = Envelope::from_slice(&[number; ENVELOPE_BYTES]).unwrap();
+    Spooled {
+        message: MessageId([number; 16]),
+        conversation: ConversationId([1; 16]),
+        file: format!("file {number}"),
+        is_part: false,
+        spreads: false,
+        form: Form::Sealed { envelope, opening: false },
+    }
+}
+
+fn numbers(handed_out: &[(u64, Spooled)]) -> Vec<u8> {
+    handed_out.iter().map(|(_, spooled)| spooled.message.0[0]).collect()
+}
+
+#[test]
+fn what_is_on_disk_leaves_memory_and_comes_back_in_its_turn() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = Root::new(scratch.path());
+    let bob = Fingerprint([7; 32]);
+    let (mut spool, mut pending) = (Spool::default(), Pending::default());
+    let count = u8::try_from(SPOOL_HELD_MAX + 40).unwrap();
+    for number in 0..count {
+        spool.push(bob, spooled(number), Timestamp::from_micros(5), &mut pending);
+    }
+    for step in pending.take_steps().steps {
+        let Step::Put { path, bytes, .. } = step else { panic!("{step:?}") };
+        std::fs::create_dir_all(root.join(&path).parent().unwrap()).unwrap();
+        std::fs::write(root.join(path), bytes).unwrap();
+    }
+    spool.checkpointed();
+    let loaded = Spool::load(root.disk(), &root.join("journal/spool")).unwrap();
+    for mut spool in [spool, loaded] {
+        let held = spool.queues[&bob].items.values().filter(|item| item.held.is_some()).count();
+        assert_eq!((held, spool.len()), (SPOOL_HELD_MAX, usize::from(count)));
+        let mut out = Vec::new();
+        loop {
+            let next = spool.hand_out(&root, &bob);
+            if next.is_empty() {
+                break;
+            }
+            next.iter().for_each(|(sequence, _)| drop(spool.remove(&bob, *sequence, &mut pending)));
+            out.extend(next);
+        }
+        assert_eq!(numbers(&out), (0..count).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_cannot_be_read_now_waits_and_nothing_overtakes_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = Root::new(scratch.path());
+    let bob = Fingerprint([7; 32]);
+    let (mut spool, mut pending) = (Spool::default(), Pending::default());
+    spool.push(bob, spooled(0), Timestamp::from_micros(5), &mut pending);
+    spool.push(bob, spooled(1), Timestamp::from_micros(5), &mut pending);
+    spool.queues.get_mut(&bob).unwrap().items.values_mut().next().unwrap().held = None;
+    assert!(spool.hand_out(&root, &bob).is_empty());
+    let path = root.join(root::spool_file(&bob, 5));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, spooled(0).to_bytes()).unwrap();
+    assert_eq!(numbers(&spool.hand_out(&root, &bob)), [0, 1]);
+}
