@@ -12,7 +12,7 @@ use super::spool::Removed;
 use crate::clock::Timestamp;
 use crate::limits::{GIVE_UP_GRACE_MS, GIVEN_UP_MAX, PRESENCE_STEP_MAX_MS, RESCAN_INTERVAL_MS};
 use crate::wire::control::{Refused, RefusedReason};
-use crate::wire::identity::{ConversationId, Fingerprint};
+use crate::wire::identity::Fingerprint;
 use crate::wire::sent::{Fate, SentEntry, SentKey};
 
 /// When it is time to look for what is too old.
@@ -84,12 +84,10 @@ impl Engine {
         if gone.is_empty() {
             return;
         }
-        // Whatever these would have told.
-        self.known.forget_told(&recipient);
+        // Whatever these would have told of that.
         self.recovery.tell_again(&recipient);
         let mut failed = BTreeMap::new();
         for Removed { message, conversation, file, may_have_arrived, .. } in gone {
-            self.introduce_anew(&conversation, &recipient);
             let is_unknown = if may_have_arrived { "; it is not known whether it arrived" } else { "" };
             let reason = format!("{reason}{is_unknown}");
             self.large.end(&message, &recipient);
@@ -229,13 +227,5 @@ impl Engine {
             (None, Ok(())) => "it did not answer".to_owned(),
         };
         format!("their server did not confirm it within {period}: {reason}")
-    }
-
-    /// What was given up may have been what introduces a conversation.
-    fn introduce_anew(&mut self, id: &ConversationId, recipient: &Fingerprint) {
-        let is_introduced = self.conversations.get(id).is_some_and(|record| record.introduced.contains(recipient));
-        if is_introduced && let Some(record) = self.conversations.get_mut(id) {
-            record.introduced.remove(recipient);
-        }
     }
 }

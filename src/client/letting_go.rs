@@ -9,8 +9,10 @@ use super::spool::Removed;
 use crate::clock::Timestamp;
 use crate::envelope;
 use crate::ratchet;
-use crate::wire::identity::Fingerprint;
-use crate::wire::spool::Form;
+use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
+use crate::wire::large::LargeRecord;
+use crate::wire::payload::{Payload, Plaintext};
+use crate::wire::spool::{Form, Spooled};
 
 /// What couriers must hear of once it is recorded.
 #[derive(Debug, Default)]
@@ -27,12 +29,19 @@ pub(super) enum Because {
     GivenUp,
 }
 
+/// An introduction that is still needed.
+struct Kept {
+    conversation: ConversationId,
+    /// Without the message that it came with, if it did with one.
+    alone: Option<Spooled>,
+}
+
 impl Engine {
     /// Takes messages out of a recipient's queue, and hands out what they were.
     ///
     /// An envelope that opens a session stays, as nobody's, while others wait behind it that nothing else opens; also where the
     /// message in it has come by another envelope. Where it is given up with all that is behind it the session goes, too: the
-    /// next message opens another.
+    /// next message opens another. What they would have told besides is told anew.
     pub(super) fn let_go(
         &mut self,
         recipient: Fingerprint,
@@ -41,7 +50,16 @@ impl Engine {
         now: Timestamp,
     ) -> Vec<Removed> {
         let mut gone = Vec::new();
+        let mut untold = BTreeSet::new();
         for place in places {
+            if let Some(introduction) = self.introduction_in(&recipient, *place, places) {
+                // One that is nothing else stays.
+                if let Some(alone) = introduction.alone {
+                    gone.extend(self.spool.replace(&recipient, *place, alone, &mut self.pending));
+                }
+                untold.remove(&introduction.conversation);
+                continue;
+            }
             if self.spool.is_opening(&recipient, *place) {
                 // Where the disk does not give it now it is looked at again.
                 let Some(opening) = self.spool.whole(&self.root, &recipient, *place) else { continue };
@@ -54,8 +72,16 @@ impl Engine {
                     self.sessions.abandon(&recipient, &hash, self.spool.may_have_arrived(&recipient, *place));
                 }
             }
-            gone.extend(self.spool.remove(&recipient, *place, &mut self.pending));
+            let removed = self.spool.remove(&recipient, *place, &mut self.pending);
+            untold.extend(
+                removed.iter().filter(|it| because == Because::GivenUp || it.was_waiting).map(|it| it.conversation),
+            );
+            gone.extend(removed);
             self.letting_go.places.entry(recipient).or_default().insert(*place);
+        }
+        if !untold.is_empty() {
+            self.known.forget_told(&recipient);
+            untold.iter().for_each(|conversation| self.introduce_anew(conversation, recipient, now));
         }
         let wants_prekey = self.spool.has_waiting(&recipient)
             || self.large.waits_for(&recipient)
@@ -64,6 +90,73 @@ impl Engine {
             self.letting_go.places.entry(recipient).or_default();
         }
         gone
+    }
+
+    /// What a waiting message says of its conversation, where more of that is in the queue behind it: without it a stranger's
+    /// program would drop the rest.
+    fn introduction_in(&mut self, recipient: &Fingerprint, place: u64, places: &[u64]) -> Option<Kept> {
+        if !self.spool.is_waiting(recipient, place) {
+            return None;
+        }
+        let whole = self.spool.whole(&self.root, recipient, place)?;
+        let Form::Waiting(bytes) = &whole.form else { return None };
+        let Ok(Plaintext::Message(payload)) = Plaintext::from_bytes(bytes) else { return None };
+        let conversation = payload.conversation;
+        if payload.introduction.is_none() || !self.is_followed(recipient, &conversation, places) {
+            return None;
+        }
+        let is_alone = payload.content.is_none();
+        let payload = Payload {
+            id: MessageId(self.random_16()),
+            transcript: None,
+            part: None,
+            content: None,
+            resent: 0,
+            ..payload
+        };
+        let (message, form) = (payload.id, Form::Waiting(payload.to_bytes()));
+        let alone = (!is_alone).then_some(Spooled { message, file: String::new(), is_part: false, form, ..whole });
+        Some(Kept { conversation, alone })
+    }
+
+    fn is_followed(&self, recipient: &Fingerprint, conversation: &ConversationId, places: &[u64]) -> bool {
+        let of_it = |large: &LargeRecord| large.conversation == *conversation && large.recipient(recipient).is_some();
+        self.spool.has_more_of(recipient, conversation, places) || self.large.iter().any(of_it)
+    }
+
+    /// What has left may have been what introduces a conversation: the next message does it again or, where others are on
+    /// their way, a message of its own.
+    fn introduce_anew(&mut self, id: &ConversationId, recipient: Fingerprint, now: Timestamp) {
+        let Some(record) = self.conversations.get(id).filter(|record| record.introduced.contains(&recipient)) else {
+            return;
+        };
+        // One such message is enough, however much is given up before it.
+        if self.spool.holds(&recipient, id, "") {
+            return;
+        }
+        let payload = Payload {
+            id: MessageId([0; 16]),
+            conversation: *id,
+            participants: record.participants_hash(),
+            time: now,
+            incarnation: record.incarnation,
+            counter: record.counter.max(1),
+            introduction: None,
+            profile: None,
+            resent: 0,
+            transcript: None,
+            part: None,
+            content: None,
+        };
+        let record = record.clone();
+        match self.is_followed(&recipient, id, &[]) {
+            true => self.queue_introduction(&record, recipient, &payload, now),
+            false => {
+                if let Some(record) = self.conversations.get_mut(id) {
+                    record.introduced.remove(&recipient);
+                }
+            }
+        }
     }
 
     /// What couriers are to let go of.

@@ -71,6 +71,8 @@ pub struct Removed {
     pub conversation: ConversationId,
     /// Its file's name in the conversation's directory.
     pub file: String,
+    /// Whether it had not been sealed.
+    pub was_waiting: bool,
     /// Whether its recipient's server may have it.
     pub may_have_arrived: bool,
 }
@@ -96,13 +98,14 @@ impl Item {
         }
     }
 
-    fn removed(&self) -> Removed {
+    fn removed(&self, may_have_arrived: bool) -> Removed {
         Removed {
+            was_waiting: self.is_waiting,
             message: self.message,
             is_part: self.is_part,
             conversation: self.conversation,
             file: self.file.clone(),
-            may_have_arrived: self.may_have_arrived,
+            may_have_arrived,
         }
     }
 
@@ -119,6 +122,13 @@ impl Item {
 }
 
 impl Queue {
+    /// Whether the recipient's server may have it, for all that we know: what its courier has may be there just now, before an
+    /// answer or its absence tells.
+    fn may_have_arrived(&self, sequence: u64) -> bool {
+        let item = self.items.get(&sequence);
+        item.is_some_and(|item| item.may_have_arrived || (!item.is_waiting && sequence <= self.handed_out))
+    }
+
     fn add(&mut self, sequence: u64, item: Item) {
         self.waiting += usize::from(item.is_waiting);
         if item.is_part {
@@ -193,24 +203,49 @@ impl Spool {
 
     /// Replaces a waiting message by its sealed form.
     pub fn seal(&mut self, recipient: &Fingerprint, sequence: u64, sealed: Spooled, pending: &mut Pending) {
-        let Some(queue) = self.queues.get_mut(recipient) else { return };
-        if let Some(item) = queue.items.get_mut(&sequence) {
-            queue.waiting -= usize::from(item.is_waiting);
-            pending.put_secret(root::spool_file(recipient, sequence), sealed.to_bytes());
-            *item = Item::new(sealed);
-        }
+        self.replace(recipient, sequence, sealed, pending);
+    }
+
+    /// Puts something else into the place of a waiting message, and hands out what that was.
+    pub fn replace(
+        &mut self,
+        recipient: &Fingerprint,
+        sequence: u64,
+        by: Spooled,
+        pending: &mut Pending,
+    ) -> Option<Removed> {
+        let queue = self.queues.get_mut(recipient)?;
+        let item = queue.items.get_mut(&sequence)?;
+        let removed = item.removed(false);
+        queue.waiting -= usize::from(item.is_waiting);
+        pending.put_secret(root::spool_file(recipient, sequence), by.to_bytes());
+        *item = Item::new(by);
+        queue.waiting += usize::from(item.is_waiting);
+        Some(removed)
+    }
+
+    /// Whether a message waits for a session.
+    pub fn is_waiting(&self, recipient: &Fingerprint, sequence: u64) -> bool {
+        self.item(recipient, sequence).is_some_and(|item| item.is_waiting)
+    }
+
+    /// Whether something of a conversation stands in somebody's queue, in another place than these.
+    pub fn has_more_of(&self, recipient: &Fingerprint, conversation: &ConversationId, places: &[u64]) -> bool {
+        let items = self.queues.get(recipient).into_iter().flat_map(|queue| &queue.items);
+        items.into_iter().any(|(place, item)| item.conversation == *conversation && !places.contains(place))
     }
 
     /// Takes a message out that was accepted or given up.
     pub fn remove(&mut self, recipient: &Fingerprint, sequence: u64, pending: &mut Pending) -> Option<Removed> {
         let queue = self.queues.get_mut(recipient)?;
+        let may_have_arrived = queue.may_have_arrived(sequence);
         let item = queue.take(sequence)?;
         let path = root::spool_file(recipient, sequence);
         match item.is_waiting {
             true => pending.erase(path),
             false => pending.remove(path),
         }
-        Some(item.removed())
+        Some(item.removed(may_have_arrived))
     }
 
     fn item(&self, recipient: &Fingerprint, sequence: u64) -> Option<&Item> {
@@ -229,7 +264,7 @@ impl Spool {
 
     /// Whether the recipient's server may have a message, for all that we know.
     pub fn may_have_arrived(&self, recipient: &Fingerprint, sequence: u64) -> bool {
-        self.item(recipient, sequence).is_some_and(|item| item.may_have_arrived)
+        self.queues.get(recipient).is_some_and(|queue| queue.may_have_arrived(sequence))
     }
 
     /// Whether sealed messages are behind one, other than these.
@@ -247,8 +282,10 @@ impl Spool {
         whole: Spooled,
         pending: &mut Pending,
     ) -> Option<Removed> {
-        let item = self.queues.get_mut(recipient)?.items.get_mut(&sequence)?;
-        let removed = item.removed();
+        let queue = self.queues.get_mut(recipient)?;
+        let may_have_arrived = queue.may_have_arrived(sequence);
+        let item = queue.items.get_mut(&sequence)?;
+        let removed = item.removed(may_have_arrived);
         let nobodys = Spooled { conversation: ConversationId([0; 16]), file: String::new(), ..whole };
         if item.conversation == nobodys.conversation {
             return None;
@@ -314,7 +351,7 @@ impl Spool {
                 sequence: *sequence,
                 conversation: item.conversation,
                 file: item.file.clone(),
-                is_handed_out: item.may_have_arrived || (!item.is_waiting && *sequence <= queue.handed_out),
+                is_handed_out: queue.may_have_arrived(*sequence),
             }));
         }
         all

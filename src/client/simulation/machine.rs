@@ -110,6 +110,8 @@ pub(super) struct Machine {
     pub(super) acknowledges: bool,
     /// The age at which messages are erased, if it is set.
     pub(super) expire: Option<Duration>,
+    /// The servers of others take what it sends, and it hears no word of that.
+    pub(super) is_unanswered: bool,
     pub(super) running: Option<Running>,
 }
 
@@ -119,7 +121,16 @@ impl Machine {
         let root = Root::on(Arc::new(disk.clone()), ROOT);
         let server = ServerAddress::new("localhost", 1, SecretKey::random(&mut OsRng).public()).unwrap();
         let account = Account::create(&root, name, server, "", &mut OsRng).unwrap();
-        Self { name, disk, root, profile: account.profile, acknowledges: true, expire: None, running: None }
+        Self {
+            name,
+            disk,
+            root,
+            profile: account.profile,
+            acknowledges: true,
+            expire: None,
+            is_unanswered: false,
+            running: None,
+        }
     }
 
     /// Of the same content, not running.
@@ -127,8 +138,8 @@ impl Machine {
         let disk = self.disk.copy();
         let root = Root::on(Arc::new(disk.clone()), ROOT);
         let profile = self.profile.clone();
-        let (acknowledges, expire) = (self.acknowledges, self.expire);
-        Self { name: self.name, disk, root, profile, acknowledges, expire, running: None }
+        let (acknowledges, expire, is_unanswered) = (self.acknowledges, self.expire, self.is_unanswered);
+        Self { name: self.name, disk, root, profile, acknowledges, expire, is_unanswered, running: None }
     }
 
     pub(super) fn account(&self) -> AccountId {
@@ -232,6 +243,9 @@ impl Machine {
                         server.openings.insert(envelope.sha256());
                     }
                     server.deliver(peers[&recipient], &envelope);
+                    if self.is_unanswered {
+                        continue;
+                    }
                     Event::Accepted { recipient, sequence }
                 }
                 Errand::TakePrekey => match server.take_prekey(peers[&recipient]) {
@@ -304,6 +318,11 @@ impl Machine {
                 _ => {}
             }
         }
+    }
+
+    /// Of one that runs.
+    pub(super) fn engine(&mut self) -> &mut Engine {
+        &mut self.running.as_mut().unwrap().engine
     }
 
     /// A file goes, and its name with it.

@@ -12,6 +12,7 @@
 
 mod fleet;
 mod large;
+mod letting_go;
 mod machine;
 mod recovery;
 mod schedules;

@@ -69,3 +69,16 @@ fn what_cannot_be_read_now_waits_and_nothing_overtakes_it() {
     std::fs::write(path, spooled(0).to_bytes()).unwrap();
     assert_eq!(numbers(&spool.hand_out(&root, &bob)), [0, 1]);
 }
+
+#[test]
+fn what_its_courier_has_may_have_arrived_and_what_waits_for_its_turn_has_not() {
+    let (mut spool, mut pending) = (Spool::default(), Pending::default());
+    let (root, bob) = (Root::new("/nowhere"), Fingerprint([7; 32]));
+    spool.push(bob, spooled(0), Timestamp::from_micros(5), &mut pending);
+    spool.push(bob, spooled(1), Timestamp::from_micros(6), &mut pending);
+    assert!(!spool.may_have_arrived(&bob, 5));
+    assert_eq!(spool.hand_out(&root, &bob).len(), 2);
+    spool.push(bob, spooled(2), Timestamp::from_micros(7), &mut pending);
+    let removed = [5, 6, 7].map(|place| spool.remove(&bob, place, &mut pending).unwrap().may_have_arrived);
+    assert_eq!(removed, [true, true, false]);
+}

@@ -1,0 +1,89 @@
+//! Messages that leave the queue before their recipient's server has confirmed them, and what must not leave with them.
+
+use super::world::Act::{Kill, Run, Start, StartUnheard};
+use super::world::{World, drop_by};
+use super::met;
+use crate::client::contacts;
+
+/// One field of the first `.delivery` file of alice's that has `text` in it.
+fn field(world: &World, name: &str, text: &str) -> String {
+    let alice = &world.machines[0];
+    let (path, _) = alice.files("conversations").into_iter().find(|(_, content)| content == text).unwrap();
+    let (directory, file) = path.rsplit_once('/').unwrap();
+    let delivery = alice.disk.read_file(&alice.path(directory).join(".delivery").join(file));
+    let delivery = String::from_utf8(delivery).unwrap();
+    let line = delivery.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.to_owned()
+}
+
+/// She takes a message back.
+fn cancel(world: &mut World, text: &str) {
+    let path = format!("outbox/.cancel/{}", field(world, "id: ", text));
+    let alice = &mut world.machines[0];
+    alice.disk.write_file(&alice.path(&path), b"", true);
+    alice.engine().cancels = true;
+    world.run_rounds(2);
+    assert!(field(world, "to: ", text).contains(" failed "));
+}
+
+/// Two of whom bob does not know alice, whose messages wait.
+fn waiting(texts: &[&'static str]) -> World {
+    let world = World::new();
+    let card = world.machines[1].path(&format!("contacts/alice{}", contacts::SUFFIX));
+    world.machines[1].delete(&card);
+    let mut world = world.rest(&[Start(0), Start(1), Run]);
+    world.act(StartUnheard(0));
+    for text in texts {
+        world.act(drop_by(0, text, text));
+        world.run_rounds(2);
+    }
+    world
+}
+
+/// What stands in bob's requests, once all of hers has come.
+fn requests(mut world: World) -> Vec<String> {
+    [Kill(0), Start(0), Start(1), Run].into_iter().for_each(|act| world.act(act));
+    let bob = &world.machines[1];
+    assert_eq!(bob.files("journal/unopened"), []);
+    let mut found: Vec<String> = bob.files("requests").into_iter().map(|(_, content)| content).collect();
+    found.retain(|content| !content.starts_with("chatterbox"));
+    found
+}
+
+#[test]
+fn a_stranger_hears_what_follows_on_a_first_message_that_was_taken_back() {
+    let mut world = waiting(&["first"]);
+    cancel(&mut world, "first");
+    world.act(drop_by(0, "2", "second"));
+    assert_eq!(requests(world), ["second"]);
+    let mut world = waiting(&["first", "second", "third"]);
+    cancel(&mut world, "first");
+    cancel(&mut world, "second");
+    assert_eq!(requests(world), ["third"]);
+    let mut world = waiting(&["first", "second"]);
+    cancel(&mut world, "first");
+    cancel(&mut world, "second");
+    assert_eq!(world.machines[0].files("journal/spool"), [], "nobody needs to hear of it");
+    assert_eq!(requests(world), [""; 0]);
+}
+
+#[test]
+fn who_got_an_opening_that_was_taken_back_under_way_is_understood() {
+    let mut world = met();
+    world.machines[0].is_unanswered = true;
+    world.act(Start(0));
+    world.act(drop_by(0, "1", "first"));
+    world.run_rounds(4);
+    cancel(&mut world, "first");
+    assert!(field(&world, "to: ", "first").contains("it is not known whether it had arrived"));
+    world.machines[0].is_unanswered = false;
+    world.act(Start(1));
+    world.run_rounds(4);
+    world.act(drop_by(1, "2", "an answer"));
+    world.act(Run);
+    world.act(drop_by(0, "3", "more"));
+    world.act(Run);
+    assert_eq!(world.machines[1].messages(), ["an answer", "first", "more"]);
+    assert_eq!(world.machines[0].messages(), ["an answer", "first", "more"]);
+    assert_eq!(world.machines[0].files("journal/unopened"), []);
+}
