@@ -146,7 +146,11 @@ impl Engine {
     /// Messages that their recipient's server has had since before `limit`, and that nobody has acknowledged although others
     /// of the conversation were: perhaps their recipient cannot read them.
     fn give_up_unacknowledged(&mut self, limit: Timestamp, now: Timestamp) {
-        let expects = |key: &SentKey| self.acknowledging.is_acknowledging(&key.recipient, &key.conversation);
+        // Of those who are blocked nothing is heard: their silence says nothing.
+        let expects = |key: &SentKey| {
+            !self.people.is_blocked(&key.recipient)
+                && self.acknowledging.is_acknowledging(&key.recipient, &key.conversation)
+        };
         let mut open = self.sent.open_before(limit.seconds(), expects);
         open.sort_unstable_by_key(|entry| (entry.sealed, entry.time));
         let period = humantime::format_duration(self.policy.retry_period);

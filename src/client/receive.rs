@@ -172,7 +172,9 @@ impl Engine {
     }
 
     fn carry_out(&mut self, author: Fingerprint, verdict: Verdict, now: Timestamp) {
-        self.acknowledging.note_heard(author, now);
+        if !matches!(verdict, Verdict::Ignored | Verdict::Unseen(_)) {
+            self.acknowledging.note_heard(author, now);
+        }
         match verdict {
             Verdict::Message(payload) => {
                 let introduced_by_contact = payload.introduction.is_some() && self.people.is_contact(&author);

@@ -1,8 +1,10 @@
 //! Messages that leave the queue before their recipient's server has confirmed them, and what must not leave with them.
 
+use std::time::Duration;
+
 use super::world::Act::{Kill, Run, Start, StartUnheard};
 use super::world::{World, drop_by};
-use super::met;
+use super::{met, standing};
 use crate::client::contacts;
 
 /// One field of the first `.delivery` file of alice's that has `text` in it.
@@ -86,4 +88,29 @@ fn who_got_an_opening_that_was_taken_back_under_way_is_understood() {
     assert_eq!(world.machines[1].messages(), ["an answer", "first", "more"]);
     assert_eq!(world.machines[0].messages(), ["an answer", "first", "more"]);
     assert_eq!(world.machines[0].files("journal/unopened"), []);
+}
+
+/// What is said of a message that bob's server has and he has not acknowledged for long.
+fn unacknowledged(is_blocked: bool) -> String {
+    let mut world = standing();
+    world.act(Start(0));
+    world.machines[0].engine().policy.retry_period = Duration::from_secs(5);
+    world.act(drop_by(0, "1", "to whom"));
+    world.run_rounds(3);
+    if is_blocked {
+        let alice = &world.machines[0];
+        let card = alice.path(&format!("contacts/bob{}", contacts::SUFFIX));
+        let content = alice.disk.read_file(&card);
+        alice.disk.write_file(&alice.path(&format!("blocked/bob{}", contacts::SUFFIX)), &content, true);
+        alice.delete(&card);
+        world.machines[0].engine().contacts_changed = true;
+    }
+    world.run_rounds(200);
+    field(&world, "to: ", "to whom")
+}
+
+#[test]
+fn silence_of_somebody_who_is_blocked_is_no_failure() {
+    assert!(unacknowledged(false).contains(" failed "));
+    assert!(unacknowledged(true).contains(" accepted "));
 }
