@@ -215,9 +215,11 @@ impl Engine {
             for message in ids {
                 let key = SentKey { recipient, conversation: *conversation, message: *message };
                 let Some(file) = self.sent.get(&key).map(|entry| entry.file.clone()) else { continue };
-                self.sent.decide(&key, Fate::Acknowledged, &mut self.pending);
+                // What is acknowledged again costs nothing.
+                if self.sent.decide(&key, Fate::Acknowledged, &mut self.pending) {
+                    self.set_state(conversation, &file, &recipient, State::Delivered, now);
+                }
                 self.acknowledging.note_acknowledging(recipient, *conversation);
-                self.set_state(conversation, &file, &recipient, State::Delivered, now);
                 self.large.end(message, &recipient);
                 known.insert((*conversation, *message));
             }

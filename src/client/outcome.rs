@@ -37,6 +37,7 @@ impl Engine {
                 hooks.note_state(path, delivery, &line);
                 is_news = true;
             }
+            is_news
         });
         is_news
     }
@@ -64,27 +65,31 @@ impl Engine {
         recipient: &Fingerprint,
         progress: (u64, u64),
     ) {
-        self.change_delivery(conversation, file, |_, delivery, _| delivery.set_progress(recipient, progress));
+        self.change_delivery(conversation, file, |_, delivery, _| {
+            delivery.set_progress(recipient, progress);
+            true
+        });
     }
 
     fn change_delivery(
         &mut self,
         conversation: &ConversationId,
         file: &str,
-        change: impl FnOnce(&Path, &mut Delivery, &mut Hooks),
+        change: impl FnOnce(&Path, &mut Delivery, &mut Hooks) -> bool,
     ) {
         if file.is_empty() {
             return;
         }
         let place = self.conversations.current_place(&self.root, conversation);
         let Some(path) = place.map(|place| place.join(delivery::DIRECTORY).join(file)) else { return };
-        if !self.deliveries.contains_key(&path) {
-            let text = open::read_text(self.root.disk(), &self.root.join(&path), delivery::BYTES_MAX);
-            let Some(delivery) = text.as_deref().and_then(Delivery::parse) else { return };
-            self.deliveries.insert(path.clone(), delivery);
-        }
         if let Some(delivery) = self.deliveries.get_mut(&path) {
             change(&path, delivery, &mut self.hooks);
+            return;
+        }
+        let text = open::read_text(self.root.disk(), &self.root.join(&path), delivery::BYTES_MAX);
+        let Some(mut delivery) = text.as_deref().and_then(Delivery::parse) else { return };
+        if change(&path, &mut delivery, &mut self.hooks) {
+            self.deliveries.insert(path, delivery);
         }
     }
 }

@@ -98,10 +98,10 @@ impl Sent {
         self.files.get(&number)?.entries.get(place)
     }
 
-    /// Remembers what became of a message, unless that, or something that outweighs it, is known.
-    pub fn decide(&mut self, key: &SentKey, fate: Fate, pending: &mut Pending) {
+    /// Remembers what became of a message, unless that, or something that outweighs it, is known. True if it is news.
+    pub fn decide(&mut self, key: &SentKey, fate: Fate, pending: &mut Pending) -> bool {
         if !self.note_fate(key, fate) {
-            return;
+            return false;
         }
         if let Some((number, file)) = self.files.iter_mut().next_back() {
             let bytes = key.to_bytes(fate);
@@ -109,6 +109,7 @@ impl Sent {
             file.length += u64::try_from(bytes.len()).unwrap_or(0);
             pending.append(path(*number), offset, bytes);
         }
+        true
     }
 
     /// Messages of which nothing is known, sealed before `sealed_before`, for those whom `expects` names.

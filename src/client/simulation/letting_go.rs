@@ -6,6 +6,9 @@ use super::world::Act::{Kill, Run, Start, StartUnheard};
 use super::world::{World, drop_by};
 use super::{met, standing};
 use crate::client::contacts;
+use crate::wire::control::Messages;
+use crate::wire::identity::{ConversationId, MessageId};
+use crate::wire::sent::SentKey;
 
 /// One field of the first `.delivery` file of alice's that has `text` in it.
 fn field(world: &World, name: &str, text: &str) -> String {
@@ -113,4 +116,20 @@ fn unacknowledged(is_blocked: bool) -> String {
 fn silence_of_somebody_who_is_blocked_is_no_failure() {
     assert!(unacknowledged(false).contains(" failed "));
     assert!(unacknowledged(true).contains(" accepted "));
+}
+
+#[test]
+fn what_is_acknowledged_again_writes_nothing() {
+    let mut world = standing();
+    [Start(0), Start(1), drop_by(0, "1", "once"), Run].into_iter().for_each(|act| world.act(act));
+    let id = MessageId::from_hex(&field(&world, "id: ", "once")).unwrap();
+    let both = world.machines.each_ref().map(|machine| machine.fingerprint());
+    let again = [Messages { conversation: ConversationId::of_participants(&both), ids: vec![id] }];
+    let now = world.time();
+    let engine = world.machines[0].engine();
+    assert!(
+        engine.sent.get(&SentKey { recipient: both[1], conversation: again[0].conversation, message: id }).is_some()
+    );
+    engine.heed_acknowledged(both[1], &again, now);
+    assert!(engine.transaction().is_none());
 }
