@@ -18,7 +18,9 @@ use super::pending::Pending;
 use super::root::{self, Root};
 use super::state::{self, StateError};
 use crate::clock::Timestamp;
-use crate::limits::{ACKNOWLEDGE_DELAY_MAX_MS, ACKNOWLEDGEMENTS_OWED_MAX, NOTE_MESSAGES_MAX, SENT_LIFETIME_S};
+use crate::limits::{
+    ACKNOWLEDGE_DELAY_MAX_MS, ACKNOWLEDGE_DELAY_MS, ACKNOWLEDGEMENTS_OWED_MAX, NOTE_MESSAGES_MAX, SENT_LIFETIME_S,
+};
 use crate::wire::acknowledgements::Acknowledgements;
 use crate::wire::control::{Control, Messages};
 use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
@@ -68,14 +70,14 @@ impl Acknowledging {
         }
     }
 
-    /// A message is to be acknowledged. True if no more of this author's, or in all, should wait.
-    fn owe(&mut self, author: Fingerprint, message: (ConversationId, MessageId), now_s: u64) -> bool {
+    /// A message is to be acknowledged. Never at once: a burst would choose the moment, and whoever watches both mailboxes
+    /// would see its answer.
+    fn owe(&mut self, author: Fingerprint, message: (ConversationId, MessageId), now: Timestamp) {
         let owed = &mut self.peers.entry(author).or_default().owed;
-        if owed.insert(message, now_s).is_none() {
+        if self.owed < ACKNOWLEDGEMENTS_OWED_MAX && owed.insert(message, now.seconds()).is_none() {
             self.owed += 1;
             self.dirty.insert(author);
         }
-        owed.len() >= NOTE_MESSAGES_MAX || self.owed >= ACKNOWLEDGEMENTS_OWED_MAX
     }
 
     /// Hands out what is owed to somebody.
@@ -92,11 +94,17 @@ impl Acknowledging {
     /// Everybody whose time has come, by random delays up to `longest`.
     fn take_due(&mut self, longest: Duration, now: Timestamp, rng: &mut impl RngCore) -> Vec<Fingerprint> {
         let mut found = Vec::new();
-        for (peer, _) in self.peers.iter().filter(|(_, peer)| !peer.owed.is_empty()) {
-            let due = self.due.entry(*peer).or_insert_with(|| {
-                let delay = u64::try_from(pace::delay(longest, rng).as_micros()).unwrap_or(u64::MAX);
-                Timestamp::from_micros(now.micros().saturating_add(delay))
-            });
+        let mut draw = |longest: Duration| {
+            let delay = u64::try_from(pace::delay(longest, rng).as_micros()).unwrap_or(u64::MAX);
+            Timestamp::from_micros(now.micros().saturating_add(delay))
+        };
+        let short = Duration::from_millis(ACKNOWLEDGE_DELAY_MS);
+        for (peer, record) in self.peers.iter().filter(|(_, peer)| !peer.owed.is_empty()) {
+            let due = self.due.entry(*peer).or_insert_with(|| draw(longest));
+            // More than one note takes is written anew with each message that comes: a long wait ends, as random as before.
+            if record.owed.len() >= NOTE_MESSAGES_MAX && due.millis_since(now) > ACKNOWLEDGE_DELAY_MS {
+                *due = draw(short);
+            }
             // A time further off than any delay was drawn before the clock jumped back.
             let wait_ms = due.millis_since(now);
             if *due <= now || wait_ms > ACKNOWLEDGE_DELAY_MAX_MS {
@@ -154,9 +162,7 @@ impl Engine {
         if is_nobody || !is_of_ours || !self.settings_of(conversation).acknowledge {
             return;
         }
-        if self.acknowledging.owe(author, (*conversation, message), now.seconds()) {
-            self.acknowledge(author, now);
-        }
+        self.acknowledging.owe(author, (*conversation, message), now);
     }
 
     /// Once a second: acknowledges what is due. Whoever we have no session with waits for one: there is none because we lost
@@ -241,4 +247,61 @@ fn take_ids(all: &mut Vec<Messages>, most: usize) -> Vec<Messages> {
         }
     }
     taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schedules::Dice;
+    use super::*;
+
+    const BOB: Fingerprint = Fingerprint([7; 32]);
+
+    fn at(micros: u64) -> Timestamp {
+        Timestamp::from_micros(1_790_000_000_000_000 + micros)
+    }
+
+    fn owe(acknowledging: &mut Acknowledging, ids: std::ops::Range<usize>) {
+        for id in ids {
+            let mut message = [0; 16];
+            message[..8].copy_from_slice(&id.to_le_bytes());
+            acknowledging.owe(BOB, (ConversationId([1; 16]), MessageId(message)), at(0));
+        }
+    }
+
+    #[test]
+    fn a_burst_does_not_choose_the_moment_and_shortens_a_long_wait_to_a_random_one() {
+        let hour = Duration::from_millis(ACKNOWLEDGE_DELAY_MAX_MS);
+        let mut waits: Vec<u64> = (0..20)
+            .map(|seed| {
+                let (mut acknowledging, mut dice) = (Acknowledging::default(), Dice::new(seed));
+                owe(&mut acknowledging, 0..1);
+                assert!(acknowledging.take_due(hour, at(0), &mut dice).is_empty());
+                acknowledging.due.insert(BOB, at(3_600_000_000));
+                owe(&mut acknowledging, 1..NOTE_MESSAGES_MAX - 1);
+                assert!(acknowledging.take_due(hour, at(0), &mut dice).is_empty());
+                assert_eq!(acknowledging.due[&BOB], at(3_600_000_000), "one note takes them");
+                owe(&mut acknowledging, NOTE_MESSAGES_MAX..3 * NOTE_MESSAGES_MAX);
+                assert!(acknowledging.take_due(hour, at(0), &mut dice).is_empty());
+                let due = acknowledging.due[&BOB];
+                assert!(acknowledging.take_due(hour, at(1), &mut dice).is_empty());
+                assert_eq!(acknowledging.due[&BOB], due, "drawn once");
+                assert_eq!(acknowledging.take_due(hour, due, &mut dice), [BOB]);
+                due.millis_since(at(0))
+            })
+            .collect();
+        assert!(waits.iter().all(|wait| *wait <= ACKNOWLEDGE_DELAY_MS), "{waits:?}");
+        waits.sort_unstable();
+        waits.dedup();
+        assert!(waits.len() > 15, "{waits:?}");
+    }
+
+    #[test]
+    fn what_is_owed_has_a_bound_and_beyond_it_nothing_is_noted() {
+        let mut acknowledging = Acknowledging::default();
+        owe(&mut acknowledging, 0..ACKNOWLEDGEMENTS_OWED_MAX + 10);
+        assert_eq!(acknowledging.owed, ACKNOWLEDGEMENTS_OWED_MAX);
+        assert_eq!(acknowledging.take_owed(&BOB).len(), ACKNOWLEDGEMENTS_OWED_MAX);
+        owe(&mut acknowledging, 0..10);
+        assert_eq!(acknowledging.owed, 10);
+    }
 }

@@ -61,9 +61,9 @@ pub const EXPIRE_MAX_MS: u64 = 100 * 365 * 86_400_000;
 /// Messages that one note acknowledges: with each in a conversation of its own they fill two thirds of an envelope.
 pub const NOTE_MESSAGES_MAX: usize = 256;
 
-/// Messages that are to be acknowledged, of all authors together: a file of 10 KiB for each 256, and 1 MiB of memory. Beyond
-/// it an author's next one is not waited with.
-pub const ACKNOWLEDGEMENTS_OWED_MAX: usize = 16_384;
+/// Messages that are to be acknowledged, of all authors together: 4 MiB of memory, and more than come in the 10 seconds that much of
+/// one author waits at most. One beyond it is acknowledged if it comes again.
+pub const ACKNOWLEDGEMENTS_OWED_MAX: usize = 65_536;
 
 /// Gaps that one note asks for again.
 pub const NOTE_MISSING_MAX: usize = 64;
