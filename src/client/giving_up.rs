@@ -73,9 +73,9 @@ impl Engine {
 
     /// Gives up what was queued for somebody before `limit`.
     fn give_up(&mut self, recipient: Fingerprint, limit: Timestamp, now: Timestamp) {
-        let mut old = self.spool.places_before(&recipient, limit);
-        let places: Vec<u64> = old.by_ref().take(GIVEN_UP_MAX).collect();
-        let left = old.count();
+        let mut places = self.spool.places_before(&recipient, limit, now);
+        let left = places.len().saturating_sub(GIVEN_UP_MAX);
+        places.truncate(GIVEN_UP_MAX);
         if places.is_empty() {
             return;
         }

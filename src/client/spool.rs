@@ -42,6 +42,8 @@ struct Item {
     /// It was written to a connection that ended before its answer, or sealed in a former run, which may have done so.
     may_have_arrived: bool,
     spreads: bool,
+    /// When a look first found that its place is a time in the future: the clock was ahead when it was queued.
+    ahead_since: Option<Timestamp>,
     held: Option<Spooled>,
 }
 
@@ -94,6 +96,7 @@ impl Item {
             is_opening: matches!(spooled.form, Form::Sealed { opening: true, .. }),
             may_have_arrived: false,
             spreads: spooled.spreads,
+            ahead_since: None,
             held: Some(spooled),
         }
     }
@@ -307,10 +310,20 @@ impl Spool {
         self.queues.get(recipient).is_some_and(|queue| !queue.items.is_empty())
     }
 
-    /// The places of messages that were queued before a time, in order.
-    pub fn places_before(&self, recipient: &Fingerprint, time: Timestamp) -> impl Iterator<Item = u64> {
-        let queue = self.queues.get(recipient).into_iter();
-        queue.flat_map(move |queue| queue.items.range(..time.micros())).map(|(sequence, _)| *sequence)
+    /// The places of messages that were queued before a time, in order. What was queued while the clock was ahead counts from
+    /// the first such look at it.
+    pub fn places_before(&mut self, recipient: &Fingerprint, time: Timestamp, now: Timestamp) -> Vec<u64> {
+        let Some(queue) = self.queues.get_mut(recipient) else { return Vec::new() };
+        let mut places: Vec<u64> = queue.items.range(..time.micros()).map(|(sequence, _)| *sequence).collect();
+        for (sequence, item) in queue.items.range_mut(now.micros().saturating_add(1)..) {
+            let since = *item.ahead_since.get_or_insert(now);
+            // The clock was set back once more.
+            item.ahead_since = Some(since.min(now));
+            if since < time {
+                places.push(*sequence);
+            }
+        }
+        places
     }
 
     /// These were written to a connection that ended before their answers.

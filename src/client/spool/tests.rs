@@ -71,6 +71,23 @@ fn what_cannot_be_read_now_waits_and_nothing_overtakes_it() {
 }
 
 #[test]
+fn what_was_queued_while_the_clock_was_ahead_comes_of_age_as_well() {
+    let (mut spool, mut pending) = (Spool::default(), Pending::default());
+    let bob = Fingerprint([7; 32]);
+    let at = Timestamp::from_micros;
+    spool.push(bob, spooled(0), at(100), &mut pending);
+    spool.push(bob, spooled(1), at(9_000_000), &mut pending);
+    // The clock is right again.
+    spool.push(bob, spooled(2), at(200), &mut pending);
+    assert_eq!(spool.places_before(&bob, at(50), at(1_000)), [0; 0]);
+    assert_eq!(spool.places_before(&bob, at(1_000), at(1_950)), [100]);
+    assert_eq!(spool.places_before(&bob, at(1_001), at(1_951)), [100, 9_000_000, 9_000_001]);
+    // It is set back once more, behind that look.
+    assert_eq!(spool.places_before(&bob, at(10), at(500)), [0; 0]);
+    assert_eq!(spool.places_before(&bob, at(501), at(1_451)), [100, 9_000_000, 9_000_001]);
+}
+
+#[test]
 fn what_its_courier_has_may_have_arrived_and_what_waits_for_its_turn_has_not() {
     let (mut spool, mut pending) = (Spool::default(), Pending::default());
     let (root, bob) = (Root::new("/nowhere"), Fingerprint([7; 32]));
