@@ -66,6 +66,28 @@ fn what_a_blocked_contact_writes_is_not_seen_and_nothing_is_sent_to_them_until_t
 }
 
 #[test]
+fn a_conversation_that_somebody_opened_while_they_were_blocked_begins_where_they_are_heard() {
+    let world = World::new();
+    let [bob, carol, alice] = world.friends(["bob", "carol", "alice"]);
+    done(&bob, &["contact", "block", "carol"]);
+    // A look at the contacts is behind this.
+    bob.drop_file("carol", "x", "refused");
+    bob.wait_for_file("outbox/carol.error");
+    fs::remove_dir_all(bob.at("outbox/carol")).unwrap();
+    carol.drop_file("bob", "x", "unseen");
+    wait_until_accepted(&carol, "unseen");
+    alice.drop_file("bob", "x", "behind it");
+    bob.wait_for_message("behind it");
+    fs::rename(bob.at("blocked/carol.card"), bob.at("contacts/carol.card")).unwrap();
+    carol.drop_file("bob", "x", "heard");
+    bob.wait_for_message("heard");
+    assert_eq!(bob.heard_from("carol"), ["heard"]);
+    let shown = done(&bob, &["show", "carol"]);
+    assert!(!shown.contains("gap"), "what was dropped is not missing: {shown}");
+    assert!(entries(&bob.at("alerts")).is_empty() && entries(&bob.at("requests")).is_empty());
+}
+
+#[test]
 fn in_a_conversation_of_several_the_others_are_heard_and_a_message_goes_to_all() {
     let world = World::new();
     let [bob, carol, alice] = world.friends(["bob", "carol", "alice"]);

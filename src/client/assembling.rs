@@ -189,8 +189,13 @@ impl Engine {
         if let Some(record) = self.erase_content(&hash) {
             self.enter_first(named.author, record.message(), now);
         }
-        if !self.received.is_done_with(&hash) {
-            self.received.add(refused_hash(&hash), now.seconds(), &mut self.pending);
+        self.pass_over_parts(&hash, now);
+    }
+
+    /// Remembers a message that is not wanted, so that its parts to come vanish.
+    pub(super) fn pass_over_parts(&mut self, hash: &MessageHash, now: Timestamp) {
+        if !self.received.is_done_with(hash) {
+            self.received.add(refused_hash(hash), now.seconds(), &mut self.pending);
         }
     }
 
@@ -204,7 +209,11 @@ impl Engine {
     /// Erases what has not grown for weeks, and what those have sent who are blocked now.
     pub(super) fn give_up_arriving(&mut self, now: Timestamp) {
         for hash in self.arriving.of_authors(|author| self.people.is_blocked(author)) {
-            self.erase_content(&hash);
+            let Some(record) = self.erase_content(&hash) else { continue };
+            // Without its first part its place is not known: it comes again if they are heard again.
+            if record.has(0) {
+                self.enter_unseen(&record.author, record.message(), now);
+            }
         }
         for hash in self.arriving.stale(now.seconds()) {
             let Some(record) = self.erase_content(&hash) else { continue };

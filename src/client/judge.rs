@@ -30,7 +30,7 @@ pub(super) enum Verdict {
     Discarded(&'static str),
     /// The same from a stranger, or anything from somebody who is blocked: nobody hears of it.
     Ignored,
-    /// A message of somebody who is blocked, in a conversation that we know: it is dropped, and is not missing.
+    /// A message of somebody who is blocked, in a conversation that may be theirs: it is dropped, and is not missing.
     Unseen(Payload),
 }
 
@@ -116,12 +116,15 @@ pub(super) fn judge(
     judged(Verdict::Opens { payload, introduction, accepted })
 }
 
-/// A message that has a place in the transcript of a conversation that we know.
+/// A message that has a place in the transcript of a conversation of its author. Also of one that we do not know yet: a member
+/// who is not blocked may tell us of it, or its author once they are not.
 fn unseen(author: &Fingerprint, payload: &[u8], conversations: &Conversations) -> Option<Payload> {
     let Ok(Plaintext::Message(payload)) = Plaintext::from_bytes(payload) else { return None };
-    let record = conversations.get(&payload.conversation)?;
     let has_place = payload.part.is_none_or(|part| part.number == 0);
-    (has_place && record.has(author) && record.participants_hash() == payload.participants).then_some(payload)
+    let record = conversations.get(&payload.conversation);
+    let is_theirs =
+        record.is_none_or(|record| record.has(author) && record.participants_hash() == payload.participants);
+    (has_place && is_theirs).then_some(payload)
 }
 
 /// The conversation between just us two needs no introduction by somebody whose profile we have.

@@ -12,9 +12,10 @@ use super::root;
 use super::state::{self, StateError};
 use crate::clock::Timestamp;
 use crate::disk::system::Disk;
+use crate::limits::UNSEEN_CONVERSATIONS_MAX;
 use crate::wire::Malformed;
 use crate::wire::author::{AuthorRecord, Claim};
-use crate::wire::identity::{ConversationId, Fingerprint};
+use crate::wire::identity::{ConversationId, Fingerprint, message_hash};
 use crate::wire::payload::Payload;
 use crate::wire::transcript::{NOTHING_BEFORE, Seen, Shared, Transcript};
 
@@ -171,9 +172,19 @@ impl Engine {
     /// are heard again. What it says of others counts for nothing, and nobody is told of anything.
     pub(super) fn enter_unseen(&mut self, author: &Fingerprint, payload: &Payload, now: Timestamp) {
         let Some(shared) = payload.shared(*author) else { return };
+        let place = (shared.conversation, shared.author);
+        let is_known = |id: &ConversationId| self.conversations.get(id).is_some();
+        if !is_known(&place.0) && self.transcripts.get(&place).is_none() {
+            let theirs = self.transcripts.authors.keys().filter(|(id, other)| other == author && !is_known(id));
+            if theirs.count() >= UNSEEN_CONVERSATIONS_MAX {
+                return;
+            }
+        }
+        if payload.part.is_some() {
+            self.pass_over_parts(&message_hash(author, &place.0, &payload.id), now);
+        }
         let message = entered(&shared, &payload.transcript.clone().unwrap_or_default(), shared.time.min(now));
         let (has_lost, now_s) = (self.recovery.has_lost(), now.seconds());
-        let place = (shared.conversation, shared.author);
         self.transcripts.change(&place, |theirs| theirs.enter(&message, has_lost, now_s));
     }
 

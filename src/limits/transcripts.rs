@@ -11,6 +11,10 @@ pub const GAPS_MAX: usize = 64;
 /// state.
 pub const FORMER_INCARNATIONS_MAX: usize = 8;
 
+/// Conversations that we do not know, in which it is noted what one author wrote while they were blocked. It is they who can make
+/// any number; honest ones open few to somebody who does not write back.
+pub const UNSEEN_CONVERSATIONS_MAX: usize = 16;
+
 /// How long it is waited for what is missing before it is asked for, the first time, the second and the third. Messages to several
 /// people leave within 10 seconds of each other where nothing else is set, and overtake each other anyway. What has not come after
 /// three times is not there any more, or its author is away for long.

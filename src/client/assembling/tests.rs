@@ -382,6 +382,27 @@ fn what_makes_no_progress_for_weeks_is_erased_aloud_and_may_begin_anew() {
 }
 
 #[test]
+fn what_somebody_began_before_they_were_blocked_neither_goes_on_nor_is_missing_when_they_are_heard_again() {
+    let mut bob = Bench::new();
+    let sent = [bob.sent(1, 3 * PART_BYTES), bob.sent(2, 3 * PART_BYTES)];
+    bob.take(sent[0].part(0));
+    let [heard, blocked] = ["contacts/alice.card", "blocked/alice.card"].map(|path| bob.root.join(path));
+    fs::rename(&heard, &blocked).unwrap();
+    bob.engine.rescan(bob.now).unwrap();
+    bob.settle();
+    bob.engine.enter_unseen(&bob.alice, &sent[1].part(0), bob.now);
+    bob.settle();
+    fs::rename(&blocked, &heard).unwrap();
+    bob.engine.rescan(bob.now).unwrap();
+    for sent in &sent {
+        (1..sent.count()).for_each(|number| bob.take(sent.part(number)));
+    }
+    assert_eq!((bob.messages(), bob.alerts()), (vec![], vec![]));
+    assert!(!bob.engine.will_ask());
+    bob.assert_nothing_is_kept();
+}
+
+#[test]
 fn bytes_that_vanished_from_the_disk_are_noticed_and_no_file_with_holes_appears() {
     let mut bench = Bench::new();
     let sent = bench.sent(1, 4 * PART_BYTES);
