@@ -6,10 +6,10 @@ use std::collections::btree_map::Entry;
 
 use crate::clock::Timestamp;
 use crate::limits::{
-    FORMER_INCARNATIONS_MAX, GAP_ALERT_S, GAP_ROOM_MAX_MICROS, GAP_ROOM_MICROS, GAP_WAITS_S, GAPS_MAX,
-    HELD_MESSAGES_MAX,
+    CLAIM_AHEAD_MAX, CLAIM_LIFETIME_S, FORMER_INCARNATIONS_MAX, GAP_ALERT_S, GAP_ROOM_MAX_MICROS, GAP_ROOM_MICROS,
+    GAP_WAITS_S, GAPS_MAX, HELD_MESSAGES_MAX,
 };
-use crate::wire::author::{AuthorRecord, Claim, Gap, Held, Incarnation, Progress};
+use crate::wire::author::{AuthorRecord, Claim, Gap, Held, Incarnation, KeptClaim, Progress};
 use crate::wire::transcript::TranscriptHash;
 
 /// A message that is here.
@@ -62,7 +62,7 @@ impl Cause {
 }
 
 /// Something that is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
     /// The author's incarnation.
     pub incarnation: [u8; 16],
@@ -70,8 +70,32 @@ pub struct Open {
     pub from: u64,
     /// The last one.
     pub to: u64,
-    /// How it goes.
-    pub progress: Progress,
+    /// How it goes. Where it is behind all that is here, for each that tells of it.
+    progress: Vec<(Option<u8>, Progress)>,
+}
+
+impl Open {
+    /// When it was noticed, seconds since 1970.
+    pub fn since(&self) -> u64 {
+        self.progress.iter().map(|(_, progress)| progress.since).min().unwrap_or_default()
+    }
+
+    /// Whether it is time to ask for it, once more.
+    pub fn is_due(&self, now_s: u64) -> bool {
+        self.progress.iter().any(|(_, progress)| progress.is_due(now_s))
+    }
+
+    /// Whether it will be asked for some time.
+    #[cfg(test)]
+    pub fn is_hopeful(&self) -> bool {
+        self.progress.iter().any(|(_, progress)| progress.is_hopeful())
+    }
+
+    /// Whether a person is to be told of it, and then by whose word, if by others'.
+    pub fn alarms(&self, now_s: u64) -> Option<Vec<u8>> {
+        let alarming: Vec<_> = self.progress.iter().filter(|(_, progress)| progress.is_alarming(now_s)).collect();
+        (!alarming.is_empty()).then(|| alarming.into_iter().filter_map(|(by, _)| *by).collect())
+    }
 }
 
 impl Incarnation {
@@ -162,9 +186,7 @@ impl AuthorRecord {
         } else if message.counter > incarnation.highest {
             let from = incarnation.highest + 1;
             if message.counter > from && (incarnation.highest > 0 || !has_lost) {
-                // Whoever told of it first has been waited for already.
-                let ahead = self.ahead.unwrap_or(Progress::begin(now_s));
-                let progress = Progress { asked: 0, ..ahead };
+                let progress = Progress::begin(now_s);
                 let gap = Gap { to: message.counter - 1, last: message.previous, progress };
                 incarnation.gaps.insert(from, gap);
             }
@@ -179,7 +201,7 @@ impl AuthorRecord {
         if incarnation.held.len() > HELD_MESSAGES_MAX {
             incarnation.held.pop_first();
         }
-        for (by, claim) in &self.claims {
+        for (by, KeptClaim { claim, .. }) in &self.claims {
             let is_of_it = claim.incarnation == message.incarnation && claim.counter == message.counter;
             if is_of_it && claim.hash != message.hash {
                 note(message.counter, Cause::Claim(*by));
@@ -201,24 +223,32 @@ impl AuthorRecord {
                     false => Claimed::Nothing,
                 };
             }
+            // A liar's.
+            Some(incarnation) if claim.counter > incarnation.highest.saturating_add(CLAIM_AHEAD_MAX) => {
+                return Claimed::Nothing;
+            }
+            None if claim.counter > CLAIM_AHEAD_MAX => return Claimed::Nothing,
             Some(incarnation) if claim.counter > incarnation.highest => {}
             Some(incarnation) if incarnation.gap_of(claim.counter).is_some() => {}
             None if !has_lost && !self.former.contains(&claim.incarnation) => {}
             _ => return Claimed::Nothing,
         }
+        let progress = Progress::begin(now_s);
         match self.claims.entry(by) {
             Entry::Occupied(before)
-                if before.get().incarnation == claim.incarnation && before.get().counter >= claim.counter =>
+                if before.get().claim.incarnation == claim.incarnation
+                    && before.get().claim.counter >= claim.counter =>
             {
                 return Claimed::Nothing;
             }
-            Entry::Occupied(mut before) => drop(before.insert(claim)),
-            Entry::Vacant(none) => drop(none.insert(claim)),
+            Entry::Occupied(mut before) => {
+                // More of it is to be asked for. It is missing as long as before: who claims more and more puts no alert off.
+                let Progress { since, is_told, .. } = before.get().progress;
+                before.insert(KeptClaim { claim, progress: Progress { since, is_told, ..progress } });
+            }
+            Entry::Vacant(none) => drop(none.insert(KeptClaim { claim, progress })),
         }
         self.settle();
-        if self.ahead_ranges().next().is_some() {
-            self.ahead.get_or_insert(Progress::begin(now_s));
-        }
         Claimed::Kept
     }
 
@@ -243,20 +273,41 @@ impl AuthorRecord {
                 incarnation: incarnation.id,
                 from: *from,
                 to: gap.to,
-                progress: gap.progress,
+                progress: vec![(None, gap.progress)],
             })
         });
-        let ahead = self.ahead.into_iter().flat_map(|progress| {
-            self.ahead_ranges().map(move |(incarnation, from, to)| Open { incarnation, from, to, progress })
-        });
-        between.chain(ahead).collect()
+        between.chain(self.ahead()).collect()
     }
 
-    /// Changes how it goes with something that [`AuthorRecord::open`] handed out.
-    pub fn progress_mut(&mut self, open: &Open) -> Option<&mut Progress> {
+    /// Something that [`AuthorRecord::open`] handed out was asked for.
+    pub fn note_asked(&mut self, open: &Open, now_s: u64) {
+        for progress in self.progress_of(open).filter(|progress| progress.is_due(now_s)) {
+            (progress.asked, progress.last) = (progress.asked + 1, now_s);
+        }
+    }
+
+    /// A person was told of something that [`AuthorRecord::open`] handed out.
+    pub fn note_told(&mut self, open: &Open, now_s: u64) {
+        self.progress_of(open).filter(|progress| progress.is_alarming(now_s)).for_each(|told| told.is_told = true);
+    }
+
+    fn progress_of(&mut self, open: &Open) -> impl Iterator<Item = &mut Progress> {
         let incarnation = self.incarnations.iter_mut().find(|known| known.id == open.incarnation);
         let gap = incarnation.and_then(|incarnation| incarnation.gaps.get_mut(&open.from));
-        gap.map(|gap| &mut gap.progress).or(self.ahead.as_mut())
+        let is_of_it = |by: u8| open.progress.iter().any(|(other, _)| *other == Some(by));
+        let claims = self.claims.iter_mut().filter(move |(by, _)| is_of_it(**by)).map(|(_, kept)| &mut kept.progress);
+        gap.map(|gap| &mut gap.progress).into_iter().chain(claims)
+    }
+
+    /// Whether somebody's claim has been about an incarnation of which nothing came, for too long.
+    pub fn has_stale_claim(&self, now_s: u64) -> bool {
+        self.claims.values().any(|kept| is_stale(kept, &self.incarnations, now_s))
+    }
+
+    /// Lets go of those claims.
+    pub fn forget_stale_claims(&mut self, now_s: u64) {
+        let incarnations = &self.incarnations;
+        self.claims.retain(|_, kept| !is_stale(kept, incarnations, now_s));
     }
 
     /// Whether a person is still to be told of a contradiction; from now on they are not.
@@ -294,13 +345,10 @@ impl AuthorRecord {
     /// Lets go of claims about what is here, or can never be compared.
     fn settle(&mut self) {
         let incarnations = &self.incarnations;
-        self.claims.retain(|_, claim| match incarnations.iter().find(|known| known.id == claim.incarnation) {
-            Some(known) => claim.counter > known.highest || known.gap_of(claim.counter).is_some(),
-            None => true,
+        self.claims.retain(|_, KeptClaim { claim, .. }| {
+            let known = incarnations.iter().find(|known| known.id == claim.incarnation);
+            known.is_none_or(|known| claim.counter > known.highest || known.gap_of(claim.counter).is_some())
         });
-        if self.ahead_ranges().next().is_none() {
-            self.ahead = None;
-        }
     }
 
     /// The incarnation whose latest message is the latest by its author's clock is the current one.
@@ -309,19 +357,27 @@ impl AuthorRecord {
     }
 
     /// What others have behind all that is here, by incarnation.
-    fn ahead_ranges(&self) -> impl Iterator<Item = ([u8; 16], u64, u64)> {
-        let mut farthest: BTreeMap<[u8; 16], u64> = BTreeMap::new();
-        for claim in self.claims.values() {
-            let to = farthest.entry(claim.incarnation).or_default();
-            *to = claim.counter.max(*to);
+    fn ahead(&self) -> impl Iterator<Item = Open> {
+        let mut ahead: BTreeMap<[u8; 16], Open> = BTreeMap::new();
+        for (by, KeptClaim { claim, progress }) in &self.claims {
+            let Claim { incarnation, counter, .. } = *claim;
+            let known = self.incarnations.iter().find(|known| known.id == incarnation);
+            let from = known.map_or(0, |known| known.highest).saturating_add(1);
+            if counter < from {
+                continue;
+            }
+            let open = Open { incarnation, from, to: counter, progress: Vec::new() };
+            let open = ahead.entry(incarnation).or_insert(open);
+            open.to = open.to.max(counter);
+            open.progress.push((Some(*by), *progress));
         }
-        let highest = |id: &[u8; 16]| {
-            let known = self.incarnations.iter().find(|known| known.id == *id);
-            known.map_or(0, |known| known.highest)
-        };
-        let ranges = farthest.into_iter().map(|(id, to)| (id, highest(&id).saturating_add(1), to));
-        ranges.filter(|(_, from, to)| from <= to).collect::<Vec<_>>().into_iter()
+        ahead.into_values()
     }
+}
+
+fn is_stale(kept: &KeptClaim, incarnations: &[Incarnation], now_s: u64) -> bool {
+    let is_known = incarnations.iter().any(|known| known.id == kept.claim.incarnation);
+    !is_known && now_s >= kept.progress.since.saturating_add(CLAIM_LIFETIME_S)
 }
 
 impl Progress {

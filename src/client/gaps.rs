@@ -8,7 +8,6 @@ use super::gap_file::{self, GapLine};
 use super::transcripts::Place;
 use crate::clock::Timestamp;
 use crate::limits::{GAP_WAITS_S, NOTE_MISSING_MAX};
-use crate::wire::author::Progress;
 use crate::wire::control::{Control, Missing};
 use crate::wire::identity::Fingerprint;
 
@@ -24,26 +23,26 @@ impl Engine {
             // Nothing is asked of somebody whose answer would be dropped.
             let is_ours = self.conversations.get(&conversation).is_some_and(|record| record.accepted)
                 && !self.people.is_blocked(&author);
+            if self.transcripts.get(&place).is_some_and(|theirs| theirs.has_stale_claim(now_s)) {
+                self.transcripts.change(&place, |theirs| theirs.forget_stale_claims(now_s));
+            }
             let Some(theirs) = self.transcripts.get(&place).filter(|_| is_ours) else { continue };
             for open in theirs.open() {
                 // What comes in parts is not missing while they come.
                 if self.arriving.comes(&place, &open, now_s) {
                     continue;
                 }
-                if open.progress.is_alarming(now_s) {
-                    self.transcripts
-                        .change(&place, |theirs| theirs.progress_mut(&open).map(|progress| progress.is_told = true));
-                    self.alert_gap(&place, open.from, open.to, now);
+                if let Some(tellers) = open.alarms(now_s) {
+                    self.transcripts.change(&place, |theirs| theirs.note_told(&open, now_s));
+                    self.alert_gap(&place, (open.from, open.to), &tellers, now);
                 }
                 // What is on its way to us is not missing.
                 let may_ask = self.presence.has_settled() && !self.transcripts.asked.contains_key(&author);
                 let missing = wanted.entry(author).or_default();
-                if may_ask && open.progress.is_due(now_s) && missing.len() < NOTE_MISSING_MAX {
+                if may_ask && open.is_due(now_s) && missing.len() < NOTE_MISSING_MAX {
                     let (incarnation, from, to) = (open.incarnation, open.from, open.to);
                     missing.push(Missing { conversation, incarnation, from, to });
-                    let asked =
-                        |progress: &mut Progress| (progress.asked, progress.last) = (open.progress.asked + 1, now_s);
-                    self.transcripts.change(&place, |theirs| theirs.progress_mut(&open).map(asked));
+                    self.transcripts.change(&place, |theirs| theirs.note_asked(&open, now_s));
                 }
             }
         }
@@ -57,23 +56,46 @@ impl Engine {
     #[cfg(test)]
     pub fn will_ask(&self) -> bool {
         let open = self.transcripts.open().into_iter().filter_map(|place| self.transcripts.get(&place));
-        open.flat_map(|theirs| theirs.open()).any(|open| open.progress.is_hopeful())
+        open.flat_map(|theirs| theirs.open()).any(|open| open.is_hopeful())
     }
 
-    /// Tells a person of what is missing.
-    pub(super) fn alert_gap(&mut self, place: &Place, from: u64, to: u64, now: Timestamp) {
-        let Some(record) = self.conversations.get(&place.0).filter(|record| record.accepted) else { return };
-        let (name, directory) = (self.people.name(&place.1), &record.directory);
-        let which = match to - from {
-            0 => format!("Message {from} of {name} in {directory} is missing"),
-            _ => format!("Messages {from} to {to} of {name} in {directory} are missing"),
+    /// Tells a person of what is missing; where that is known only from others, by whose word.
+    fn alert_gap(&mut self, place: &Place, counters: (u64, u64), tellers: &[u8], now: Timestamp) {
+        let Some(which) = self.missing_text(place, counters) else { return };
+        let name = self.people.name(&place.1);
+        let participants = self.participants_by_place(&place.0);
+        let tellers = tellers.iter().filter_map(|by| participants.get(usize::from(*by)));
+        let tellers: Vec<String> = tellers.map(|by| self.people.name(by)).collect();
+        let (by_word, doubt) = match tellers.join(", ") {
+            names if names.is_empty() => (String::new(), "somebody claims".to_owned()),
+            names => (format!(" by the word of {names}"), format!("{names} claimed")),
         };
         let text = format!(
-            "{which}, and has not come again although {name} was asked for it.\n\
-             Ask {name} to send it again. If messages keep missing, a server withholds them, or somebody claims what was never \
-             written."
+            "{which} is missing{by_word}, and has not come again although {name} was asked for it.\n\
+             Ask {name} to send it again. If messages keep missing, a server withholds them, or {doubt} what was never written."
         );
         alerts::raise(&self.root, &mut self.pending, now, "gap", &place.1.short(8), &text);
+    }
+
+    /// Tells a person of what is missing and no longer shown, because more is than is kept.
+    pub(super) fn alert_gap_given_up(&mut self, place: &Place, counters: (u64, u64), now: Timestamp) {
+        let Some(which) = self.missing_text(place, counters) else { return };
+        let name = self.people.name(&place.1);
+        let text = format!(
+            "{which} is missing, and so much else of {name} that it is not looked for any more.\n\
+             Ask {name} to send it again. If messages keep missing, a server withholds them, or {name} never wrote them."
+        );
+        alerts::raise(&self.root, &mut self.pending, now, "gap", &place.1.short(8), &text);
+    }
+
+    /// None in a conversation that waits: of that nobody is told.
+    fn missing_text(&self, place: &Place, (from, to): (u64, u64)) -> Option<String> {
+        let record = self.conversations.get(&place.0).filter(|record| record.accepted)?;
+        let (name, directory) = (self.people.name(&place.1), &record.directory);
+        Some(match to - from {
+            0 => format!("Message {from} of {name} in {directory}"),
+            _ => format!("What {name} wrote in {directory} as messages {from} to {to}"),
+        })
     }
 
     /// Writes `.gaps` where it changed. Of conversations that wait nothing is shown.
@@ -99,7 +121,7 @@ impl Engine {
                 author: record.author,
                 from: open.from,
                 to: open.to,
-                since: Timestamp::from_micros(open.progress.since.saturating_mul(1_000_000)),
+                since: Timestamp::from_micros(open.since().saturating_mul(1_000_000)),
                 name: self.people.name(&record.author),
             })
         });

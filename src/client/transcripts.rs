@@ -161,8 +161,8 @@ impl Engine {
         for contradiction in contradictions {
             self.alert_fork(&place, contradiction, now);
         }
-        if let Some((from, to)) = given_up {
-            self.alert_gap(&place, from, to, now);
+        if let Some(counters) = given_up {
+            self.alert_gap_given_up(&place, counters, now);
         }
         self.heed_seen(shared, transcript, now);
         time

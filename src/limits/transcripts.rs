@@ -15,6 +15,14 @@ pub const FORMER_INCARNATIONS_MAX: usize = 8;
 /// any number; honest ones open few to somebody who does not write back.
 pub const UNSEEN_CONVERSATIONS_MAX: usize = 16;
 
+/// How far behind an author's latest message the claims of others about them are believed: as far as one message may jump in a
+/// session (`ratchet`). Who is more than that behind has lost their state, and a liar shows no larger gap.
+pub const CLAIM_AHEAD_MAX: u64 = 65_536;
+
+/// How long somebody's claim counts about an incarnation of which nothing comes: what an author has sent is kept that long to be
+/// sent again.
+pub const CLAIM_LIFETIME_S: u64 = 14 * 86_400;
+
 /// How long it is waited for what is missing before it is asked for, the first time, the second and the third. Messages to several
 /// people leave within 10 seconds of each other where nothing else is set, and overtake each other anyway. What has not come after
 /// three times is not there any more, or its author is away for long.

@@ -27,9 +27,7 @@ pub struct AuthorRecord {
     /// Incarnations that are no longer kept: what is said of them is passed over.
     pub former: Vec<[u8; 16]>,
     /// What others have of the author that we have not, the latest of each, by their places among the participants.
-    pub claims: BTreeMap<u8, Claim>,
-    /// How it goes with what is missing by these claims alone, if anything is.
-    pub ahead: Option<Progress>,
+    pub claims: BTreeMap<u8, KeptClaim>,
     /// Which contradictions a person was told of: a bit for each cause.
     pub told: u64,
 }
@@ -93,6 +91,15 @@ pub struct Claim {
     pub hash: TranscriptHash,
 }
 
+/// A claim about what is not here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeptClaim {
+    /// What is said.
+    pub claim: Claim,
+    /// How it goes with what is missing by it. Each has its own: nobody's lies use up what others' claims are worth.
+    pub progress: Progress,
+}
+
 impl Progress {
     /// Of what is noticed now.
     pub fn begin(now_s: u64) -> Self {
@@ -113,15 +120,7 @@ impl Progress {
 impl AuthorRecord {
     /// Of somebody from whom there is nothing yet.
     pub fn new(conversation: ConversationId, author: Fingerprint) -> Self {
-        Self {
-            conversation,
-            author,
-            incarnations: Vec::new(),
-            former: Vec::new(),
-            claims: BTreeMap::new(),
-            ahead: None,
-            told: 0,
-        }
+        Self { conversation, author, incarnations: Vec::new(), former: Vec::new(), claims: BTreeMap::new(), told: 0 }
     }
 
     /// Parses the file.
@@ -138,19 +137,19 @@ impl AuthorRecord {
             author: Fingerprint(array("author", &record.author)?),
             incarnations: record.incarnations.into_iter().map(Incarnation::parse).collect::<Result<_, _>>()?,
             former: record.former.iter().map(|id| array("author former", id)).collect::<Result<_, _>>()?,
-            claims: record.claims.iter().map(parse_claim).collect::<Result<_, _>>()?,
-            ahead: record.ahead.map(Progress::parse),
+            claims: record.claims.into_iter().map(parse_claim).collect::<Result<_, _>>()?,
             told: record.told,
         })
     }
 
     /// The serialized form.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let claim = |(by, claim): (&u8, &Claim)| pb::Claim {
+        let claim = |(by, KeptClaim { claim, progress }): (&u8, &KeptClaim)| pb::Claim {
             by: u32::from(*by),
             incarnation: claim.incarnation.to_vec(),
             counter: claim.counter,
             hash: claim.hash.to_vec(),
+            progress: Some(progress.to_generated()),
         };
         pb::Author {
             conversation: self.conversation.0.to_vec(),
@@ -158,18 +157,19 @@ impl AuthorRecord {
             incarnations: self.incarnations.iter().map(Incarnation::to_generated).collect(),
             former: self.former.iter().map(|id| id.to_vec()).collect(),
             claims: self.claims.iter().map(claim).collect(),
-            ahead: self.ahead.map(Progress::to_generated),
             told: self.told,
         }
         .encode_to_vec()
     }
 }
 
-fn parse_claim(claim: &pb::Claim) -> Result<(u8, Claim), Malformed> {
+fn parse_claim(claim: pb::Claim) -> Result<(u8, KeptClaim), Malformed> {
     let by = u8::try_from(claim.by).ok().filter(|by| usize::from(*by) < PARTICIPANTS_MAX);
     let by = by.ok_or(Malformed::new("author claim", "by nobody who can take part"))?;
     let incarnation = array("author claim's incarnation", &claim.incarnation)?;
-    Ok((by, Claim { incarnation, counter: claim.counter, hash: array("author claim's hash", &claim.hash)? }))
+    let progress = Progress::parse(required("claim progress", claim.progress)?);
+    let hash = array("author claim's hash", &claim.hash)?;
+    Ok((by, KeptClaim { claim: Claim { incarnation, counter: claim.counter, hash }, progress }))
 }
 
 impl Incarnation {
@@ -242,8 +242,8 @@ mod tests {
         AuthorRecord {
             incarnations: vec![incarnation.clone(), Incarnation { id: [2; 16], ..incarnation }],
             former: vec![[3; 16]],
-            claims: [(4, Claim { incarnation: [1; 16], counter: 7, hash: [6; 32] })].into(),
-            ahead: Some(progress),
+            claims: [(4, KeptClaim { claim: Claim { incarnation: [1; 16], counter: 7, hash: [6; 32] }, progress })]
+                .into(),
             told: u64::MAX,
             ..AuthorRecord::new(ConversationId([7; 16]), Fingerprint([8; 32]))
         }

@@ -99,7 +99,7 @@ fn what_is_missing_is_what_did_not_come() {
                 assert_eq!(enter(&mut record, message(counter)).1, []);
                 record
             });
-            assert!(whole.open().is_empty() && whole.claims.is_empty() && whole.ahead.is_none());
+            assert!(whole.open().is_empty() && whole.claims.is_empty());
         }
     }
 }
@@ -190,6 +190,62 @@ fn a_message_that_splits_a_gap_makes_no_more_gaps_than_are_kept() {
     assert_eq!(record.enter(&message(5), false, NOW_S).1.given_up, Some((1, 4)));
     assert_eq!(ranges(&record)[0], (6, 9));
     assert_eq!(AuthorRecord::from_bytes(&record.to_bytes()), Ok(record));
+}
+
+#[test]
+fn what_one_participant_claims_uses_up_nothing_of_what_another_does() {
+    const LATER_S: u64 = NOW_S + 2 * GAP_ALERT_S;
+    let mut record = all_of([message(1)]);
+    let farthest = 1 + CLAIM_AHEAD_MAX;
+    assert_eq!(record.claim(3, claim(farthest + 1), false, NOW_S), Claimed::Nothing, "nobody is that far behind");
+    assert_eq!(record.claim(3, claim(farthest), false, NOW_S), Claimed::Kept);
+    for wait in [30, 630, 7_830] {
+        let open = record.open().remove(0);
+        assert!(open.is_due(NOW_S + wait) && !open.is_due(NOW_S + wait - 1));
+        record.note_asked(&open, NOW_S + wait);
+    }
+    let open = record.open().remove(0);
+    assert_eq!(open.alarms(NOW_S + GAP_ALERT_S), Some(vec![3]), "who says it is named");
+    record.note_told(&open, NOW_S + GAP_ALERT_S);
+    assert!(!record.open()[0].is_due(LATER_S) && record.open()[0].alarms(LATER_S).is_none());
+
+    // An honest one tells of what is really missing.
+    assert_eq!(record.claim(4, claim(2), false, LATER_S), Claimed::Kept);
+    assert_eq!(ranges(&record), [(2, farthest)]);
+    let open = record.open().remove(0);
+    assert!(open.is_due(LATER_S + 30) && !open.is_due(LATER_S + 29));
+    assert_eq!(open.alarms(LATER_S + GAP_ALERT_S), Some(vec![4]));
+    // So does the author, by what comes behind it.
+    record.enter(&message(3), false, LATER_S);
+    let open = record.open().remove(0);
+    assert_eq!((open.from, open.to, open.since()), (2, 2, LATER_S));
+    assert!(open.is_due(LATER_S + 30));
+    assert_eq!(open.alarms(LATER_S + GAP_ALERT_S), Some(vec![]));
+}
+
+#[test]
+fn who_claims_more_and_more_puts_no_alert_off() {
+    let mut record = all_of([message(1)]);
+    for counter in 2..40 {
+        assert_eq!(record.claim(3, claim(counter), false, NOW_S + counter), Claimed::Kept);
+    }
+    let open = record.open().remove(0);
+    assert_eq!((open.to, open.since()), (39, NOW_S + 2));
+    assert_eq!(open.alarms(NOW_S + 2 + GAP_ALERT_S), Some(vec![3]));
+}
+
+#[test]
+fn a_claim_about_an_incarnation_of_which_nothing_comes_ends() {
+    let mut record = all_of([message(1)]);
+    let unheard = Claim { incarnation: ANEW, ..claim(2) };
+    assert_eq!(record.claim(3, Claim { counter: CLAIM_AHEAD_MAX + 1, ..unheard }, false, NOW_S), Claimed::Nothing);
+    record.claim(3, unheard, false, NOW_S);
+    record.claim(4, claim(2), false, NOW_S);
+    assert!(!record.has_stale_claim(NOW_S + CLAIM_LIFETIME_S - 1));
+    assert!(record.has_stale_claim(NOW_S + CLAIM_LIFETIME_S));
+    record.forget_stale_claims(NOW_S + CLAIM_LIFETIME_S);
+    assert_eq!(record.claims.keys().collect::<Vec<_>>(), [&4], "what is known of is missing until it comes");
+    assert!(!record.has_stale_claim(NOW_S + CLAIM_LIFETIME_S));
 }
 
 #[test]
