@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use super::conversation_settings;
 use super::delivery::{self, Delivery, State};
 use super::engine::Engine;
 use crate::clock::Timestamp;
-use crate::disk::open;
 use crate::disk::system::{Kind, Stat};
+use crate::disk::{atomic, open};
 use crate::limits::{
     ERASE_BATCH_BYTES, ERASE_BATCH_MAX, LARGE_TURN_BYTES, SENT_LIFETIME_S, TIDY_AGAIN_S, TIDY_INTERVAL_S,
     TIDY_LOOKS_MAX, TIDY_SETTLED_MS,
@@ -121,10 +122,19 @@ impl Engine {
         room: &mut Room,
         now: Timestamp,
     ) -> (Option<Timestamp>, bool) {
-        let messages: HashSet<OsString> = self.root.names(place).into_iter().collect();
+        let listed =
+            self.listed(place).and_then(|messages| Ok((messages, self.listed(&place.join(delivery::DIRECTORY))?)));
+        let (messages, deliveries) = match listed {
+            Ok(listed) => listed,
+            Err(error) => {
+                // What cannot be seen is not gone.
+                tracing::warn!(%error, "a conversation cannot be listed: nothing in it is erased or forgotten");
+                return (Some(now.after(Duration::from_secs(TIDY_AGAIN_S))), true);
+            }
+        };
         let mut next: Option<Timestamp> = None;
         let mut look_again_at = |time: Timestamp| next = Some(next.map_or(time, |next| next.min(time)));
-        for name in self.root.names(place.join(delivery::DIRECTORY)) {
+        for name in deliveries {
             if !messages.contains(&name) {
                 match self.forget_deleted(place, &name, now) {
                     Some(time) => look_again_at(time),
@@ -146,6 +156,14 @@ impl Engine {
             }
         }
         (next, true)
+    }
+
+    /// The names in a directory, relative to the root; none where it does not exist.
+    fn listed(&self, directory: &Path) -> io::Result<HashSet<OsString>> {
+        match self.root.disk().entries(&self.root.join(directory)) {
+            Err(error) if atomic::is_absent(&error) => Ok(HashSet::new()),
+            entries => Ok(entries?.into_iter().map(|entry| entry.name).collect()),
+        }
     }
 
     /// What is known of a message that a person deleted goes too, once nothing more can become of it. Else when to ask again.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::world::Act::{Checkpoint, Run, Start};
 use super::world::{Act, World, drop_by};
 use super::{crash_everywhere_then, standing};
+use crate::client::delivery;
 
 const DAY_S: u64 = 86_400;
 
@@ -35,4 +36,23 @@ fn a_crash_while_messages_are_erased_brings_none_back_and_takes_no_other() {
     base.pass(31 * DAY_S);
     let acts: &[Act] = &[Start(0), Start(1), Run, Checkpoint(1), drop_by(0, "1", "new"), Run];
     crash_everywhere_then("messages come of age", &base, 1, acts, finish);
+}
+
+#[test]
+fn what_cannot_be_listed_is_not_taken_for_deleted() {
+    let mut world = standing();
+    let bob = &world.machines[1];
+    let (message, _) = bob.files("conversations").into_iter().find(|(_, content)| content == "hello").unwrap();
+    let directory = bob.path(message.rsplit_once('/').unwrap().0);
+    let told = bob.deliveries();
+    assert_eq!(told.matches("id: ").count(), 2);
+    for hidden in [directory.clone(), directory.join(delivery::DIRECTORY)] {
+        let bob = &mut world.machines[1];
+        bob.running = None;
+        bob.disk.refuse_listing(Some(&hidden));
+        world.act(Start(1));
+        world.run_rounds(30);
+        world.machines[1].disk.refuse_listing(None);
+        assert_eq!(world.machines[1].deliveries(), told, "{}", hidden.display());
+    }
 }

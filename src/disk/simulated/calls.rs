@@ -31,6 +31,9 @@ impl Disk for SimulatedDisk {
     fn entries(&self, directory: &Path) -> io::Result<Vec<Entry>> {
         let state = self.state();
         state.look()?;
+        if state.unlisted.as_deref() == Some(directory) {
+            return Err(io::Error::from_raw_os_error(libc::EACCES));
+        }
         let names = state.visible.directory(state.visible.find(directory)?)?;
         let entry = |(name, id): (&OsString, &Id)| {
             let stat = state.visible.stat(*id)?;

@@ -18,7 +18,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::system::Disk as _;
@@ -72,6 +72,8 @@ struct State {
     crashed: bool,
     /// The file into which zeros are being written.
     zeroing: Option<Id>,
+    /// A directory whose names cannot be read.
+    unlisted: Option<PathBuf>,
 }
 
 type Id = u64;
@@ -141,6 +143,7 @@ impl SimulatedDisk {
             fault: None,
             crashed: false,
             zeroing: None,
+            unlisted: None,
         };
         let disk = Self(Arc::new(Mutex::new(state)));
         for path in root.ancestors().collect::<Vec<_>>().into_iter().rev().skip(1) {
@@ -153,6 +156,11 @@ impl SimulatedDisk {
     /// Another disk of the same content, synced or not.
     pub fn copy(&self) -> Self {
         Self(Arc::new(Mutex::new(self.state().clone())))
+    }
+
+    /// From now on the names in this directory cannot be read.
+    pub fn refuse_listing(&self, directory: Option<&Path>) {
+        self.state().unlisted = directory.map(Path::to_owned);
     }
 
     /// Counts operations anew, and stops or fails as told.
