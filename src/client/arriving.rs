@@ -3,7 +3,7 @@
 //!
 //! HASH is that of author, conversation and id by which a message is known once it was received.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,12 @@ use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
 use super::author::Open;
+use super::pending;
 use super::progress;
 use super::root::{self, Root};
 use super::state::{self, StateError};
 use crate::crypto::hash::Hasher;
+use crate::disk::atomic;
 use crate::disk::open::{OpenError, RegularFile};
 use crate::disk::system::Disk;
 use crate::limits::{
@@ -37,6 +39,8 @@ pub type MessageHash = [u8; 32];
 pub struct Arriving {
     contents: BTreeMap<MessageHash, Arrival>,
     dirty: BTreeSet<MessageHash>,
+    /// What came of these is to be erased, as the next transaction says.
+    gone: BTreeSet<MessageHash>,
 }
 
 /// One of them.
@@ -237,6 +241,29 @@ impl Arriving {
         Some(removed.record)
     }
 
+    /// What has come of one that was removed is to be erased.
+    pub fn discard(&mut self, hash: MessageHash) {
+        self.gone.insert(hash);
+    }
+
+    /// Takes the names of the contents away that are to be erased, now that this is recorded, and says under which names they
+    /// are to be overwritten.
+    ///
+    /// No step of the journal does it: a replay would have to write the parts once more that its log holds, before the file may
+    /// move. What it writes is found by the next start, as whatever lies there and is noted nowhere.
+    pub fn set_aside(&mut self, root: &Root) -> Vec<PathBuf> {
+        let gone = std::mem::take(&mut self.gone);
+        gone.iter().filter_map(|hash| set_aside(root, &root::arriving_content(hash))).collect()
+    }
+
+    /// The same for what lies in `journal/arriving/` and belongs to none of them.
+    pub fn set_strays_aside(&self, root: &Root) -> Vec<PathBuf> {
+        let known: HashSet<String> = self.contents.keys().map(|hash| HEXLOWER.encode(hash)).collect();
+        let names = root.names("journal/arriving").into_iter();
+        let strays = names.filter(|name| !name.to_str().is_some_and(|name| known.contains(name)));
+        strays.filter_map(|name| set_aside(root, &Path::new("journal/arriving").join(name))).collect()
+    }
+
     /// Those that have made no progress for long.
     pub fn stale(&self, now_s: u64) -> Vec<MessageHash> {
         let is_stale = |arrival: &Arrival| arrival.record.progressed.saturating_add(ARRIVING_LIFETIME_S) < now_s;
@@ -259,5 +286,18 @@ impl Arriving {
             };
             format!("from {}: {}{file}", name(&record.author), progress::of_whole(record.bytes_here(), record.size()))
         })
+    }
+}
+
+/// None if there is no such file, or it cannot be moved now: then the next start does it.
+fn set_aside(root: &Root, from: &Path) -> Option<PathBuf> {
+    let aside = pending::aside();
+    match root.disk().rename_new(&root.join(from), &root.join(&aside)) {
+        Ok(()) => Some(aside),
+        Err(error) if atomic::is_absent(&error) && !root.is_taken(from) => None,
+        Err(error) => {
+            tracing::warn!(%error, "what has come of a large content is not erased; the next start makes up for it");
+            None
+        }
     }
 }

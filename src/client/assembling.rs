@@ -138,8 +138,8 @@ impl Engine {
         let content = root::arriving_content(hash);
         // Its author may have been blocked meanwhile, or its conversation rejected and forgotten.
         let is_wanted = !self.people.is_blocked(&named.author) && self.conversations.get(&named.conversation).is_some();
-        if !is_wanted || !self.stand(named.author, message, Some(content.clone()), now) {
-            self.pending.erase(content);
+        if !is_wanted || !self.stand(named.author, message, Some(content), now) {
+            self.discard_content(hash);
         }
     }
 
@@ -201,9 +201,14 @@ impl Engine {
 
     fn erase_content(&mut self, hash: &MessageHash) -> Option<ArrivingRecord> {
         let record = self.arriving.remove(hash)?;
-        self.pending.erase(root::arriving_content(hash));
+        self.discard_content(hash);
         self.parts_left.note_room();
         Some(record)
+    }
+
+    fn discard_content(&mut self, hash: &MessageHash) {
+        self.pending.forget_parts(&root::arriving_content(hash));
+        self.arriving.discard(*hash);
     }
 
     /// Erases what has not grown for weeks, and what those have sent who are blocked now.

@@ -85,6 +85,7 @@ impl Engine {
     pub fn recorded(&mut self, now: Timestamp) -> Consequences {
         let mut orders = self.released();
         self.large.take_gone().into_iter().for_each(|copy| self.sweeping.add(copy));
+        self.arriving.set_aside(&self.root).into_iter().for_each(|content| self.sweeping.add(content));
         let profiles_changed = std::mem::take(&mut self.profiles_changed);
         // What has waited for the start leaves to all in the moment that our server's answer releases it: a server that is
         // in league with others could tell by that who is whose.

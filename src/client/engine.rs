@@ -159,12 +159,15 @@ impl Engine {
         let known = Known::load(&root)?;
         known.profiles().for_each(|profile| people.renew(profile));
         let large = Large::load(root.disk(), &root.join("keys/large"))?;
+        let arriving = Arriving::load(root.disk(), &root.join("keys/arriving"))?;
+        let mut sweeping = large.strays(&root);
+        arriving.set_strays_aside(&root).into_iter().for_each(|content| sweeping.add(content));
         Ok(Self {
             sessions: Sessions::load(root.disk(), &root.join("keys/sessions"))?,
             prekeys: Prekeys::load(root.disk(), &root.join(root::prekeys_file()))?,
             spool: Spool::load(root.disk(), &root.join("journal/spool"))?,
             received: Received::load(root.disk(), &root.keys())?,
-            arriving: Arriving::load(root.disk(), &root.join("keys/arriving"))?,
+            arriving,
             parts_left: PartsLeft::default(),
             unbegun: Unbegun::default(),
             unopened: Unopened::load(root.disk(), &root.join("journal/unopened"))?,
@@ -177,7 +180,7 @@ impl Engine {
             giving_up: GivingUp::default(),
             last_time: conversations.last_time(),
             asked_again: missing::Asked::default(),
-            sweeping: large.strays(&root),
+            sweeping,
             large,
             copying: Copying::default(),
             cancels: true,

@@ -90,9 +90,14 @@ impl Pending {
         self.steps.push(Step::Write { path, offset, bytes });
     }
 
+    /// Forgets parts that are to be written into a file, which is erased instead.
+    pub fn forget_parts(&mut self, of: &Path) {
+        self.steps.retain(|step| !matches!(step, Step::Write { path, .. } if path == of));
+    }
+
     /// Takes a large file's name away, and says under which it is to be overwritten then, a portion at a time.
     pub fn set_aside(&mut self, path: PathBuf) -> PathBuf {
-        let aside = Path::new("journal/large").join(format!("erased-{}", random_name()));
+        let aside = aside();
         self.steps.push(Step::Move { path: aside.clone(), from: path });
         aside
     }
@@ -174,6 +179,11 @@ impl Pending {
 /// A name in the daemon's scratch directory that no other step ever uses: replay reads its presence.
 fn scratch(purpose: &str) -> PathBuf {
     root::scratch_file(&format!("{purpose}-{}", random_name()))
+}
+
+/// A name for what is overwritten a portion at a time.
+pub fn aside() -> PathBuf {
+    Path::new("journal/large").join(format!("erased-{}", random_name()))
 }
 
 fn random_name() -> String {

@@ -58,6 +58,26 @@ impl Sweeping {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+
+    #[test]
+    fn holes_are_neither_filled_nor_read() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Root::new(scratch.path());
+        let size = 64 * LARGE_TURN_BYTES;
+        let file = std::fs::File::create(root.join("copy")).unwrap();
+        file.set_len(size).unwrap();
+        file.write_all_at(&[1; 100], size / 2).unwrap();
+        std::fs::hard_link(root.join("copy"), root.join("other")).unwrap();
+        let mut sweeping = Sweeping::default();
+        sweeping.add("copy".into());
+        assert!(!sweeping.go_on(&root), "a portion is what is there");
+        let other = std::fs::File::open(root.join("other")).unwrap();
+        assert!(other.metadata().unwrap().blocks() * 512 < LARGE_TURN_BYTES);
+        let mut bytes = [1; 100];
+        other.read_exact_at(&mut bytes, size / 2).unwrap();
+        assert_eq!(bytes, [0; 100]);
+    }
 
     #[test]
     fn a_copy_is_overwritten_portion_by_portion_before_it_is_removed() {

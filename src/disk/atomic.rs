@@ -167,20 +167,15 @@ pub fn erase(disk: &dyn Disk, path: &Path) -> Result<(), AtomicError> {
     remove(disk, path).map_err(failed("removing", path))
 }
 
-/// [`erase`] of a file so large that it is done in portions: overwrites `count` bytes from `offset`, and says where to go on;
-/// at the end unlinks it, and says `None`. Absent is fine.
+/// [`erase`] of a file so large that it is done in portions: overwrites `count` bytes from `offset`, without the holes in it, and
+/// says where to go on; at the end unlinks it, and says `None`. Absent is fine.
 ///
 /// # Errors
 /// [`AtomicError::Io`].
 pub fn erase_portion(disk: &dyn Disk, path: &Path, offset: u64, count: u64) -> Result<Option<u64>, AtomicError> {
     let portion = || {
-        let file = match disk.open_to_write(path) {
-            Err(error) if is_absent(&error) => return Ok(None),
-            opened => opened?,
-        };
-        let size = file.stat()?.size;
-        let end = offset.saturating_add(count).min(size);
-        write_zeros(&*file, offset, end.saturating_sub(offset))?;
+        let Some(Overwritten { there, file, size }) = open_to_overwrite(disk, path)? else { return Ok(None) };
+        let end = overwrite_content(&*there, &*file, offset, count)?;
         file.sync()?;
         Ok((end < size).then_some(end))
     };
@@ -241,6 +236,20 @@ pub(super) fn write_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Resul
 /// Overwrites all of a regular file with zeros, unsynced. What is zero already is left alone: the holes of a file that has some
 /// would be filled by it. `None` if there is no regular file to overwrite.
 pub(super) fn overwrite(disk: &dyn Disk, path: &Path) -> io::Result<Option<Box<dyn OpenFile>>> {
+    let Some(Overwritten { there, file, .. }) = open_to_overwrite(disk, path)? else { return Ok(None) };
+    overwrite_content(&*there, &*file, 0, u64::MAX)?;
+    Ok(Some(file))
+}
+
+/// A regular file that is overwritten, open twice: to look at what is there, and to write.
+struct Overwritten {
+    there: Box<dyn OpenFile>,
+    file: Box<dyn OpenFile>,
+    size: u64,
+}
+
+/// None if there is no regular file.
+fn open_to_overwrite(disk: &dyn Disk, path: &Path) -> io::Result<Option<Overwritten>> {
     let opened = match disk.open_to_write(path) {
         // Somebody made it read-only. It is no link, which would have failed otherwise.
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
@@ -261,26 +270,27 @@ pub(super) fn overwrite(disk: &dyn Disk, path: &Path) -> io::Result<Option<Box<d
     if found.kind != Kind::File {
         return Ok(None);
     }
-    let there = disk.open(path)?;
-    overwrite_content(&*there, &*file, found.size)?;
-    Ok(Some(file))
+    Ok(Some(Overwritten { there: disk.open(path)?, file, size: found.size }))
 }
 
-/// Writes zeros over what is not zero.
-fn overwrite_content(there: &dyn OpenFile, file: &dyn OpenFile, size: u64) -> io::Result<()> {
+/// Writes zeros over what is not zero, from `offset` on, until `count` bytes were looked at. Says where it is then. Holes are
+/// passed over: who sends us one part of a large content makes a file of any size, and must not make us read all of it.
+fn overwrite_content(there: &dyn OpenFile, file: &dyn OpenFile, offset: u64, count: u64) -> io::Result<u64> {
     let mut portion = Zeroizing::new(vec![0; OVERWRITTEN_AT_ONCE]);
-    let mut offset = 0;
-    while offset < size {
-        let read = there.read_at(offset, &mut portion)?;
+    let (mut offset, mut left) = (offset, count);
+    while left > 0 {
+        let Some(data) = there.next_data(offset)? else { return Ok(u64::MAX) };
+        let read = there.read_at(data, &mut portion)?;
         if read == 0 {
-            return Ok(());
+            return Ok(u64::MAX);
         }
         if portion[..read].iter().any(|byte| *byte != 0) {
-            write_zeros(file, offset, read as u64)?;
+            write_zeros(file, data, read as u64)?;
         }
-        offset += read as u64;
+        offset = data + read as u64;
+        left = left.saturating_sub(read as u64);
     }
-    Ok(())
+    Ok(offset)
 }
 
 /// Writes `count` zeros at `offset`.

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, DirEntryExt as _, FileExt as _, Open
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, RenameFlags, Statx, StatxFlags, StatxTimestamp};
+use rustix::fs::{Access, AtFlags, CWD, FileType, RenameFlags, SeekFrom, Statx, StatxFlags, StatxTimestamp};
 use rustix::io::Errno;
 
 use super::lease::{self, LeaseRefused};
@@ -130,6 +130,16 @@ impl OpenFile for RealFile {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read_at(buffer, offset)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        match rustix::fs::seek(&self.0, SeekFrom::Data(offset)) {
+            Ok(data) => Ok(Some(data)),
+            Err(Errno::NXIO) => Ok(None),
+            // This filesystem does not tell.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(Some(offset)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -146,6 +146,12 @@ pub trait OpenFile: fmt::Debug + Send {
     /// As pread(2).
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 
+    /// Where bytes are written from `offset` on: behind the hole that it is in, if it is in one. None if only a hole is left.
+    ///
+    /// # Errors
+    /// As lseek(2).
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
+
     /// Writes all of `bytes` at `offset`.
     ///
     /// # Errors

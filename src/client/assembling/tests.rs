@@ -118,7 +118,7 @@ impl Bench {
     /// As the daemon's loop does it, until nothing is left to do.
     fn settle(&mut self) {
         loop {
-            let more = self.engine.work_arriving(self.now);
+            let more = self.engine.work_arriving(self.now) | self.engine.sweeping.go_on(&self.root);
             let mut batch: Vec<_> = self.engine.transaction().into_iter().collect();
             let anything = !batch.is_empty();
             self.journal.commit(&mut batch).unwrap();
@@ -156,7 +156,7 @@ impl Bench {
     /// Nothing of any content that arrives is kept.
     fn assert_nothing_is_kept(&mut self) {
         self.journal.checkpoint().unwrap();
-        for directory in ["keys/arriving", "journal/arriving", "tmp/chatterboxd"] {
+        for directory in ["keys/arriving", "journal/arriving", "journal/large", "tmp/chatterboxd"] {
             let left: Vec<_> = fs::read_dir(self.root.join(directory)).unwrap().map(|entry| entry.unwrap()).collect();
             assert!(left.is_empty(), "{left:?}");
         }
@@ -413,6 +413,48 @@ fn bytes_that_vanished_from_the_disk_are_noticed_and_no_file_with_holes_appears(
     fs::remove_file(&content).unwrap();
     (2..4).for_each(|number| bench.take(sent.part(number)));
     assert_eq!((bench.messages().len(), bench.notes()), (0, 1));
+    bench.assert_nothing_is_kept();
+}
+
+#[test]
+fn what_is_not_wanted_is_set_aside_at_once_and_no_checkpoint_reads_it() {
+    let mut bench = Bench::new();
+    let sent = bench.sent(1, 4 * PART_BYTES);
+    bench.take(sent.part(3));
+    let content = bench.root.join(root::arriving_content(&bench.engine.arriving.of_authors(|_| true)[0]));
+    let seen = bench.root.join("seen");
+    fs::hard_link(&content, &seen).unwrap();
+    // One more part of it comes in the batch in which it is refused.
+    let (alice, now) = (bench.alice, bench.now);
+    bench.engine.take_part(alice, sent.part(1), now);
+    let mut other = sent.part(0);
+    other.part.as_mut().unwrap().sha256[0] ^= 1;
+    bench.engine.take_part(alice, other, now);
+    let mut batch: Vec<_> = bench.engine.transaction().into_iter().collect();
+    bench.journal.commit(&mut batch).unwrap();
+    bench.engine.recorded(now);
+    bench.engine.applied();
+    assert!(!content.exists() && !bench.engine.sweeping.is_done());
+    bench.journal.checkpoint().unwrap();
+    let is_erased = |path| fs::read(path).unwrap().iter().all(|byte| *byte == 0);
+    assert!(!is_erased(&seen), "the checkpoint has read and written all of it");
+    bench.settle();
+    assert!(is_erased(&seen));
+    bench.assert_nothing_is_kept();
+}
+
+#[test]
+fn content_of_which_nothing_is_noted_goes_at_the_next_start() {
+    let mut bench = Bench::new();
+    let sent = bench.sent(1, 4 * PART_BYTES);
+    bench.take(sent.part(0));
+    let mut other = sent.part(1);
+    other.part.as_mut().unwrap().sha256[0] ^= 1;
+    // It is recorded that it is not wanted, and no more happens: the log holds the part still.
+    bench.engine.take_part(bench.alice, other, bench.now);
+    let mut batch: Vec<_> = bench.engine.transaction().into_iter().collect();
+    bench.journal.commit(&mut batch).unwrap();
+    bench.restart();
     bench.assert_nothing_is_kept();
 }
 

@@ -172,6 +172,12 @@ impl OpenFile for SimulatedFile {
         Ok(state.visible.file(self.id)?.read(offset, buffer))
     }
 
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        let state = self.disk.state();
+        state.look()?;
+        Ok((offset < state.visible.stat(self.id)?.size).then_some(offset))
+    }
+
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
         // Many zeros are written in portions. Between two of them lies no other instant than between two sectors.

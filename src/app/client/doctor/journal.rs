@@ -129,8 +129,8 @@ fn check_arriving(checkup: &mut Checkup<'_>, known: &Known) {
     for entry in checkup.entries(Path::new("journal/arriving")) {
         let is_known = entry.text().is_some_and(|name| known.arriving.contains(name));
         if !is_known && !checkup.named.contains(&entry.path) && !checkup.is_busy() {
-            let problem = "this is part of a content of which nothing is noted";
-            checkup.warning("orphan", &entry.path, problem, ORPHAN);
+            let problem = "this is part of a content of which nothing is noted any more";
+            checkup.note("leftover", &entry.path, problem, "The next start of chatterboxd erases it.");
         }
     }
 }
