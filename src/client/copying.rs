@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::engine::Engine;
 use super::progress;
+use super::room;
 use super::root::{self, Root};
 use super::taking::{Held, NotSent, Taken};
 use crate::clock::Timestamp;
@@ -186,6 +187,9 @@ impl Engine {
         if let Some(reason) = self.copying.reason(&stat) {
             return NotSent::Waits(reason.into());
         }
+        if !room::has_disk_space(&self.root, &self.pending, stat.size.saturating_mul(2)) {
+            return NotSent::Waits("the disk has no room for the two copies that are made of it".into());
+        }
         let message = MessageId(self.random_16());
         if let Err(error) = self.copying.begin(&self.root, message, Purpose::Send(taken), stat) {
             self.abandon_copy(Some(&error));
@@ -241,12 +245,28 @@ impl Engine {
     /// Gives a copy up. A file that was written to meanwhile is looked at again within a second.
     fn abandon_copy(&mut self, error: Option<&io::Error>) {
         if let Some(copy) = self.copying.under_way.take() {
-            copy.targets.into_iter().for_each(|(path, _)| self.sweeping.add(path));
+            for (path, target) in copy.targets {
+                // Room is wanted at once, and what is in it stands in the outbox, too.
+                if error.is_some_and(atomic::is_disk_full)
+                    && let Err(error) = target.set_length(0)
+                {
+                    tracing::warn!(%error, "a copy that was begun cannot be cut");
+                }
+                self.sweeping.add(path);
+            }
         }
         if let Some(error) = error {
             tracing::warn!(%error, "a large file cannot be copied now");
             self.copying.refused = Some((COPY_RETRY_S, error.to_string()));
         }
+    }
+
+    /// The disk takes nothing more, not what is to be recorded either: copies of ours go before that waits.
+    pub(super) fn make_room(&mut self) {
+        if self.copying.is_under_way() {
+            self.abandon_copy(Some(&io::Error::from_raw_os_error(libc::ENOSPC)));
+        }
+        self.sweeping.go_on(&self.root);
     }
 
     fn send_copy(&mut self, taken: Taken, copied: Copied, now: Timestamp) {

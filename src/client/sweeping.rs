@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use super::root::Root;
-use crate::disk::atomic;
+use crate::disk::atomic::{self, AtomicError};
 use crate::limits::LARGE_TURN_BYTES;
 
 /// What is to go.
@@ -41,6 +41,14 @@ impl Sweeping {
         match atomic::erase_portion(root.disk(), &root.join(path), self.offset, LARGE_TURN_BYTES) {
             Ok(Some(next)) => self.offset = next,
             Ok(None) => self.forget_first(),
+            Err(AtomicError::Io { cause, .. }) if atomic::is_disk_full(&cause) => {
+                // Where overwriting takes new room there is none: that it goes matters more to a full disk.
+                tracing::warn!(error = %cause, "a copy that has served cannot be overwritten, and is removed as it is");
+                if let Err(error) = root.disk().unlink(&root.join(path)) {
+                    tracing::warn!(%error, "a copy that has served is not removed; the next start makes up for it");
+                }
+                self.forget_first();
+            }
             Err(error) => {
                 tracing::warn!(%error, "a copy that has served is not erased; the next start makes up for it");
                 self.forget_first();

@@ -249,6 +249,9 @@ impl Worker {
             if !error.is_temporary() {
                 return Err(error.into());
             }
+            if error.is_disk_full() {
+                self.engine.make_room();
+            }
             self.pause(&error);
             has_paused = true;
             if self.is_stopping() {

@@ -63,6 +63,11 @@ pub fn is_disk_trouble(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| TROUBLE.contains(&code))
 }
 
+/// Whether there is no room on the disk, or none that is ours.
+pub fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+}
+
 /// A file, mode 0600, that is written a portion at a time and has no name of its own yet; without one it is unlinked in the end.
 #[derive(Debug)]
 pub struct Unnamed<'a> {

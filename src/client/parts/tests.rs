@@ -388,3 +388,22 @@ fn a_file_that_is_written_to_while_it_is_copied_is_copied_anew_and_leaves_nothin
     alice.second(0);
     assert_eq!(alice.copies(), 0);
 }
+
+#[test]
+fn a_copy_that_fills_the_disk_gives_its_room_back_and_is_made_anew_later() {
+    let mut alice = Alice::new();
+    let dropped = alice.root.outbox().join("bob/large");
+    std::fs::File::create(&dropped).unwrap().set_len(crate::limits::LARGE_TURN_BYTES + 1).unwrap();
+    let now = Timestamp::from_micros(alice.now);
+    alice.engine.handle(Event::Hint(Hint::Rescan), now).unwrap();
+    assert!(alice.engine.work_outbox(now) && alice.engine.work_outbox(now), "it takes two turns");
+    assert_eq!(alice.copies(), 2);
+    // As the worker does where a record finds no room, without a turn of anything else.
+    alice.engine.make_room();
+    alice.engine.make_room();
+    assert_eq!(alice.copies(), 0);
+    assert!(!alice.engine.work_outbox(now), "it waits");
+    assert!(dropped.exists() && alice.copies() == 0);
+    (0..crate::limits::COPY_RETRY_S + 2).for_each(|_| drop(alice.second(0)));
+    assert!(alice.copies() > 0 && !dropped.exists());
+}

@@ -128,6 +128,15 @@ impl JournalError {
         }
     }
 
+    /// Whether there is no room on the disk.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Io { cause, .. } | Self::NotSynced { cause } => atomic::is_disk_full(cause),
+            Self::Unapplied { cause } | Self::NotEmptied { cause } => cause.is_disk_full(),
+            _ => false,
+        }
+    }
+
     /// What became of the batch.
     pub fn outcome(&self) -> Outcome {
         match self {
