@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::limits::{GIVE_UP_GRACE_MS, GIVEN_UP_MAX, PRESENCE_STEP_MAX_MS, RESCAN_INTERVAL_MS};
 use crate::wire::control::{Refused, RefusedReason};
 use crate::wire::identity::Fingerprint;
+use crate::wire::large::LargeRecord;
 use crate::wire::sent::{Fate, SentEntry, SentKey};
 
 /// When it is time to look for what is too old.
@@ -120,12 +121,8 @@ impl Engine {
 
     /// Large contents of which nothing could be sealed for somebody, because there was no session.
     fn give_up_large(&mut self, limit: Timestamp, now: Timestamp) {
-        let old = self.large.iter().filter(|large| large.time < limit);
-        let unbegun = old.flat_map(|large| {
-            let recipients = large.recipients.iter().filter(|recipient| recipient.next == 0);
-            recipients.map(|recipient| (recipient.fingerprint, large.message, large.conversation, large.file.clone()))
-        });
-        for (recipient, message, conversation, file) in unbegun.collect::<Vec<_>>() {
+        for (recipient, large) in self.large.stuck_since(limit, now) {
+            let LargeRecord { message, conversation, file, .. } = large;
             if self.spool.has_any(&recipient) {
                 continue;
             }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::root::{self, Root};
 use super::state::{self, StateError};
 use super::sweeping::Sweeping;
+use crate::clock::Timestamp;
 use crate::disk::system::Disk;
 use crate::limits::LARGE_CONTENTS_MAX;
 use crate::wire::identity::{Fingerprint, MessageId};
@@ -25,6 +26,8 @@ pub struct Large {
     gone: Vec<MessageId>,
     /// Percents that `.delivery/` says.
     told: HashMap<(MessageId, Fingerprint), u64>,
+    /// When a part was last sealed, or, where none was in this run, when that was first asked.
+    moved: HashMap<(MessageId, Fingerprint), Timestamp>,
 }
 
 impl Large {
@@ -100,12 +103,27 @@ impl Large {
     }
 
     /// One more part is sealed for somebody.
-    pub fn sealed(&mut self, message: &MessageId, recipient: &Fingerprint) {
+    pub fn sealed(&mut self, message: &MessageId, recipient: &Fingerprint, now: Timestamp) {
+        self.moved.insert((*message, *recipient), now);
         let Some(record) = self.records.get_mut(message) else { return };
         if let Some(known) = record.recipients.iter_mut().find(|known| known.fingerprint == *recipient) {
             known.next += 1;
             self.dirty.insert(*message);
         }
+    }
+
+    /// Contents of which nothing was sealed for somebody since `limit`, as far as this run knows: for whom, and of what.
+    pub fn stuck_since(&mut self, limit: Timestamp, now: Timestamp) -> Vec<(Fingerprint, LargeRecord)> {
+        let mut stuck = Vec::new();
+        for record in self.records.values().filter(|record| record.time < limit) {
+            for known in &record.recipients {
+                let moved = *self.moved.entry((record.message, known.fingerprint)).or_insert(now);
+                if known.next == 0 || moved < limit {
+                    stuck.push((known.fingerprint, record.clone()));
+                }
+            }
+        }
+        stuck
     }
 
     /// Somebody has all of it, or will not get it. False if they were none of its recipients any more.
@@ -114,6 +132,7 @@ impl Large {
         let before = record.recipients.len();
         record.recipients.retain(|known| known.fingerprint != *recipient);
         self.told.remove(&(*message, *recipient));
+        self.moved.remove(&(*message, *recipient));
         let was_there = record.recipients.len() < before;
         if record.recipients.is_empty() {
             self.records.remove(message);

@@ -157,7 +157,7 @@ impl Engine {
             form: Form::Sealed { envelope, opening },
         };
         self.spool.push(recipient, item, now, &mut self.pending);
-        self.large.sealed(&payload.id, &recipient);
+        self.large.sealed(&payload.id, &recipient, now);
     }
 
     /// A recipient's server has a part.
