@@ -44,10 +44,23 @@ pub(super) struct Server {
     /// Envelopes that open a session.
     pub(super) openings: HashSet<[u8; 32]>,
     pub(super) counters: HashMap<AccountId, Vec<u8>>,
+    /// What becomes of deliveries.
+    pub(super) hears: Hears,
     /// Places in a chain may be sealed twice: somebody goes on from an old state, and cannot know it.
     pub(super) allows_reuse: bool,
     /// Each place in a chain has a tag of its own: two envelopes with one tag were sealed under one chain key.
     sealed: HashMap<Tag, [u8; 32]>,
+}
+
+/// What becomes of deliveries to the server, and of its answers to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Hears {
+    #[default]
+    Everything,
+    /// They come and are kept; the answers are lost.
+    AndIsNotHeard,
+    /// They are lost.
+    Nothing,
 }
 
 impl Server {
@@ -98,6 +111,8 @@ pub(super) struct Running {
     pub(super) engine: Engine,
     events: VecDeque<Event>,
     pushed: HashSet<u64>,
+    /// What couriers have in hand, in order.
+    in_hand: Vec<(Fingerprint, u64, Envelope)>,
 }
 
 /// One of the two, running or not.
@@ -112,6 +127,8 @@ pub(super) struct Machine {
     pub(super) expire: Option<Duration>,
     /// The servers of others take what it sends, and it hears no word of that.
     pub(super) is_unanswered: bool,
+    /// How long messages are tried, if it is set.
+    pub(super) retry_period: Option<Duration>,
     pub(super) running: Option<Running>,
 }
 
@@ -129,6 +146,7 @@ impl Machine {
             acknowledges: true,
             expire: None,
             is_unanswered: false,
+            retry_period: None,
             running: None,
         }
     }
@@ -138,8 +156,8 @@ impl Machine {
         let disk = self.disk.copy();
         let root = Root::on(Arc::new(disk.clone()), ROOT);
         let profile = self.profile.clone();
-        let (acknowledges, expire, is_unanswered) = (self.acknowledges, self.expire, self.is_unanswered);
-        Self { name: self.name, disk, root, profile, acknowledges, expire, is_unanswered, running: None }
+        let Self { name, acknowledges, expire, is_unanswered, retry_period, .. } = *self;
+        Self { name, disk, root, profile, acknowledges, expire, is_unanswered, retry_period, running: None }
     }
 
     pub(super) fn account(&self) -> AccountId {
@@ -167,7 +185,8 @@ impl Machine {
         let opened = Journal::open(Arc::new(self.disk.clone()), self.root.path());
         let loaded = opened.map_err(|error| error.to_string()).and_then(|(journal, _)| {
             let policy = Policy::by_default(&Way::Direct);
-            let policy = Policy { acknowledge: self.acknowledges, expire: self.expire, ..policy };
+            let retry_period = self.retry_period.unwrap_or(policy.retry_period);
+            let policy = Policy { acknowledge: self.acknowledges, expire: self.expire, retry_period, ..policy };
             let engine = Engine::load(self.root.clone(), policy).map_err(|error| error.to_string())?;
             Ok((journal, engine))
         });
@@ -178,7 +197,8 @@ impl Machine {
                 return false;
             }
         };
-        let mut running = Running { journal, engine, events: VecDeque::new(), pushed: HashSet::new() };
+        let mut running =
+            Running { journal, engine, events: VecDeque::new(), pushed: HashSet::new(), in_hand: Vec::new() };
         running.engine.handle(Event::Hint(Hint::Rescan), now).ok();
         let found = running.engine.take_directories();
         running.engine.restore_outbox(&found);
@@ -242,19 +262,36 @@ impl Machine {
                     if alone {
                         server.openings.insert(envelope.sha256());
                     }
-                    server.deliver(peers[&recipient], &envelope);
-                    if self.is_unanswered {
-                        continue;
-                    }
-                    Event::Accepted { recipient, sequence }
+                    running.in_hand.push((recipient, sequence, envelope));
+                    continue;
                 }
                 Errand::TakePrekey => match server.take_prekey(peers[&recipient]) {
                     Some(prekey) => Event::Prekey { recipient, prekey },
                     None => Event::NoPrekey { recipient, reason: "none left".into() },
                 },
-                Errand::NewProfile | Errand::LetGo { .. } => continue,
+                Errand::LetGo { places, .. } => {
+                    running.in_hand.retain(|(of, sequence, _)| *of != recipient || !places.contains(sequence));
+                    continue;
+                }
+                Errand::NewProfile => continue,
             };
             running.events.push_back(event);
+        }
+        for (recipient, sequence, envelope) in std::mem::take(&mut running.in_hand) {
+            if server.hears != Hears::Nothing {
+                server.deliver(peers[&recipient], &envelope);
+            }
+            if self.is_unanswered {
+                continue;
+            }
+            if server.hears == Hears::Everything {
+                running.events.push_back(Event::Accepted { recipient, sequence });
+                continue;
+            }
+            running.in_hand.push((recipient, sequence, envelope));
+            if server.hears == Hears::AndIsNotHeard {
+                running.events.push_back(Event::Unanswered { recipient, sequences: vec![sequence] });
+            }
         }
         if let Err(error) = running.journal.apply() {
             return self.recover(&error, server, now);

@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, reason = "a test, as a whole")]
 
 mod fleet;
+mod giving_up;
 mod large;
 mod letting_go;
 mod machine;

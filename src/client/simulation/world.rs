@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::machine::{Machine, Server};
+use super::machine::{Hears, Machine, Server};
 use crate::client::contacts;
 use crate::client::prekeys::Found;
 use crate::clock::Timestamp;
@@ -104,6 +104,10 @@ impl World {
     pub(super) fn without_acknowledgements(mut self) -> Self {
         self.machines.iter_mut().for_each(|machine| machine.acknowledges = false);
         self
+    }
+
+    pub(super) fn server_hears(&mut self, hears: Hears) {
+        self.server.hears = hears;
     }
 
     pub(super) fn allow_reuse(&mut self) {
