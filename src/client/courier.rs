@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::OsRng;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
@@ -21,8 +21,8 @@ use super::slots;
 use super::traffic::Traffic;
 use crate::crypto::dh::SecretKey;
 use crate::limits::{
-    COURIERS_CONNECTING_MAX, COURIERS_MAX, COURIERS_RETRYING_MAX, FOREIGN_IDLE_MS, PIPELINE_MAX, REPLY_TIMEOUT_MS,
-    RETRY_AFTER_OUTAGE_MS,
+    COURIERS_CONNECTING_MAX, COURIERS_DOUBTFUL_MAX, COURIERS_MAX, COURIERS_RETRYING_MAX, FOREIGN_IDLE_MS, PIPELINE_MAX,
+    REPLY_TIMEOUT_MS, RETRY_AFTER_OUTAGE_MS,
 };
 use crate::net::dialer::Dialer;
 use crate::wire::address::ServerAddress;
@@ -56,7 +56,12 @@ async fn dispatch(
     mut orders: mpsc::UnboundedReceiver<Order>,
     returned: watch::Receiver<u64>,
 ) {
-    let room = Room::new(COURIERS_CONNECTING_MAX, COURIERS_RETRYING_MAX);
+    let room = Room::new(Places {
+        connecting: COURIERS_CONNECTING_MAX,
+        retrying: COURIERS_RETRYING_MAX,
+        standing: COURIERS_MAX,
+        doubtful: COURIERS_DOUBTFUL_MAX,
+    });
     let mut couriers: HashMap<Fingerprint, mpsc::UnboundedSender<Order>> = HashMap::new();
     while let Some(order) = orders.recv().await {
         let courier = couriers.entry(order.recipient.identity().fingerprint()).or_insert_with(|| {
@@ -80,19 +85,35 @@ async fn dispatch(
 }
 
 /// How many couriers do something at one time. A server that lets its callers hang takes a place of those who connect, and, where
-/// it has done so before, of the fewer who try again: many such servers hold up each other, and hardly anybody else.
+/// it has done so before, of the fewer who try again: many such servers hold up each other, and hardly anybody else. So do those that
+/// let their callers in and never answer.
 #[derive(Clone)]
 struct Room {
     retrying: Arc<Semaphore>,
     connecting: Arc<Semaphore>,
     /// With a connection that stands.
     standing: Arc<Semaphore>,
+    /// Of these, those who try again and have no answer yet.
+    doubtful: Arc<Semaphore>,
+}
+
+/// How many places there are in each.
+struct Places {
+    retrying: usize,
+    connecting: usize,
+    standing: usize,
+    doubtful: usize,
 }
 
 impl Room {
-    fn new(connecting: usize, retrying: usize) -> Self {
+    fn new(Places { retrying, connecting, standing, doubtful }: Places) -> Self {
         let places = |count| Arc::new(Semaphore::new(count));
-        Self { retrying: places(retrying), connecting: places(connecting), standing: places(COURIERS_MAX) }
+        Self {
+            retrying: places(retrying),
+            connecting: places(connecting),
+            standing: places(standing),
+            doubtful: places(doubtful),
+        }
     }
 }
 
@@ -193,17 +214,23 @@ impl Courier {
     async fn visit(&mut self, backoff: &mut Backoff) -> Ended {
         let room = self.room.clone();
         let retrying = if backoff.has_failed() { room.retrying.acquire().await.ok() } else { None };
-        let connecting = room.connecting.acquire().await.ok();
+        let mut connecting = room.connecting.acquire().await.ok();
         let key = SecretKey::random(&mut OsRng);
         let server = self.profile().server.clone();
         let mut link = match Link::open(&self.dialer, self.circuit.isolation(), &server, key).await {
             Ok(link) => link,
             Err(error) => return error.into(),
         };
+        let mut doubtful = None;
+        if backoff.has_failed() {
+            // Whoever waits here holds up nobody who connects for the first time.
+            connecting = None;
+            doubtful = room.doubtful.acquire().await.ok();
+        }
         let Ok(_standing) = room.standing.acquire().await else { return Ended::Idle };
         drop((connecting, retrying));
         loop {
-            if let Err(ended) = self.work(&mut link, &server, backoff).await {
+            if let Err(ended) = self.work(&mut link, &server, backoff, &mut doubtful).await {
                 return ended;
             }
             // Orders that are due later do not make it longer.
@@ -228,7 +255,14 @@ impl Courier {
     }
 
     /// Runs all errands that are due: up to [`PIPELINE_MAX`] on their way at once, answered in order.
-    async fn work(&mut self, link: &mut Link, server: &ServerAddress, backoff: &mut Backoff) -> Result<(), Ended> {
+    /// A place among the doubtful is given up with the first answer.
+    async fn work(
+        &mut self,
+        link: &mut Link,
+        server: &ServerAddress,
+        backoff: &mut Backoff,
+        doubtful: &mut Option<SemaphorePermit<'_>>,
+    ) -> Result<(), Ended> {
         let mut asked: VecDeque<u64> = VecDeque::new();
         loop {
             self.note_all();
@@ -253,6 +287,7 @@ impl Courier {
             // A refusal is no success: a server could have us come back by it at once, again and again.
             if !matches!(event, Event::NoPrekey { .. }) {
                 backoff.succeeded();
+                *doubtful = None;
             }
             self.tell(event).await.ok_or(Ended::Idle)?;
         }
@@ -331,12 +366,16 @@ mod tests {
     }
 
     fn asked_at(port: u16, delay: Duration, spreads: &[bool]) -> (Courier, mpsc::UnboundedSender<Order>) {
+        let server = ServerAddress::new("127.0.0.1", port, SecretKey::random(&mut OsRng).public()).unwrap();
+        asked_of(server, delay, spreads)
+    }
+
+    fn asked_of(server: ServerAddress, delay: Duration, spreads: &[bool]) -> (Courier, mpsc::UnboundedSender<Order>) {
         let keys = AccountKeys {
             signing: SigningKey::random(&mut OsRng),
             auth: SecretKey::random(&mut OsRng),
             transport: SecretKey::random(&mut OsRng),
         };
-        let server = ServerAddress::new("127.0.0.1", port, SecretKey::random(&mut OsRng).public()).unwrap();
         let (account, identity) = (keys.account(), keys.identity());
         let profile = Profile { name: "bob".into(), server, account, identity, version: 1 };
         let recipient = SignedProfile::sign(profile, &keys.signing).unwrap();
@@ -348,7 +387,7 @@ mod tests {
             dialer: Dialer::Direct,
             circuit: Circuit::fresh(Instant::now(), &mut OsRng),
             returned: watch::channel(0).1,
-            room: Room::new(1, 1),
+            room: Room::new(Places { retrying: 1, connecting: 1, standing: 1, doubtful: 1 }),
             recipient,
             orders,
             errands: Errands::new(delay),
@@ -376,7 +415,7 @@ mod tests {
         use tokio::net::TcpListener;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let room = Room::new(5, 2);
+        let room = Room::new(Places { retrying: 2, connecting: 5, standing: 64, doubtful: 2 });
         let visit = |has_failed: bool| {
             let (mut courier, engine) = asked_at(port, Duration::ZERO, &[false]);
             courier.room = room.clone();
@@ -397,6 +436,59 @@ mod tests {
         let newcomer = visit(false);
         let_in.push(listener.accept().await.unwrap());
         assert_eq!(room.connecting.available_permits(), 2, "three are connecting");
+        hanging.iter().chain([&newcomer]).for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[tokio::test]
+    async fn servers_that_let_their_callers_in_and_never_answer_leave_most_places_to_others() {
+        use crate::client::recorder::Recorder;
+        use crate::net::connection::accept;
+        use tokio::net::TcpListener;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let key = SecretKey::random(&mut OsRng);
+        let silent = ServerAddress::new("127.0.0.1", listener.local_addr().unwrap().port(), key.public()).unwrap();
+        let (asked, mut questions) = mpsc::unbounded_channel();
+        let (met, mut meetings) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (key, asked, met) = (key.clone(), asked.clone(), met.clone());
+                tokio::spawn(async move {
+                    let (_, mut reader, writer) = accept(stream.into_split(), key, &mut OsRng).await.unwrap();
+                    let _ = met.send(());
+                    while reader.read().await.is_ok() {
+                        let _ = asked.send(());
+                    }
+                    drop(writer);
+                });
+            }
+        });
+        let room = Room::new(Places { retrying: 4, connecting: 5, standing: 2, doubtful: 1 });
+        let visit = |server: ServerAddress, has_failed: bool| {
+            let (mut courier, engine) = asked_of(server, Duration::ZERO, &[false]);
+            courier.room = room.clone();
+            courier.note_all();
+            tokio::spawn(async move {
+                let mut backoff = Backoff::default();
+                if has_failed {
+                    backoff.failed(&mut OsRng);
+                }
+                let _ = courier.visit(&mut backoff).await;
+                drop(engine);
+            })
+        };
+        let hanging: Vec<_> = (0..20).map(|_| visit(silent.clone(), true)).collect();
+        questions.recv().await.unwrap();
+        // One has asked; the others have a connection and wait.
+        for _ in 0..4 {
+            meetings.recv().await.unwrap();
+        }
+        let mut recorder = Recorder::start(0).await;
+        let newcomer = visit(recorder.address.clone(), false);
+        tokio::select! {
+            asked = recorder.requests.recv() => assert!(asked.is_some()),
+            _ = questions.recv() => panic!("another of them got a place"),
+        }
         hanging.iter().chain([&newcomer]).for_each(tokio::task::JoinHandle::abort);
     }
 }

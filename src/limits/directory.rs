@@ -89,6 +89,10 @@ pub const COURIERS_CONNECTING_MAX: usize = 256;
 /// Of these, those to servers to which the last try failed: whatever their number, most places are left to others.
 pub const COURIERS_RETRYING_MAX: usize = 64;
 
+/// Of the connections that stand, those to such servers before they have answered anything. One that never does keeps its place for
+/// a minute.
+pub const COURIERS_DOUBTFUL_MAX: usize = 16;
+
 /// The journal is checkpointed when it has grown to this size. Replay reads it whole.
 pub const JOURNAL_CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;
 
