@@ -38,7 +38,7 @@ const NAME_HELP: &str = "A directory's name under requests/, or a beginning that
 /// Decide about what strangers wrote: list, show, accept, reject, block.
 ///
 /// What somebody writes of whom there is no card in contacts/ waits in requests/NAME~FINGERPRINT/ until you decide.
-/// They do not hear what you decide. `mv requests/X/card contacts/NAME.card` does the same as `request accept`, and
+/// They hear nothing of a rejection or a block; accepting acknowledges their messages. `mv requests/X/card contacts/NAME.card` does the same as `request accept`, and
 /// `mv requests/X/card blocked/NAME.card` the same as `request block`; removing the directory rejects.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
