@@ -24,7 +24,7 @@ use crate::crypto::hash::Hasher;
 use crate::disk::atomic;
 use crate::disk::open::RegularFile;
 use crate::disk::system::{OpenFile, Stat};
-use crate::limits::{COPY_RETRY_S, LARGE_TURN_BYTES};
+use crate::limits::{COPY_RETRY_S, LARGE_PER_RECIPIENT_MAX, LARGE_TURN_BYTES};
 use crate::wire::identity::MessageId;
 use crate::wire::sent::SentEntry;
 
@@ -285,7 +285,12 @@ impl Engine {
             return Err(NotSent::Waits("as many large files as may be are on their way".into()));
         }
         // What is wrong with its directory is said before it is copied.
-        self.check_meaning(directory)?;
+        let recipients = self.participants_of(directory)?;
+        if recipients.iter().any(|recipient| self.large.count_for(recipient) >= LARGE_PER_RECIPIENT_MAX) {
+            return Err(NotSent::Waits(
+                "as many large files as may be are on their way to one of its recipients".into(),
+            ));
+        }
         Err(self.begin_copy(taken))
     }
 }

@@ -86,6 +86,11 @@ impl Large {
         self.records.len() >= LARGE_CONTENTS_MAX
     }
 
+    /// How many are on their way to somebody.
+    pub fn count_for(&self, recipient: &Fingerprint) -> usize {
+        self.records.values().filter(|record| record.recipient(recipient).is_some()).count()
+    }
+
     /// Begins one.
     pub fn add(&mut self, record: LargeRecord) {
         self.dirty.insert(record.message);

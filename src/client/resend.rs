@@ -6,10 +6,13 @@ use zeroize::Zeroizing;
 use super::copying::Copied;
 use super::delivery::State;
 use super::engine::Engine;
+use super::room;
 use crate::clock::Timestamp;
 use crate::crypto::hash::sha256;
 use crate::disk::open::{self, OpenError, RegularFile};
-use crate::limits::{CONTENT_BYTES_MAX, LARGE_CONTENT_BYTES_MAX, RESEND_MAX, RESEND_PEERS_MAX, RESENT_TIMES_MAX};
+use crate::limits::{
+    CONTENT_BYTES_MAX, LARGE_AGAIN_MAX, LARGE_CONTENT_BYTES_MAX, RESEND_MAX, RESEND_PEERS_MAX, RESENT_TIMES_MAX,
+};
 use crate::wire::identity::{Fingerprint, MessageId};
 use crate::wire::large::{LargeRecipient, LargeRecord};
 use crate::wire::payload::{Content, Payload};
@@ -123,7 +126,13 @@ impl Engine {
         if size <= CONTENT_BYTES_MAX as u64 || size > LARGE_CONTENT_BYTES_MAX {
             return None;
         }
-        self.begin_copy_again(entry, file);
+        // Somebody may ask for all that was ever sent to them. What was not copied yet waits where it stands.
+        let has_room = !self.large.is_full()
+            && self.large.count_for(&entry.recipient) < LARGE_AGAIN_MAX
+            && room::has_disk_space(&self.root, &self.pending, size);
+        if has_room {
+            self.begin_copy_again(entry, file);
+        }
         // The next portion finds what became of it.
         Some(false)
     }

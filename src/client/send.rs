@@ -84,10 +84,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether a directory means a conversation, without opening one.
-    pub(super) fn check_meaning(&self, path: &Path) -> Result<(), NotSent> {
+    /// All who take part in the conversation that a directory means, without opening one.
+    pub(super) fn participants_of(&self, path: &Path) -> Result<Vec<Fingerprint>, NotSent> {
         let meaning = directory::meaning(&self.root, path, &self.people, &self.conversations);
-        meaning.map(drop).map_err(NotSent::Directory)
+        Ok(match meaning.map_err(NotSent::Directory)? {
+            Meaning::Known { id, .. } => {
+                let profiles = self.conversations.get(&id).into_iter().flat_map(|record| &record.profiles);
+                profiles.map(|profile| profile.identity().fingerprint()).collect()
+            }
+            Meaning::New { participants, .. } => participants,
+        })
     }
 
     /// The conversation that a directory means; opened if need be.

@@ -24,6 +24,12 @@ pub const LARGE_AHEAD: usize = 8;
 /// Large contents that are on their way at a time; of each there is a copy on the disk.
 pub const LARGE_CONTENTS_MAX: usize = 256;
 
+/// Those of them that are for one recipient, whose server may be away: others have room beside them.
+pub const LARGE_PER_RECIPIENT_MAX: usize = 64;
+
+/// Those of one recipient beyond which nothing large is copied that they ask for again: somebody may ask for all of two weeks.
+pub const LARGE_AGAIN_MAX: usize = 4;
+
 /// What is copied, hashed or overwritten of a large file before anything else has its turn: some 30 ms.
 pub const LARGE_TURN_BYTES: u64 = 16 * 1024 * 1024;
 

@@ -16,6 +16,7 @@ use crate::crypto::dh::SecretKey;
 use crate::crypto::hash::sha256;
 use crate::disk::journal::Journal;
 use crate::disk::watch::Hint;
+use crate::limits::{LARGE_AGAIN_MAX, LARGE_PER_RECIPIENT_MAX};
 use crate::net::dialer::Way;
 use crate::wire::address::ServerAddress;
 use crate::wire::identity::ConversationId;
@@ -39,7 +40,7 @@ struct Bob {
 }
 
 struct Alice {
-    _scratch: TempDir,
+    scratch: TempDir,
     root: Root,
     journal: Journal,
     engine: Engine,
@@ -67,15 +68,8 @@ impl Alice {
         let bob = Bob { account, sessions: Sessions::default(), prekey, got: Vec::new(), seen: HashSet::new() };
         let (journal, _) = Journal::open(root.shared_disk(), root.path()).unwrap();
         let engine = Engine::load(root.clone(), Policy::by_default(&Way::Direct)).unwrap();
-        let mut alice = Self {
-            _scratch: scratch,
-            root,
-            journal,
-            engine,
-            answers: VecDeque::new(),
-            bob,
-            now: Timestamp::now().micros(),
-        };
+        let mut alice =
+            Self { scratch, root, journal, engine, answers: VecDeque::new(), bob, now: Timestamp::now().micros() };
         alice.answers.push_back(Event::Counter(None));
         alice
     }
@@ -404,6 +398,61 @@ fn a_copy_that_fills_the_disk_gives_its_room_back_and_is_made_anew_later() {
     assert_eq!(alice.copies(), 0);
     assert!(!alice.engine.work_outbox(now), "it waits");
     assert!(dropped.exists() && alice.copies() == 0);
-    (0..crate::limits::COPY_RETRY_S + 2).for_each(|_| drop(alice.second(0)));
+    for _ in 0..crate::limits::COPY_RETRY_S + 2 {
+        alice.second(0);
+    }
     assert!(alice.copies() > 0 && !dropped.exists());
+}
+
+/// Contents that are on their way to bob, and get no further.
+fn crowd(alice: &mut Alice, count: usize) {
+    let bob = alice.bob.account.profile.identity().fingerprint();
+    for number in 0..count {
+        alice.engine.large.add(LargeRecord {
+            message: MessageId([u8::try_from(number).unwrap(); 16]),
+            conversation: ConversationId::of_participants(&[alice.engine.people.own_fingerprint(), bob]),
+            participants: [0; 32],
+            file: number.to_string(),
+            file_name: Vec::new(),
+            time: Timestamp::from_micros(alice.now),
+            incarnation: [1; 16],
+            counter: 1,
+            transcript: None,
+            size: 2 * PART_BYTES,
+            sha256: [0; 32],
+            recipients: vec![LargeRecipient { fingerprint: bob, next: 2, resent: 0 }],
+        });
+    }
+}
+
+#[test]
+fn many_large_files_for_one_recipient_wait_and_hold_up_nobody_else() {
+    let mut alice = Alice::new();
+    let carol = account(&Root::new(alice.scratch.path().join("carol")), "carol");
+    std::fs::write(alice.root.contacts().join("carol.card"), format!("{}\n", carol.profile)).unwrap();
+    std::fs::create_dir(alice.root.outbox().join("carol")).unwrap();
+    crowd(&mut alice, LARGE_PER_RECIPIENT_MAX);
+    let to_bob = alice.drop_file("large", &content(3));
+    let to_carol = alice.root.outbox().join("carol/large");
+    std::fs::write(&to_carol, content(3)).unwrap();
+    for _ in 0..3 {
+        alice.second(0);
+    }
+    assert!(to_bob.exists() && !to_carol.exists());
+}
+
+#[test]
+fn of_what_is_asked_for_again_a_few_large_contents_are_copied_at_a_time() {
+    for (others, copies) in [(LARGE_AGAIN_MAX, 0), (LARGE_AGAIN_MAX - 1, 1)] {
+        let mut alice = Alice::new();
+        alice.drop_file("large", &content(12));
+        alice.finish();
+        crowd(&mut alice, others);
+        let bob = alice.bob.account.profile.identity().fingerprint();
+        alice.engine.send_again(bob, 0, Timestamp::from_micros(alice.now));
+        for _ in 0..3 {
+            alice.second(0);
+        }
+        assert_eq!(alice.copies(), copies, "{others} others");
+    }
 }
