@@ -21,8 +21,8 @@ use crate::disk::atomic;
 use crate::disk::open::{OpenError, RegularFile};
 use crate::disk::system::Disk;
 use crate::limits::{
-    ARRIVING_LIFETIME_S, ARRIVING_MAX, ARRIVING_PER_AUTHOR_CONTENTS, ARRIVING_PER_AUTHOR_MAX, ARRIVING_STALLS_S,
-    HASHED_AT_ONCE_BYTES, PART_BYTES,
+    ARRIVING_LIFETIME_S, ARRIVING_MAX, ARRIVING_OTHERS_MAX, ARRIVING_PER_AUTHOR_CONTENTS, ARRIVING_PER_AUTHOR_MAX,
+    ARRIVING_STALLS_S, HASHED_AT_ONCE_BYTES, PART_BYTES,
 };
 use crate::name;
 use crate::wire::Malformed;
@@ -144,12 +144,20 @@ impl Arriving {
     }
 
     /// Whether there is room for another content of this author: counted is what contents say to be, so that whatever was begun
-    /// has room to its end. `receive_limit` is the largest that is received.
-    pub fn has_room(&self, author: &Fingerprint, size: u64, receive_limit: u64) -> bool {
+    /// has room to its end. `receive_limit` is the largest that is received. Who is no contact leaves room for those who are.
+    pub fn has_room(
+        &self,
+        author: &Fingerprint,
+        size: u64,
+        receive_limit: u64,
+        is_contact: impl Fn(&Fingerprint) -> bool,
+    ) -> bool {
+        let others = || self.authors().filter(|author| !is_contact(author)).count();
         let theirs = self.of(author);
         let (count, bytes) = theirs.fold((0, 0_u64), |(count, bytes), record| (count + 1, bytes + record.size()));
         count < ARRIVING_PER_AUTHOR_MAX
             && self.contents.len() < ARRIVING_MAX
+            && (is_contact(author) || others() < ARRIVING_OTHERS_MAX)
             && bytes.saturating_add(size) <= receive_limit.saturating_mul(ARRIVING_PER_AUTHOR_CONTENTS)
     }
 

@@ -80,7 +80,8 @@ impl Engine {
             );
             return self.refuse_large(named, &payload, &size, &text, now);
         }
-        if !self.arriving.has_room(&named.author, part.size, limit) || self.lacks_space_for(&part) {
+        let is_contact = |author: &Fingerprint| self.people.is_contact(author);
+        if !self.arriving.has_room(&named.author, part.size, limit, is_contact) || self.lacks_space_for(&part) {
             // As many of their parts as may wait at our server do so.
             let text = "more is on its way from them than is taken at a time, or than the disk has room for.\n\
                         Make room if the disk is nearly full, and ask them to send it again when the rest is here.";

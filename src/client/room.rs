@@ -103,10 +103,14 @@ impl Room<'_> {
         if !is_begun && part.size > self.receive_limit {
             return None;
         }
-        if !is_begun && !self.arriving.has_room(author, part.size, self.receive_limit) {
+        if !is_begun && !self.has_room_for(author, part) {
             return Some(Why::Contents);
         }
         (!has_disk_space(self.root, self.pending, part.length())).then_some(Why::Disk)
+    }
+
+    fn has_room_for(&self, author: &Fingerprint, part: Part) -> bool {
+        self.arriving.has_room(author, part.size, self.receive_limit, |author| self.people.is_contact(author))
     }
 
     fn leave(&self, author: Fingerprint, why: Why) -> Result<Judged, NotOpened> {

@@ -8,6 +8,10 @@ pub const ARRIVING_PER_AUTHOR_MAX: usize = 32;
 /// memory.
 pub const ARRIVING_MAX: usize = 256;
 
+/// Contents of those among them who are no contacts: members of conversations of ours, whom anybody in it may have made up, and
+/// strangers. The rest is for contacts.
+pub const ARRIVING_OTHERS_MAX: usize = 128;
+
 /// Contents of strangers among them.
 pub const ARRIVING_STRANGERS_MAX: usize = 64;
 

@@ -15,7 +15,7 @@ use crate::crypto::dh::SecretKey;
 use crate::crypto::hash::sha256;
 use crate::disk::journal::Journal;
 use crate::disk::watch::Hint;
-use crate::limits::{ARRIVING_LIFETIME_S, CANCELLED_UNBEGUN_MAX, PART_BYTES, PARTS_BATCH_BYTES};
+use crate::limits::{ARRIVING_LIFETIME_S, ARRIVING_OTHERS_MAX, CANCELLED_UNBEGUN_MAX, PART_BYTES, PARTS_BATCH_BYTES};
 use crate::net::dialer::Way;
 use crate::wire::address::ServerAddress;
 use crate::wire::control::Messages;
@@ -295,13 +295,27 @@ fn one_author_has_so_many_contents_on_their_way_and_their_size_is_what_counts() 
         bench.take(sent.part(3));
     }
     assert_eq!((bench.engine.arriving.authors().count(), bench.alerts().len()), (3, 0));
-    assert!(!bench.engine.arriving.has_room(&bench.alice, PART_BYTES, 100 * PART_BYTES));
-    assert!(bench.engine.arriving.has_room(&Fingerprint([9; 32]), PART_BYTES, 100 * PART_BYTES));
+    let has_room = |author| bench.engine.arriving.has_room(&author, PART_BYTES, 100 * PART_BYTES, |_| true);
+    assert!(!has_room(bench.alice) && has_room(Fingerprint([9; 32])));
     // Whoever goes on all the same, though as much as may waits at the server, is refused.
     let sent = bench.sent(4, 2 * PART_BYTES);
     bench.take(sent.part(0));
     assert_eq!((bench.engine.arriving.authors().count(), bench.notes()), (3, 1));
     assert!(bench.alerts()[0].contains("more is on its way from them"), "{:?}", bench.alerts());
+}
+
+#[test]
+fn however_many_members_nobody_knows_contacts_have_room() {
+    let mut bench = Bench::new();
+    let mut sent = bench.sent(1, 2 * PART_BYTES).part(0);
+    for number in 0..ARRIVING_OTHERS_MAX {
+        sent.id.0 = [u8::try_from(number).unwrap(); 16];
+        let author = Fingerprint([u8::try_from(number / 16).unwrap(); 32]);
+        bench.engine.arriving.begin([sent.id.0[0]; 32], ArrivingRecord::begin(author, &sent, 0).unwrap());
+    }
+    let is_alice = |author: &Fingerprint| *author == bench.alice;
+    let has_room = |author| bench.engine.arriving.has_room(&author, PART_BYTES, u64::MAX, is_alice);
+    assert!(has_room(bench.alice) && !has_room(Fingerprint([200; 32])));
 }
 
 #[test]
