@@ -68,7 +68,7 @@ fn content(step: &Step) -> usize {
         Step::Put { bytes, .. } | Step::Place { bytes, .. } => bytes.len(),
         Step::Append { bytes, .. } | Step::Mark { bytes, .. } => bytes.len(),
         Step::Write { bytes, .. } => bytes.len(),
-        Step::Move { .. } => 0,
+        Step::Move { .. } | Step::Expire { .. } => 0,
         Step::Take { .. } | Step::Erase { .. } | Step::Remove { .. } | Step::MakeDirectory { .. } => 0,
     }
 }

@@ -12,6 +12,7 @@ use super::root::{self, CANCEL_DIRECTORY, Root};
 use crate::crypto::secret::Secret;
 use crate::disk::open::RegularFile;
 use crate::disk::system::Stat;
+use crate::limits::LARGE_TURN_BYTES;
 use crate::wire::journal::{FileIdentity, Step, Transaction};
 
 /// Steps that wait for the commit, and what must be held until then.
@@ -95,11 +96,16 @@ impl Pending {
         self.steps.retain(|step| !matches!(step, Step::Write { path, .. } if path == of));
     }
 
-    /// Takes a large file's name away, and says under which it is to be overwritten then, a portion at a time.
-    pub fn set_aside(&mut self, path: PathBuf) -> PathBuf {
-        let aside = aside();
-        self.steps.push(Step::Move { path: aside.clone(), from: path });
-        aside
+    /// Erases a message that a person may have changed or replaced since it was looked at. If it is large, says where it is to
+    /// be overwritten then, a portion at a time.
+    pub fn expire(&mut self, path: PathBuf, found: &Stat) -> Option<PathBuf> {
+        let is_large = found.size > LARGE_TURN_BYTES;
+        let aside = match is_large {
+            true => aside(),
+            false => scratch("expired"),
+        };
+        self.steps.push(Step::Expire { path, aside: aside.clone(), identity: found.identity() });
+        is_large.then_some(aside)
     }
 
     /// Makes an outbox file leave, once everything before it is in place.

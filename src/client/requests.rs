@@ -151,7 +151,10 @@ impl Engine {
         for (directory, waiting) in waiting(&self.root) {
             let about = directory.join(delivery::DIRECTORY).join(&waiting.file);
             if self.people.is_blocked(&waiting.from) && self.moved.insert(about.clone()) {
-                self.pending.erase(directory.join(&waiting.file));
+                let path = directory.join(&waiting.file);
+                if let Ok(found) = self.root.disk().stat(&self.root.join(&path)) {
+                    self.erase_message(path, &found);
+                }
                 self.pending.remove(about);
             }
         }

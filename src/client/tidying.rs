@@ -19,8 +19,7 @@ use crate::clock::Timestamp;
 use crate::disk::system::{Kind, Stat};
 use crate::disk::{atomic, open};
 use crate::limits::{
-    ERASE_BATCH_BYTES, ERASE_BATCH_MAX, LARGE_TURN_BYTES, SENT_LIFETIME_S, TIDY_AGAIN_S, TIDY_INTERVAL_S,
-    TIDY_LOOKS_MAX, TIDY_SETTLED_MS,
+    ERASE_BATCH_BYTES, ERASE_BATCH_MAX, SENT_LIFETIME_S, TIDY_AGAIN_S, TIDY_INTERVAL_S, TIDY_LOOKS_MAX, TIDY_SETTLED_MS,
 };
 use crate::wire::identity::ConversationId;
 use crate::wire::journal::{DirectoryIdentity, FileIdentity};
@@ -212,21 +211,18 @@ impl Engine {
         if self.deliveries.contains_key(&delivery_path) || is_on_its_way(&delivery) {
             return later;
         }
-        if stat.links > 1 {
-            // A person has linked it to keep it: only this name goes.
-            self.pending.remove(path);
-        } else if stat.size <= LARGE_TURN_BYTES {
-            self.pending.erase(path);
-        } else {
-            let aside = self.pending.set_aside(path);
-            self.tidying.aside.push(aside);
-        }
+        self.erase_message(path, &stat);
         if is_over(&delivery, now) {
             self.pending.remove(delivery_path);
         }
         room.bytes = room.bytes.saturating_sub(stat.size);
         room.files = if room.bytes == 0 { 0 } else { room.files.saturating_sub(1) };
         None
+    }
+
+    /// Erases a message as it was found.
+    pub(super) fn erase_message(&mut self, path: PathBuf, found: &Stat) {
+        self.tidying.aside.extend(self.pending.expire(path, found));
     }
 
     /// What was set aside is there now.

@@ -114,6 +114,16 @@ pub enum Step {
         /// The file.
         path: PathBuf,
     },
+    /// A person's message goes, unless it is not the file that was found, or has another name by now. What is to be overwritten
+    /// is moved aside: in the scratch directory the checkpoint does that, elsewhere whoever recorded it.
+    Expire {
+        /// Its name.
+        path: PathBuf,
+        /// Where it is moved before it is compared: a name that is never used twice.
+        aside: PathBuf,
+        /// The file that was found.
+        identity: FileIdentity,
+    },
     /// A file is unlinked. Absent is fine, and so is a directory, which stays.
     Remove {
         /// The file.
@@ -190,6 +200,11 @@ impl Step {
                 only_link: take.only_link,
             },
             Kind::Erase(bytes) => Self::Erase { path: path(bytes)? },
+            Kind::Expire(expire) => Self::Expire {
+                path: path(expire.path)?,
+                aside: path(expire.aside)?,
+                identity: identity(required("journal file identity", expire.identity)?),
+            },
             Kind::Remove(bytes) => Self::Remove { path: path(bytes)? },
             Kind::MakeDirectory(bytes) => Self::MakeDirectory { path: path(bytes)? },
             Kind::Mark(mark) => Self::Mark {
@@ -219,19 +234,18 @@ impl Step {
             Self::Take { path, scratch, identity, sha256, directory, only_link } => Kind::Take(pb::Take {
                 path: raw(path),
                 scratch: raw(scratch),
-                identity: Some(pb::FileIdentity {
-                    device: identity.device,
-                    inode: identity.inode,
-                    born_ns: identity.born_ns,
-                    modified_ns: identity.modified_ns,
-                    size: identity.size,
-                }),
+                identity: Some(generated_identity(identity)),
                 sha256: sha256.to_vec(),
                 directory: directory
                     .map(|DirectoryIdentity { inode, born_ns }| pb::DirectoryIdentity { inode, born_ns }),
                 only_link: *only_link,
             }),
             Self::Erase { path } => Kind::Erase(raw(path)),
+            Self::Expire { path, aside, identity } => Kind::Expire(pb::Expire {
+                path: raw(path),
+                aside: raw(aside),
+                identity: Some(generated_identity(identity)),
+            }),
             Self::Remove { path } => Kind::Remove(raw(path)),
             Self::MakeDirectory { path } => Kind::MakeDirectory(raw(path)),
             Self::Mark { path, directory: DirectoryIdentity { inode, born_ns }, bytes } => Kind::Mark(pb::Mark {
@@ -248,6 +262,7 @@ impl Step {
         let (path, scratch) = match self {
             Self::Place { path, scratch, .. } | Self::Take { path, scratch, .. } => (path, Some(scratch)),
             Self::Move { path, from } => (path, Some(from)),
+            Self::Expire { path, aside, .. } => (path, Some(aside)),
             Self::Put { path, .. }
             | Self::Append { path, .. }
             | Self::Write { path, .. }
@@ -270,6 +285,7 @@ impl fmt::Debug for Step {
             Self::Move { .. } => "Move(_)",
             Self::Take { .. } => "Take(_)",
             Self::Erase { .. } => "Erase(_)",
+            Self::Expire { .. } => "Expire(_)",
             Self::Remove { .. } => "Remove(_)",
             Self::MakeDirectory { .. } => "MakeDirectory(_)",
             Self::Mark { .. } => "Mark(_)",
@@ -294,6 +310,16 @@ fn raw(path: &Path) -> Vec<u8> {
 
 fn directory(identity: pb::DirectoryIdentity) -> DirectoryIdentity {
     DirectoryIdentity { inode: identity.inode, born_ns: identity.born_ns }
+}
+
+fn generated_identity(identity: &FileIdentity) -> pb::FileIdentity {
+    pb::FileIdentity {
+        device: identity.device,
+        inode: identity.inode,
+        born_ns: identity.born_ns,
+        modified_ns: identity.modified_ns,
+        size: identity.size,
+    }
 }
 
 fn identity(identity: pb::FileIdentity) -> FileIdentity {
@@ -356,6 +382,11 @@ mod tests {
             }),
             (any_path(), any_path()).prop_map(|(path, from)| Step::Move { path, from }),
             any_path().prop_map(|path| Step::Erase { path }),
+            (any_path(), any_path(), any_identity()).prop_map(|(path, aside, identity)| Step::Expire {
+                path,
+                aside,
+                identity
+            }),
             any_path().prop_map(|path| Step::Remove { path }),
             any_path().prop_map(|path| Step::MakeDirectory { path }),
             (any_path(), any::<(u64, Option<i64>)>(), any_bytes()).prop_map(|(path, (inode, born_ns), bytes)| {

@@ -2,12 +2,13 @@
 //!
 //! Each step can be applied again, after any part of it was. Every file it makes gets its final name as the last thing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::deferred::{self, Change, Deferred};
+use super::expire::expire;
 use super::take::{Take, Taking};
 use super::{JournalError, SCRATCH, moving, place};
 use crate::disk::atomic::{self, UNFINISHED_PREFIX};
@@ -18,9 +19,6 @@ use crate::wire::journal::{DirectoryIdentity, Step};
 
 /// Names of files that hold old content until the checkpoint overwrites it, or new content that is not in place yet.
 const OWN_PREFIX: &str = "journal-";
-
-/// Where messages stand, which people may keep from being erased.
-const MESSAGES: &str = "conversations";
 
 /// What is known about earlier tries to apply a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +40,8 @@ pub(super) struct Applier {
     /// Secrets without a name of their own any more, to be overwritten and unlinked by the checkpoint. Doing it at once
     /// would take a sync each.
     trash: Vec<PathBuf>,
+    /// Directories that messages in the trash come from, and which are to be synced before these are overwritten.
+    expired: BTreeSet<PathBuf>,
     next_name: u64,
     /// Files that the log holds bytes of.
     written: HashSet<PathBuf>,
@@ -57,6 +57,7 @@ impl Applier {
             root: root.to_owned(),
             deferred: Deferred::default(),
             trash: Vec::new(),
+            expired: BTreeSet::new(),
             next_name: 0,
             written: HashSet::new(),
             taking,
@@ -101,18 +102,14 @@ impl Applier {
                 self.append(path, *offset, bytes)
             }
             Step::Place { path, scratch, bytes } => {
+                self.written.insert(path.clone());
                 let (path, scratch) = (self.root.join(path), self.root.join(scratch));
                 place::place(&*self.disk, &self.root, &path, &scratch, bytes, mode)
                     .map_err(JournalError::io("placing", &path))
             }
             Step::Move { path, from } => {
-                let is_message = from.starts_with(MESSAGES);
                 let (path, from) = (self.root.join(path), self.root.join(from));
-                match moving::move_synced(&*self.disk, &self.root, &path, &from) {
-                    Err(error) if is_message => kept_from_going(error),
-                    result => result,
-                }
-                .map_err(JournalError::io("placing", &path))
+                moving::move_synced(&*self.disk, &self.root, &path, &from).map_err(JournalError::io("placing", &path))
             }
             Step::Take { path, scratch, identity, sha256, directory, only_link } => {
                 let take = Take {
@@ -127,12 +124,15 @@ impl Applier {
             }
             Step::Erase { path } => {
                 self.deferred.forget(path);
-                let is_message = path.starts_with(MESSAGES);
-                match self.discard(&self.root.join(path)) {
-                    Err(error) if is_message => kept_from_going(error),
-                    result => result,
+                self.discard(&self.root.join(path)).map_err(JournalError::io("erasing", &self.root.join(path)))
+            }
+            Step::Expire { path, aside, identity } => {
+                let (path, aside) = (self.root.join(path), self.root.join(aside));
+                match expire(&*self.disk, &self.root, (&path, &aside), identity, mode) {
+                    Ok(true) => self.set_aside(&path, aside),
+                    result => result.map(drop),
                 }
-                .map_err(JournalError::io("erasing", &self.root.join(path)))
+                .map_err(JournalError::io("erasing", &path))
             }
             Step::Remove { path } => {
                 let was_secret = self.deferred.forget(path);
@@ -297,6 +297,28 @@ impl Applier {
         })
     }
 
+    /// A message was moved, and nothing of it is overwritten before that is on the disk.
+    fn set_aside(&mut self, path: &Path, aside: PathBuf) -> io::Result<()> {
+        let directories = [atomic::parent(path), atomic::parent(&aside)];
+        if aside.starts_with(self.root.join(SCRATCH)) {
+            self.expired.extend(directories.map(Path::to_owned));
+            self.trash.push(aside);
+            return Ok(());
+        }
+        directories.iter().try_for_each(|directory| sync_if_there(&*self.disk, directory))
+    }
+
+    /// Syncs the names of messages that are about to be overwritten.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`], as of every sync.
+    pub(super) fn sync_expired(&mut self) -> Result<(), JournalError> {
+        for directory in std::mem::take(&mut self.expired) {
+            sync_if_there(&*self.disk, &directory).map_err(JournalError::io("syncing", &directory))?;
+        }
+        Ok(())
+    }
+
     /// First half of getting rid of old secrets: overwrites them. The caller syncs.
     pub(super) fn overwrite_trash(&self) -> Result<(), JournalError> {
         for path in &self.trash {
@@ -320,13 +342,11 @@ impl Applier {
     }
 }
 
-/// A message that has come of age is not to be erased, because somebody has taken our right to. That holds up nothing.
-fn kept_from_going(error: io::Error) -> io::Result<()> {
-    if error.kind() != io::ErrorKind::PermissionDenied {
-        return Err(error);
+fn sync_if_there(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    match disk.open_directory(directory) {
+        Err(error) if atomic::is_absent(&error) => Ok(()),
+        opened => opened?.sync(),
     }
-    tracing::warn!(%error, "a message that has come of age cannot be erased");
-    Ok(())
 }
 
 /// Does `work`, which makes the name `path`; if a directory on its way is missing, makes it and tries once more. Never

@@ -14,13 +14,14 @@
 //! |---|---|
 //! | `format` | the log's bytes: records, checksums, damage and torn tails |
 //! | `file` | the log on disk: syncs, zeroing, its successors |
-//! | `apply` `deferred` `place` `moving` `take` | the steps |
+//! | `apply` `deferred` `place` `moving` `take` `expire` | the steps |
 //! | `error` | what a failure leaves behind |
 //! | `inspect` | what is there, without opening it |
 
 mod apply;
 mod deferred;
 mod error;
+mod expire;
 mod file;
 mod format;
 mod inspect;
@@ -271,6 +272,10 @@ impl Journal {
         }
         self.settle()?;
         self.applier.write_deferred()?;
+        if let Err(error) = self.applier.sync_expired() {
+            self.poisoned = true;
+            return Err(error);
+        }
         self.applier.overwrite_trash()?;
         if let Err(error) = self.root_directory.sync_filesystem() {
             self.poisoned = true;
@@ -298,11 +303,15 @@ impl Journal {
         Ok(())
     }
 
-    /// Empties the log before a file moves that it holds bytes of: they would be written again by a replay, into a file that
-    /// is in its place already, and were made anew; and nobody has synced them yet.
+    /// Empties the log before a file moves that it holds bytes of, or is erased: they would be written again by a replay, into
+    /// a file that is in its place already, or gone, and were made anew; and nobody has synced them yet.
     fn sync_moved(&mut self, batch: &[Transaction]) -> Result<(), JournalError> {
         let mut steps = batch.iter().flat_map(|transaction| &transaction.steps);
-        match steps.any(|step| matches!(step, Step::Move { from, .. } if self.applier.is_written(from))) {
+        let is_held = |step: &Step| match step {
+            Step::Move { from: path, .. } | Step::Expire { path, .. } => self.applier.is_written(path),
+            _ => false,
+        };
+        match steps.any(is_held) {
             true => self.empty(),
             false => Ok(()),
         }
@@ -361,6 +370,7 @@ fn check(batch: &[Transaction]) -> Result<(), JournalError> {
         let scratch = match step {
             Step::Place { scratch, .. } | Step::Take { scratch, .. } => scratch,
             Step::Move { from, .. } => from,
+            Step::Expire { aside, .. } => aside,
             _ => continue,
         };
         if !scratches.insert(scratch) {

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::*;
 
 mod arriving;
+mod expire;
 mod trouble;
 use crate::crypto::hash::sha256;
 use crate::disk::open::RegularFile;
@@ -110,10 +111,18 @@ fn everything(root: &Root) -> Vec<Transaction> {
     fs::create_dir_all(root.at("journal/arriving")).unwrap();
     fs::write(root.at("journal/arriving/parts"), "on").unwrap();
     let moved = Step::Move { path: "conversations/carol/2-alice".into(), from: "journal/large/copy".into() };
+    fs::create_dir_all(root.at("conversations/dora")).unwrap();
+    fs::write(root.at("conversations/dora/3-bob"), "of age").unwrap();
+    let expired = Step::Expire {
+        path: "conversations/dora/3-bob".into(),
+        aside: Path::new(SCRATCH).join("expired"),
+        identity: RealDisk.stat(&root.at("conversations/dora/3-bob")).unwrap().identity(),
+    };
     let first =
         vec![put("keys/session", "new"), place("conversations/bob/1-alice", "hi"), moved, take(root, "outbox/bob/x")];
     let second = vec![
         Step::Erase { path: "keys/prekey".into() },
+        expired,
         Step::Remove { path: "x.error".into() },
         Step::MakeDirectory { path: "outbox/2026-bob".into() },
         Step::Append { path: "keys/received".into(), offset: 3, bytes: b"def".to_vec() },
@@ -129,7 +138,7 @@ fn assert_everything_happened(root: &Root) {
     assert_eq!(root.read("conversations/bob/1-alice"), "hi");
     assert_eq!(fs::read_dir(root.at("conversations/bob")).unwrap().count(), 1);
     assert_eq!(root.read("conversations/carol/2-alice"), "much");
-    for gone in ["outbox/bob/x", "keys/prekey", "x.error", "journal/large/copy"] {
+    for gone in ["outbox/bob/x", "keys/prekey", "x.error", "journal/large/copy", "conversations/dora/3-bob"] {
         assert!(!root.at(gone).exists(), "{gone}");
     }
     assert!(root.at("outbox/2026-bob").is_dir());
@@ -153,7 +162,7 @@ fn what_is_committed_is_there_before_and_after_opening_again() {
 #[test]
 fn a_crash_after_the_sync_and_after_each_step_is_finished_by_replay() {
     for machine in [false, true] {
-        for applied in 0..=9 {
+        for applied in 0..=10 {
             for replays in 1..=2 {
                 let root = Root::new();
                 let mut journal = root.journal();
