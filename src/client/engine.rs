@@ -44,6 +44,7 @@ use super::sent::Sent;
 use super::sessions::Sessions;
 use super::spool::Spool;
 use super::state::StateError;
+use super::steady::Steady;
 use super::sweeping::Sweeping;
 use super::tidying::Tidying;
 use super::transcripts::Transcripts;
@@ -89,6 +90,7 @@ pub struct Engine {
     /// A person may have asked for messages to be taken back.
     pub(super) cancels: bool,
     pub(super) giving_up: GivingUp,
+    pub(super) steady: Steady,
     pub(super) outbox: Outbox,
     pub(super) dropboxes: Dropboxes,
     pub(super) dropped: Dropped,
@@ -178,6 +180,7 @@ impl Engine {
             acknowledging: Acknowledging::load(&root)?,
             letting_go: LettingGo::default(),
             giving_up: GivingUp::default(),
+            steady: Steady::default(),
             last_time: conversations.last_time(),
             asked_again: missing::Asked::default(),
             sweeping,
@@ -231,6 +234,7 @@ impl Engine {
     pub fn handle(&mut self, event: Event, now: Timestamp) -> io::Result<()> {
         self.counter.pass(now, self.sent.next_place());
         self.presence.pass(self.connection.is_ok(), now);
+        self.steady.pass(now);
         match event {
             Event::Hint(Hint::Rescan) => self.rescan(now)?,
             Event::Hint(Hint::Path(path)) => self.look_at(&path)?,

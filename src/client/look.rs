@@ -53,7 +53,10 @@ impl Engine {
         self.cancels = true;
         self.directories.extend(self.outbox.scan(&self.root)?);
         self.outbox.forget_gone(&self.root);
-        self.received.forget_old(now.seconds(), &mut self.pending);
+        if self.steady.is_trusted() {
+            self.received.forget_old(now.seconds(), &mut self.pending);
+            self.give_up_arriving(now);
+        }
         self.sessions.expire(now.seconds());
         if self.presence.has_drained() {
             self.sessions.erase_spent(now.seconds());
@@ -62,7 +65,6 @@ impl Engine {
         let quiet_until = self.recovery.quiet_until();
         let given_up = self.unopened.give_up_old(now.seconds(), quiet_until, &mut self.pending);
         self.alert_given_up(given_up, now);
-        self.give_up_arriving(now);
         self.look_for_untold(now);
         self.look_at_hooks(now);
         self.forget_owed(now);

@@ -169,6 +169,8 @@ mod spool;
 #[cfg(feature = "daemon")]
 mod standing;
 #[cfg(feature = "daemon")]
+mod steady;
+#[cfg(feature = "daemon")]
 mod sweeping;
 #[cfg(feature = "daemon")]
 mod tags;

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::alerts;
 use super::conversation;
 use super::conversation_settings;
 use super::delivery::{self, Delivery, State};
@@ -19,7 +20,8 @@ use crate::clock::Timestamp;
 use crate::disk::system::{Kind, Stat};
 use crate::disk::{atomic, open};
 use crate::limits::{
-    ERASE_BATCH_BYTES, ERASE_BATCH_MAX, SENT_LIFETIME_S, TIDY_AGAIN_S, TIDY_INTERVAL_S, TIDY_LOOKS_MAX, TIDY_SETTLED_MS,
+    CLOCK_DOUBT_LONG_MS, ERASE_BATCH_BYTES, ERASE_BATCH_MAX, SENT_LIFETIME_S, TIDY_AGAIN_S, TIDY_INTERVAL_S,
+    TIDY_LOOKS_MAX, TIDY_SETTLED_MS,
 };
 use crate::wire::identity::ConversationId;
 use crate::wire::journal::{DirectoryIdentity, FileIdentity};
@@ -211,6 +213,10 @@ impl Engine {
         if self.deliveries.contains_key(&delivery_path) || is_on_its_way(&delivery) {
             return later;
         }
+        if !self.steady.is_trusted() {
+            self.say_clock_jumped(now);
+            return later;
+        }
         self.erase_message(path, &stat);
         if is_over(&delivery, now) {
             self.pending.remove(delivery_path);
@@ -218,6 +224,17 @@ impl Engine {
         room.bytes = room.bytes.saturating_sub(stat.size);
         room.files = if room.bytes == 0 { 0 } else { room.files.saturating_sub(1) };
         None
+    }
+
+    /// Says why nothing is erased now.
+    fn say_clock_jumped(&mut self, now: Timestamp) {
+        let Some(jump_ms) = self.steady.take_untold() else { return };
+        let (days, hours) = (jump_ms / 86_400_000, CLOCK_DOUBT_LONG_MS / 3_600_000);
+        let text = format!(
+            "The clock has jumped ahead by {days} days or more: messages that are of age by it are erased {hours} hours from now.\n\
+             If it is wrong, put it right before; if the machine has slept, there is nothing to do."
+        );
+        alerts::raise(&self.root, &mut self.pending, now, "clock", "", &text);
     }
 
     /// Erases a message as it was found.

@@ -46,5 +46,14 @@ pub const MAILBOX_DRAINED_MS: u64 = 3_600_000;
 /// while the machine slept or its clock was set.
 pub const PRESENCE_STEP_MAX_MS: u64 = 10_000;
 
+/// How long nothing is erased for its age after such a step: a clock that was set wrongly by a program is put right by it soon.
+pub const CLOCK_DOUBT_MS: u64 = 600_000;
+
+/// A step beyond this is said, where it keeps something from being erased: a machine sleeps for days, or its clock is wrong.
+pub const CLOCK_JUMP_LONG_MS: u64 = 86_400_000;
+
+/// How long nothing is erased for its age then: long enough for a person to see it and put it right.
+pub const CLOCK_DOUBT_LONG_MS: u64 = 6 * 3_600_000;
+
 /// One serialized signed prekey. Today some 1,400 bytes, most of them its ML-KEM-768 key.
 pub const PREKEY_BYTES_MAX: usize = 2_048;

@@ -56,3 +56,18 @@ fn what_cannot_be_listed_is_not_taken_for_deleted() {
         assert_eq!(world.machines[1].deliveries(), told, "{}", hidden.display());
     }
 }
+
+#[test]
+fn a_clock_that_jumps_ahead_erases_nothing_at_once() {
+    let mut world = standing();
+    world.machines[1].running = None;
+    world.machines[1].expire = Some(Duration::from_secs(DAY_S));
+    world.act(Start(1));
+    world.run_rounds(30);
+    world.pass(31 * DAY_S);
+    world.run_rounds(30);
+    let bob = &world.machines[1];
+    assert!(["hello", "hello to you"].iter().all(|there| bob.messages().iter().any(|message| message == there)));
+    let alerts = bob.files("alerts");
+    assert_eq!(alerts.iter().filter(|(path, _)| path.ends_with("-clock")).count(), 1, "{alerts:?}");
+}
