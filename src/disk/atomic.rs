@@ -442,6 +442,19 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_somebody_made_read_only_is_erased_in_portions_as_well() {
+        let root = tempfile::tempdir().unwrap();
+        let (path, other) = (root.path().join("secret"), root.path().join("other"));
+        fs::write(&path, "secret").unwrap();
+        fs::hard_link(&path, &other).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        assert_eq!(erase_portion(&RealDisk, &path, 0, 4).unwrap(), Some(4));
+        assert_eq!(erase_portion(&RealDisk, &path, 4, 4).unwrap(), None);
+        assert!(!path.exists());
+        assert_eq!(fs::read(&other).unwrap(), [0; 6]);
+    }
+
+    #[test]
     fn erasing_a_link_leaves_what_it_points_to() {
         let root = tempfile::tempdir().unwrap();
         let (target, link) = (root.path().join("target"), root.path().join("link"));
