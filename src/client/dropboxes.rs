@@ -37,6 +37,8 @@ pub struct Dropboxes {
     open: BTreeMap<String, Open>,
     /// What is wrong with files in `dropboxes/`.
     faults: BTreeMap<OsString, String>,
+    /// `dropboxes/` was read since the start.
+    is_read: bool,
     /// They are to be read again.
     pub(super) is_changed: bool,
 }
@@ -147,6 +149,12 @@ impl Open {
 }
 
 impl Dropboxes {
+    /// Whether a directory is a dropbox, as far as is known.
+    fn may_name(&self, directory: &Path) -> bool {
+        let is_named = self.open.values().any(|open| open.settings.directory == directory);
+        is_named || !self.is_read || !self.faults.is_empty()
+    }
+
     /// A line for each of which there is something to say.
     pub(super) fn status(&self) -> impl Iterator<Item = (String, String)> {
         let lines = self.open.iter().filter_map(|(name, open)| Some((name.clone(), open.status()?)));
@@ -177,6 +185,7 @@ impl Engine {
     }
 
     fn read_dropboxes(&mut self) {
+        self.dropboxes.is_read = true;
         let mut before = std::mem::take(&mut self.dropboxes.open);
         self.dropboxes.faults.clear();
         for (file, result) in dropbox::all(&self.root) {
@@ -376,7 +385,8 @@ impl Engine {
     /// Removes what is recorded. What cannot be removed now is tried again each second, and not sent again.
     fn remove_dropped(&mut self) {
         let ours = rustix::process::geteuid().as_raw();
-        self.dropped.remove_recorded(self.root.disk(), self.root.path(), ours);
+        let Self { dropped, dropboxes, root, .. } = self;
+        dropped.remove_recorded(root.disk(), root.path(), ours, |directory| dropboxes.may_name(directory));
     }
 
     /// The state of what is recorded and not removed yet, if it changed.

@@ -71,12 +71,14 @@ impl Dropped {
         std::mem::take(&mut self.is_dirty).then(|| DroppedFile::all_to_bytes(&all))
     }
 
-    /// Removes those that are recorded. What fails is tried again.
-    pub fn remove_recorded(&mut self, disk: &dyn Disk, root: &Path, ours: u32) {
+    /// Removes those that are recorded. What fails is tried again. `is_named` says whether a directory is a dropbox.
+    pub fn remove_recorded(&mut self, disk: &dyn Disk, root: &Path, ours: u32, is_named: impl Fn(&Path) -> bool) {
         let mut removed: Vec<PathBuf> = Vec::new();
         let mut kept = Vec::new();
         for file in std::mem::take(&mut self.recorded) {
             let done = match place::check(disk, &file.directory, root, ours) {
+                // Its filesystem may not be mounted yet, and have the file.
+                Err(PlaceFault::Missing(_)) if is_named(&file.directory) => Err(io::ErrorKind::NotFound.into()),
                 // Whoever removed it removed what was in it.
                 Err(PlaceFault::Missing(_)) => Ok(()),
                 Err(_) => Err(io::ErrorKind::PermissionDenied.into()),
@@ -106,7 +108,7 @@ impl Dropped {
 fn remove(disk: &dyn Disk, file: &DroppedFile) -> io::Result<()> {
     let hidden = file.directory.join(&file.hidden);
     if stat(disk, &hidden)?.is_none() {
-        let Some(name) = find(disk, file)? else { return Ok(()) };
+        let Some(name) = find(disk, file, DROPBOX_ENTRIES_MAX)? else { return Ok(()) };
         match disk.rename_new(&file.directory.join(name), &hidden) {
             // Gone in this moment: perhaps it has another name. The next look tells.
             Err(error) if atomic::is_absent(&error) => return Err(error),
@@ -121,8 +123,11 @@ fn remove(disk: &dyn Disk, file: &DroppedFile) -> io::Result<()> {
     }
 }
 
-/// The name that the file has now, if it is still there and as it was.
-fn find(disk: &dyn Disk, file: &DroppedFile) -> io::Result<Option<OsString>> {
+/// The name that the file has now, if it is still there and as it was. So many names are looked at.
+///
+/// # Errors
+/// The disk's; that there are more names, of which one may be its own.
+fn find(disk: &dyn Disk, file: &DroppedFile, most: usize) -> io::Result<Option<OsString>> {
     let is_it = |name: &OsString| -> io::Result<bool> {
         Ok(stat(disk, &file.directory.join(name))?.is_some_and(|found| file.is_it(&found.identity())))
     };
@@ -130,10 +135,12 @@ fn find(disk: &dyn Disk, file: &DroppedFile) -> io::Result<Option<OsString>> {
         return Ok(Some(file.name.clone()));
     }
     // The sender may rename what is his.
-    let entries = disk.some_entries(&file.directory, DROPBOX_ENTRIES_MAX)?;
+    let entries = disk.some_entries(&file.directory, most)?;
+    let is_cut = entries.len() >= most;
     let named = entries.into_iter().find(|entry| entry.inode == file.inode).map(|entry| entry.name);
     match named {
         Some(name) if is_it(&name)? => Ok(Some(name)),
+        None if is_cut => Err(io::Error::other("it is not among the names that were looked at, and there are more")),
         _ => Ok(None),
     }
 }
@@ -176,6 +183,36 @@ mod tests {
             modified_ns: identity.modified_ns,
             size: identity.size,
         }
+    }
+
+    #[test]
+    fn a_file_that_a_cut_listing_does_not_show_is_not_taken_for_gone() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        fs::write(at("a"), "read").unwrap();
+        let file = note(scratch.path(), "a");
+        fs::remove_file(at("a")).unwrap();
+        // So that none of them has its inode: it is the modification time that tells, too.
+        ["b", "c"].iter().for_each(|name| fs::create_dir(at(name)).unwrap());
+        assert_eq!(find(&RealDisk, &file, 3).unwrap(), None);
+        find(&RealDisk, &DroppedFile { inode: u64::MAX, ..file }, 2).unwrap_err();
+    }
+
+    #[test]
+    fn the_note_of_a_file_in_a_dropbox_that_is_not_mounted_is_kept() {
+        let scratch = tempfile::tempdir().unwrap();
+        fs::create_dir(scratch.path().join("box")).unwrap();
+        fs::write(scratch.path().join("box/a"), "read").unwrap();
+        let mut dropped = Dropped::default();
+        dropped.add(note(&scratch.path().join("box"), "a"));
+        dropped.recorded();
+        fs::remove_file(scratch.path().join("box/a")).unwrap();
+        fs::remove_dir(scratch.path().join("box")).unwrap();
+        let (root, ours) = (scratch.path().join("root"), rustix::process::geteuid().as_raw());
+        dropped.remove_recorded(&RealDisk, &root, ours, |_| true);
+        assert_eq!(dropped.all().count(), 1);
+        dropped.remove_recorded(&RealDisk, &root, ours, |_| false);
+        assert_eq!(dropped.all().count(), 0);
     }
 
     #[test]
