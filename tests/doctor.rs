@@ -323,6 +323,7 @@ fn keys(session: &str, record: &str) -> Vec<Damage> {
         }),
         overwritten("damaged", record, "\u{7f}", not_started),
         overwritten("damaged", "keys/names", "\u{7f}", not_started),
+        damage("error", "damaged", "keys/arriving/x", not_started, |user| put(user, "keys/arriving/x", "\u{7f}")),
         damage("error", "damaged", profile.clone(), not_started, move |user| put(user, &profile, "\u{7f}")),
         overwritten("damaged", "keys/counter", "\u{7f}", not_started),
         overwritten("damaged", "keys/recovery", "\u{7f}", not_started),
@@ -380,6 +381,9 @@ fn journal(log: &str, peer: &str) -> Vec<Damage> {
         }),
         damage("warning", "orphan", "journal/unopened/x", ["no envelope", "Nobody reads"], |user| {
             put(user, "journal/unopened/x", "");
+        }),
+        damage("warning", "orphan", "journal/arriving/x", ["nothing is noted", "Nobody reads"], |user| {
+            put(user, "journal/arriving/x", "");
         }),
         damage("warning", "orphan", "journal/x", ["no file of chatterboxd", "Nobody reads"], |user| {
             put(user, "journal/x", "");

@@ -66,6 +66,10 @@ impl Engine {
         };
         match record.is_contradicted_by(&payload) {
             true => self.refuse_damaged(named, "its parts contradict each other", now),
+            // As many as may wait at our server do so already.
+            false if !record.has(part.number) && self.lacks_space_for(&part) => {
+                self.refuse_crowded(named, &payload, part, now);
+            }
             false => self.write_part(&hash, payload, part, now),
         }
     }
@@ -82,15 +86,18 @@ impl Engine {
         }
         let is_contact = |author: &Fingerprint| self.people.is_contact(author);
         if !self.arriving.has_room(&named.author, part.size, limit, is_contact) || self.lacks_space_for(&part) {
-            // As many of their parts as may wait at our server do so.
-            let text = "more is on its way from them than is taken at a time, or than the disk has room for.\n\
-                        Make room if the disk is nearly full, and ask them to send it again when the rest is here.";
-            return self.refuse_large(named, &payload, &progress::size(part.size), text, now);
+            return self.refuse_crowded(named, &payload, part, now);
         }
         let Some(record) = ArrivingRecord::begin(named.author, &payload, now.seconds()) else { return };
         let hash = named.hash();
         self.arriving.begin(hash, record);
         self.write_part(&hash, payload, part, now);
+    }
+
+    fn refuse_crowded(&mut self, named: Named, payload: &Payload, part: Part, now: Timestamp) {
+        let text = "more is on its way from them than is taken at a time, or than the disk has room for.\n\
+                    Make room if the disk is nearly full, and ask them to send it again when the rest is here.";
+        self.refuse_large(named, payload, &progress::size(part.size), text, now);
     }
 
     fn lacks_space_for(&self, part: &Part) -> bool {
