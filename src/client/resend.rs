@@ -31,13 +31,18 @@ enum Kept {
 impl Engine {
     /// A portion of what others asked for again.
     pub(super) fn resend_next(&mut self, now: Timestamp) {
-        let (mut room, mut tries) = (RESEND_MAX, 2 * RESEND_MAX);
+        let mut room = RESEND_MAX;
         for (place, resend) in self.recovery.open_resends().into_iter().take(RESEND_PEERS_MAX) {
             let found = self.sent.asked_for(&resend.peer, resend.since, resend.from, resend.until);
-            let mut is_done = true;
+            // Of each: whoever's large contents wait for room, and are looked at in vain, holds up nobody else.
+            let (mut is_done, mut tries) = (true, 2 * RESEND_MAX);
             for entry in found {
-                if room == 0 || tries == 0 || self.is_full() {
+                if room == 0 || self.is_full() {
                     return;
+                }
+                if tries == 0 {
+                    is_done = false;
+                    break;
                 }
                 tries -= 1;
                 // One that cannot be read now holds up no other, and is tried again with the next portion.
