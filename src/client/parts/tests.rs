@@ -16,7 +16,7 @@ use crate::crypto::dh::SecretKey;
 use crate::crypto::hash::sha256;
 use crate::disk::journal::Journal;
 use crate::disk::watch::Hint;
-use crate::limits::{LARGE_AGAIN_MAX, LARGE_PER_RECIPIENT_MAX};
+use crate::limits::{LARGE_AGAIN_MAX, LARGE_PER_RECIPIENT_MAX, RESENT_TIMES_MAX};
 use crate::net::dialer::Way;
 use crate::wire::address::ServerAddress;
 use crate::wire::identity::ConversationId;
@@ -420,7 +420,8 @@ fn crowd(alice: &mut Alice, count: usize) {
             transcript: None,
             size: 2 * PART_BYTES,
             sha256: [0; 32],
-            recipients: vec![LargeRecipient { fingerprint: bob, next: 2, resent: 0 }],
+            // So often that they do not begin anew, whatever he has lost.
+            recipients: vec![LargeRecipient { fingerprint: bob, next: 2, resent: RESENT_TIMES_MAX }],
         });
     }
 }
