@@ -8,19 +8,28 @@ use zeroize::Zeroizing;
 use super::pending::Pending;
 use super::root::Root;
 use crate::clock::Timestamp;
+use crate::wire::identity::Fingerprint;
 
 /// Alerts of one kind about one thing that may lie there unread at a time: a peer that misbehaves again and again
 /// fills no disk.
 const SAME_MAX: usize = 8;
 
-/// Adds an alert to the transaction. `kind` is a word for programs, `about` tells repeats apart.
-pub fn raise(root: &Root, pending: &mut Pending, now: Timestamp, kind: &str, about: &str, text: &str) {
+/// What somebody told of somebody: both are counted.
+pub fn by_word(of: &Fingerprint, teller: Option<&Fingerprint>) -> String {
+    teller.map_or_else(|| of.short(8), |teller| format!("{}-{}", of.short(8), teller.short(8)))
+}
+
+/// Adds an alert to the transaction. `kind` is a word for programs, `about` tells repeats apart. False if there are as many of
+/// this kind about this as may be.
+pub fn raise(root: &Root, pending: &mut Pending, now: Timestamp, kind: &str, about: &str, text: &str) -> bool {
     let ending = if about.is_empty() { kind.to_owned() } else { format!("{kind}-{about}") };
     let unread = root.names("alerts").iter().filter(|name| name.to_string_lossy().ends_with(&ending)).count()
         + pending.reserved_alike(Path::new("alerts"), &ending);
     tracing::warn!(kind, "alert");
     let path = Path::new("alerts").join(format!("{now}-{ending}"));
-    if unread < SAME_MAX && pending.is_free(root, &path) {
+    let is_placed = unread < SAME_MAX && pending.is_free(root, &path);
+    if is_placed {
         pending.place(path, Zeroizing::new(format!("{text}\n").into_bytes()));
     }
+    is_placed
 }

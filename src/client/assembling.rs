@@ -261,4 +261,4 @@ fn file_text(file_name: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

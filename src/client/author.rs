@@ -50,14 +50,29 @@ pub enum Cause {
 }
 
 impl Cause {
-    fn bit(self) -> u64 {
+    /// The number of its bit.
+    fn number(self) -> u8 {
         // Places are below 20.
         match self {
-            Self::Twice => 1 << 62,
-            Self::Previous => 1 << 61,
-            Self::Claim(by) => 1 << (by % 20),
-            Self::Unwritten(by) => 1 << (20 + by % 20),
+            Self::Twice => 62,
+            Self::Previous => 61,
+            Self::Claim(by) => by % 20,
+            Self::Unwritten(by) => 20 + by % 20,
         }
+    }
+
+    fn of_number(number: u8) -> Option<Self> {
+        match number {
+            62 => Some(Self::Twice),
+            61 => Some(Self::Previous),
+            0..20 => Some(Self::Claim(number)),
+            20..40 => Some(Self::Unwritten(number - 20)),
+            _ => None,
+        }
+    }
+
+    fn bit(self) -> u64 {
+        1 << self.number()
     }
 }
 
@@ -83,6 +98,11 @@ impl Open {
     /// Whether it is time to ask for it, once more.
     pub fn is_due(&self, now_s: u64) -> bool {
         self.progress.iter().any(|(_, progress)| progress.is_due(now_s))
+    }
+
+    /// Whether it was asked for.
+    pub fn is_asked(&self) -> bool {
+        self.progress.iter().any(|(_, progress)| progress.asked > 0)
     }
 
     /// Whether it will be asked for some time.
@@ -310,11 +330,28 @@ impl AuthorRecord {
         self.claims.retain(|_, kept| !is_stale(kept, incarnations, now_s));
     }
 
-    /// Whether a person is still to be told of a contradiction; from now on they are not.
-    pub fn is_news(&mut self, cause: Cause) -> bool {
-        let is_news = self.told & cause.bit() == 0;
-        self.told |= cause.bit();
-        is_news
+    /// Whether a person was told of such a contradiction.
+    pub fn is_told(&self, cause: Cause) -> bool {
+        self.told & cause.bit() != 0
+    }
+
+    /// A person was told of a contradiction, or is to be told when they can.
+    pub fn note_contradiction(&mut self, Contradiction { counter, cause }: Contradiction, is_told: bool) {
+        match is_told {
+            true => {
+                self.told |= cause.bit();
+                self.untold.remove(&cause.number());
+            }
+            false => drop(self.untold.entry(cause.number()).or_insert(counter)),
+        }
+    }
+
+    /// Of which a person is still to be told.
+    pub fn untold(&self) -> Vec<Contradiction> {
+        let cause = |(number, counter): (&u8, &u64)| {
+            Some(Contradiction { counter: *counter, cause: Cause::of_number(*number)? })
+        };
+        self.untold.iter().filter_map(cause).collect()
     }
 
     /// Where an incarnation is kept, from now on if it is new.

@@ -6,7 +6,7 @@ use super::author::{Cause, Contradiction};
 use super::engine::Engine;
 use super::transcripts::Place;
 use crate::clock::Timestamp;
-use crate::wire::author::Claim;
+use crate::wire::author::{AuthorRecord, Claim};
 
 impl Engine {
     /// Compares what somebody has of us with what we have written.
@@ -26,14 +26,31 @@ impl Engine {
         self.alert_fork(mine, Contradiction { counter: claim.counter, cause }, now);
     }
 
-    /// Tells a person of two hashes that met.
+    /// Tells a person of two hashes that met. Where they cannot be told now, they will be: in a conversation that waits, when it
+    /// is accepted.
     pub(super) fn alert_fork(&mut self, place: &Place, contradiction: Contradiction, now: Timestamp) {
-        let Contradiction { counter, cause } = contradiction;
-        let Some(record) = self.conversations.get(&place.0).filter(|record| record.accepted) else { return };
-        let directory = record.directory.clone();
-        if !self.transcripts.change(place, |author| author.is_news(cause)) {
+        if self.transcripts.get(place).is_some_and(|author| author.is_told(contradiction.cause)) {
             return;
         }
+        let is_told = self.raise_fork(place, contradiction, now);
+        let is_noted = |author: &AuthorRecord| author.untold().iter().any(|noted| noted.cause == contradiction.cause);
+        if is_told || !self.transcripts.get(place).is_some_and(is_noted) {
+            self.transcripts.change(place, |author| author.note_contradiction(contradiction, is_told));
+        }
+    }
+
+    /// Tells a person of what they could not be told before.
+    pub(super) fn alert_untold_forks(&mut self, now: Timestamp) {
+        for (place, contradiction) in self.transcripts.untold() {
+            self.alert_fork(&place, contradiction, now);
+        }
+    }
+
+    /// False if nobody can be told.
+    fn raise_fork(&mut self, place: &Place, contradiction: Contradiction, now: Timestamp) -> bool {
+        let Contradiction { counter, cause } = contradiction;
+        let Some(record) = self.conversations.get(&place.0).filter(|record| record.accepted) else { return false };
+        let directory = record.directory.clone();
         let author = self.people.name(&place.1);
         let participants = self.participants_by_place(&place.0);
         let teller = |by: u8| participants.get(usize::from(by)).map_or_else(String::new, |by| self.people.name(by));
@@ -70,6 +87,75 @@ impl Engine {
                 teller(by),
             ),
         };
-        alerts::raise(&self.root, &mut self.pending, now, "fork", &place.1.short(8), &text);
+        // Counted by who tells as well: nobody's tales keep another's from being heard.
+        let about = match cause {
+            Cause::Twice | Cause::Previous => place.1.short(8),
+            Cause::Claim(by) | Cause::Unwritten(by) => alerts::by_word(&place.1, participants.get(usize::from(by))),
+        };
+        alerts::raise(&self.root, &mut self.pending, now, "fork", &about, &text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::client::assembling::tests::Bench;
+    use crate::wire::conversation::ConversationRecord;
+
+    fn by_claim(counter: u64) -> Contradiction {
+        Contradiction { counter, cause: Cause::Claim(1) }
+    }
+
+    #[test]
+    fn what_contradicts_itself_while_a_conversation_waits_is_told_when_it_is_accepted() {
+        let mut bob = Bench::new();
+        let place = (bob.conversation.id, bob.alice);
+        bob.engine.conversations.add(ConversationRecord { accepted: false, ..bob.conversation.clone() });
+        bob.settle();
+        let twice = Contradiction { counter: 4, cause: Cause::Twice };
+        for contradiction in [by_claim(3), twice, by_claim(5)] {
+            bob.engine.alert_fork(&place, contradiction, bob.now);
+        }
+        bob.settle();
+        bob.restart();
+        bob.engine.alert_untold_forks(bob.now);
+        bob.settle();
+        assert!(bob.alerts().is_empty(), "of what waits nothing is told");
+        let (alice, now) = (bob.alice, bob.now);
+        bob.engine.accept_conversation(&place.0, &alice, now);
+        bob.settle();
+        let told = |bob: &Bench, text: &str| bob.alerts().iter().filter(|alert| alert.contains(text)).count();
+        assert_eq!(
+            (told(&bob, "another message 3 of alice"), told(&bob, "as their number 4"), bob.alerts().len()),
+            (1, 1, 2)
+        );
+        bob.restart();
+        bob.engine.alert_untold_forks(bob.now);
+        bob.engine.alert_fork(&place, twice, bob.now);
+        bob.settle();
+        assert_eq!(bob.alerts().len(), 2, "once");
+    }
+
+    #[test]
+    fn what_finds_no_room_among_the_alerts_is_told_later_and_another_teller_has_room() {
+        let mut bob = Bench::new();
+        let place = (bob.conversation.id, bob.alice);
+        let by = bob.engine.participants_by_place(&place.0);
+        let unread: Vec<_> = (0..8)
+            .map(|number| bob.root.alerts().join(format!("{number}-fork-{}", alerts::by_word(&bob.alice, by.get(1)))))
+            .collect();
+        unread.iter().for_each(|path| fs::write(path, "unread\n").unwrap());
+        bob.engine.alert_fork(&place, by_claim(3), bob.now);
+        bob.settle();
+        assert_eq!(bob.alerts().len(), 8);
+        bob.engine.alert_fork(&place, Contradiction { counter: 3, cause: Cause::Claim(0) }, bob.now);
+        bob.settle();
+        assert_eq!(bob.alerts().len(), 9);
+        unread.iter().for_each(|path| fs::remove_file(path).unwrap());
+        bob.engine.alert_untold_forks(bob.now);
+        bob.settle();
+        assert_eq!(bob.alerts().len(), 2);
     }
 }

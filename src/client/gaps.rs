@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::alerts;
+use super::author::Open;
 use super::engine::Engine;
 use super::gap_file::{self, GapLine};
 use super::transcripts::Place;
@@ -17,6 +18,7 @@ impl Engine {
         let now_s = now.seconds();
         let recent = |asked: &u64| (*asked..asked.saturating_add(GAP_WAITS_S[0])).contains(&now_s);
         self.transcripts.asked.retain(|_, asked| recent(asked));
+        self.transcripts.no_room.retain(|_, tried| recent(tried));
         let mut wanted: BTreeMap<Fingerprint, Vec<Missing>> = BTreeMap::new();
         for place in self.transcripts.open() {
             let (conversation, author) = place;
@@ -32,9 +34,11 @@ impl Engine {
                 if self.arriving.comes(&place, &open, now_s) {
                     continue;
                 }
-                if let Some(tellers) = open.alarms(now_s) {
-                    self.transcripts.change(&place, |theirs| theirs.note_told(&open, now_s));
-                    self.alert_gap(&place, (open.from, open.to), &tellers, now);
+                if let Some(tellers) = open.alarms(now_s).filter(|_| !self.transcripts.no_room.contains_key(&place)) {
+                    match self.alert_gap(&place, &open, &tellers, now) {
+                        true => self.transcripts.change(&place, |theirs| theirs.note_told(&open, now_s)),
+                        false => drop(self.transcripts.no_room.insert(place, now_s)),
+                    }
                 }
                 // What is on its way to us is not missing.
                 let may_ask = self.presence.has_settled() && !self.transcripts.asked.contains_key(&author);
@@ -60,21 +64,31 @@ impl Engine {
     }
 
     /// Tells a person of what is missing; where that is known only from others, by whose word.
-    fn alert_gap(&mut self, place: &Place, counters: (u64, u64), tellers: &[u8], now: Timestamp) {
-        let Some(which) = self.missing_text(place, counters) else { return };
+    /// False if there is no room for it.
+    fn alert_gap(&mut self, place: &Place, open: &Open, tellers: &[u8], now: Timestamp) -> bool {
+        let Some(which) = self.missing_text(place, (open.from, open.to)) else { return true };
         let name = self.people.name(&place.1);
         let participants = self.participants_by_place(&place.0);
-        let tellers = tellers.iter().filter_map(|by| participants.get(usize::from(*by)));
-        let tellers: Vec<String> = tellers.map(|by| self.people.name(by)).collect();
-        let (by_word, doubt) = match tellers.join(", ") {
+        let tellers: Vec<&Fingerprint> = tellers.iter().filter_map(|by| participants.get(usize::from(*by))).collect();
+        let names: Vec<String> = tellers.iter().map(|by| self.people.name(by)).collect();
+        let (by_word, doubt) = match names.join(", ") {
             names if names.is_empty() => (String::new(), "somebody claims".to_owned()),
             names => (format!(" by the word of {names}"), format!("{names} claimed")),
         };
+        let asked = match open.is_asked() {
+            true => format!(", and has not come again although {name} was asked for it"),
+            false => String::new(),
+        };
         let text = format!(
-            "{which} is missing{by_word}, and has not come again although {name} was asked for it.\n\
+            "{which} is missing{by_word}{asked}.\n\
              Ask {name} to send it again. If messages keep missing, a server withholds them, or {doubt} what was never written."
         );
-        alerts::raise(&self.root, &mut self.pending, now, "gap", &place.1.short(8), &text);
+        // Counted by who tells as well: nobody's tales keep another's from being heard.
+        let about: Vec<String> = match tellers.is_empty() {
+            true => vec![place.1.short(8)],
+            false => tellers.iter().map(|by| alerts::by_word(&place.1, Some(by))).collect(),
+        };
+        about.iter().any(|about| alerts::raise(&self.root, &mut self.pending, now, "gap", about, &text))
     }
 
     /// Tells a person of what is missing and no longer shown, because more is than is kept.

@@ -66,6 +66,7 @@ impl Engine {
         let given_up = self.unopened.give_up_old(now.seconds(), quiet_until, &mut self.pending);
         self.alert_given_up(given_up, now);
         self.look_for_untold(now);
+        self.alert_untold_forks(now);
         self.look_at_hooks(now);
         self.forget_owed(now);
         Ok(())

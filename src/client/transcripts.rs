@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::author::{Claimed, Entered, Findings};
+use super::author::{Claimed, Contradiction, Entered, Findings};
 use super::engine::Engine;
 use super::pending::Pending;
 use super::root;
@@ -33,6 +33,8 @@ pub struct Transcripts {
     changed: BTreeSet<ConversationId>,
     /// Who was asked for something, and when (seconds since 1970), in this run.
     pub(super) asked: HashMap<Fingerprint, u64>,
+    /// Of whom an alert about what is missing found no room, and when, in this run.
+    pub(super) no_room: HashMap<Place, u64>,
 }
 
 impl Transcripts {
@@ -88,6 +90,14 @@ impl Transcripts {
     /// Of whom something is missing in one conversation.
     pub(super) fn open_in(&self, conversation: &ConversationId) -> Vec<Place> {
         self.open.range(places_of(conversation)).copied().collect()
+    }
+
+    /// All contradictions of which a person is still to be told.
+    pub(super) fn untold(&self) -> Vec<(Place, Contradiction)> {
+        let each = |(place, record): (&Place, &AuthorRecord)| -> Vec<_> {
+            record.untold().into_iter().map(|untold| (*place, untold)).collect()
+        };
+        self.authors.iter().flat_map(each).collect()
     }
 
     /// Conversations whose `.gaps` is to be written anew.

@@ -30,6 +30,8 @@ pub struct AuthorRecord {
     pub claims: BTreeMap<u8, KeptClaim>,
     /// Which contradictions a person was told of: a bit for each cause.
     pub told: u64,
+    /// Of which a person is still to be told: by the number of its cause's bit, the message's counter.
+    pub untold: BTreeMap<u8, u64>,
 }
 
 /// One life of an author's state.
@@ -120,7 +122,15 @@ impl Progress {
 impl AuthorRecord {
     /// Of somebody from whom there is nothing yet.
     pub fn new(conversation: ConversationId, author: Fingerprint) -> Self {
-        Self { conversation, author, incarnations: Vec::new(), former: Vec::new(), claims: BTreeMap::new(), told: 0 }
+        Self {
+            conversation,
+            author,
+            incarnations: Vec::new(),
+            former: Vec::new(),
+            claims: BTreeMap::new(),
+            told: 0,
+            untold: BTreeMap::new(),
+        }
     }
 
     /// Parses the file.
@@ -139,6 +149,7 @@ impl AuthorRecord {
             former: record.former.iter().map(|id| array("author former", id)).collect::<Result<_, _>>()?,
             claims: record.claims.into_iter().map(parse_claim).collect::<Result<_, _>>()?,
             told: record.told,
+            untold: record.untold.iter().map(parse_untold).collect::<Result<_, _>>()?,
         })
     }
 
@@ -151,6 +162,7 @@ impl AuthorRecord {
             hash: claim.hash.to_vec(),
             progress: Some(progress.to_generated()),
         };
+        let untold = |(cause, counter): (&u8, &u64)| pb::Untold { cause: u32::from(*cause), counter: *counter };
         pb::Author {
             conversation: self.conversation.0.to_vec(),
             author: self.author.0.to_vec(),
@@ -158,9 +170,15 @@ impl AuthorRecord {
             former: self.former.iter().map(|id| id.to_vec()).collect(),
             claims: self.claims.iter().map(claim).collect(),
             told: self.told,
+            untold: self.untold.iter().map(untold).collect(),
         }
         .encode_to_vec()
     }
+}
+
+fn parse_untold(untold: &pb::Untold) -> Result<(u8, u64), Malformed> {
+    let cause = u8::try_from(untold.cause).ok().filter(|cause| u32::from(*cause) < u64::BITS);
+    Ok((cause.ok_or(Malformed::new("author untold", "no bit of a cause"))?, untold.counter))
 }
 
 fn parse_claim(claim: pb::Claim) -> Result<(u8, KeptClaim), Malformed> {
@@ -245,6 +263,7 @@ mod tests {
             claims: [(4, KeptClaim { claim: Claim { incarnation: [1; 16], counter: 7, hash: [6; 32] }, progress })]
                 .into(),
             told: u64::MAX,
+            untold: [(3, 9), (62, u64::MAX)].into(),
             ..AuthorRecord::new(ConversationId([7; 16]), Fingerprint([8; 32]))
         }
     }

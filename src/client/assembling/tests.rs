@@ -25,14 +25,14 @@ use crate::wire::payload::Content;
 use crate::wire::transcript::Transcript;
 
 /// Bob, who has a conversation with alice, who sends.
-struct Bench {
+pub(in crate::client) struct Bench {
     _scratch: TempDir,
-    root: Root,
+    pub(in crate::client) root: Root,
     journal: Journal,
-    engine: Engine,
-    alice: Fingerprint,
-    conversation: ConversationRecord,
-    now: Timestamp,
+    pub(in crate::client) engine: Engine,
+    pub(in crate::client) alice: Fingerprint,
+    pub(in crate::client) conversation: ConversationRecord,
+    pub(in crate::client) now: Timestamp,
 }
 
 /// What alice sends.
@@ -58,7 +58,7 @@ impl Sent {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(in crate::client) fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let account = |name: &str| {
             let root = Root::new(scratch.path().join(name));
@@ -116,7 +116,7 @@ impl Bench {
     }
 
     /// As the daemon's loop does it, until nothing is left to do.
-    fn settle(&mut self) {
+    pub(in crate::client) fn settle(&mut self) {
         loop {
             let more = self.engine.work_arriving(self.now) | self.engine.sweeping.go_on(&self.root);
             let mut batch: Vec<_> = self.engine.transaction().into_iter().collect();
@@ -131,7 +131,7 @@ impl Bench {
     }
 
     /// The daemon is killed and started anew.
-    fn restart(&mut self) {
+    pub(in crate::client) fn restart(&mut self) {
         let Self { root, .. } = self;
         let policy = self.engine.policy;
         (self.journal, self.engine) = open(root);
@@ -148,7 +148,7 @@ impl Bench {
         all.filter(|(name, _)| name != "metadata.toml").collect()
     }
 
-    fn alerts(&self) -> Vec<String> {
+    pub(in crate::client) fn alerts(&self) -> Vec<String> {
         let entries = fs::read_dir(self.root.alerts()).unwrap();
         entries.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect()
     }

@@ -130,9 +130,20 @@ fn two_hashes_of_one_message_are_found_wherever_they_meet() {
         assert_eq!(enter(&mut record, message(2)).1, [contradicts], "when the message comes");
         assert!(record.claims.is_empty());
     }
-    assert!(here.is_news(Cause::Claim(5)) && !here.is_news(Cause::Claim(5)));
-    assert!(here.is_news(Cause::Claim(6)) && here.is_news(Cause::Twice) && here.is_news(Cause::Previous));
-    assert!(here.is_news(Cause::Unwritten(5)) && !here.is_news(Cause::Twice));
+    let all =
+        [Cause::Claim(0), Cause::Claim(19), Cause::Unwritten(0), Cause::Unwritten(19), Cause::Previous, Cause::Twice];
+    for cause in all {
+        here.note_contradiction(Contradiction { counter: 7, cause }, false);
+        assert!(!here.is_told(cause), "not yet");
+    }
+    assert_eq!(here.untold(), all.map(|cause| Contradiction { counter: 7, cause }));
+    assert_eq!(AuthorRecord::from_bytes(&here.to_bytes()).as_ref(), Ok(&here));
+    for cause in all {
+        assert!(!here.is_told(cause), "each is told for itself");
+        here.note_contradiction(Contradiction { counter: 8, cause }, true);
+        assert!(here.is_told(cause));
+    }
+    assert_eq!(here.untold(), []);
 }
 
 #[test]
