@@ -29,6 +29,10 @@ impl Engine {
                 self.transcripts.change(&place, |theirs| theirs.forget_stale_claims(now_s));
             }
             let Some(theirs) = self.transcripts.get(&place).filter(|_| is_ours) else { continue };
+            // A claim about somebody who never wrote makes us talk to no server that others choose.
+            let is_met = !theirs.incarnations.is_empty()
+                || self.people.is_contact(&author)
+                || self.sessions.highest(&author).is_some();
             for open in theirs.open() {
                 // What comes in parts is not missing while they come.
                 if self.arriving.comes(&place, &open, now_s) {
@@ -41,7 +45,7 @@ impl Engine {
                     }
                 }
                 // What is on its way to us is not missing.
-                let may_ask = self.presence.has_settled() && !self.transcripts.asked.contains_key(&author);
+                let may_ask = is_met && self.presence.has_settled() && !self.transcripts.asked.contains_key(&author);
                 let missing = wanted.entry(author).or_default();
                 if may_ask && open.is_due(now_s) && missing.len() < NOTE_MISSING_MAX {
                     let (incarnation, from, to) = (open.incarnation, open.from, open.to);
@@ -140,5 +144,37 @@ impl Engine {
             })
         });
         lines.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::assembling::tests::Bench;
+    use crate::client::author::Entered;
+    use crate::limits::MAILBOX_QUIET_WAIT_MS;
+    use crate::wire::author::Claim;
+
+    #[test]
+    fn nobody_is_asked_who_is_known_by_what_others_say_alone() {
+        let mut bob = Bench::new();
+        let eve = bob.join_stranger("eve");
+        let place = (bob.conversation.id, eve);
+        let now_s = bob.now.seconds();
+        let claim = Claim { incarnation: [7; 16], counter: 2, hash: [1; 32] };
+        bob.engine.transcripts.change(&place, |theirs| theirs.claim(0, claim, false, now_s));
+        let asked = |bob: &mut Bench| {
+            for _ in 0..MAILBOX_QUIET_WAIT_MS / 1_000 + GAP_WAITS_S[0] {
+                bob.now = Timestamp::from_micros(bob.now.micros() + 1_000_000);
+                bob.engine.presence.pass(false, bob.now);
+                bob.engine.look_for_gaps(bob.now);
+            }
+            bob.settle();
+            bob.engine.spool.len_of(&eve)
+        };
+        assert_eq!(asked(&mut bob), 0, "her server is whichever somebody names");
+        let message = Entered { incarnation: [7; 16], counter: 1, time: bob.now, hash: [2; 32], previous: [0; 32] };
+        bob.engine.transcripts.change(&place, |theirs| theirs.enter(&message, false, now_s));
+        assert!(asked(&mut bob) > 0, "she has written");
     }
 }

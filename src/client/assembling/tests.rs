@@ -26,7 +26,7 @@ use crate::wire::transcript::Transcript;
 
 /// Bob, who has a conversation with alice, who sends.
 pub(in crate::client) struct Bench {
-    _scratch: TempDir,
+    scratch: TempDir,
     pub(in crate::client) root: Root,
     journal: Journal,
     pub(in crate::client) engine: Engine,
@@ -84,10 +84,23 @@ impl Bench {
         };
         let (journal, engine) = open(&root);
         let (alice, now) = (both[0], Timestamp::from_micros(1_790_000_000_000_000));
-        let mut bench = Self { _scratch: scratch, root, journal, engine, alice, conversation, now };
+        let mut bench = Self { scratch: scratch, root, journal, engine, alice, conversation, now };
         bench.engine.conversations.add(bench.conversation.clone());
         bench.settle();
         bench
+    }
+
+    /// The conversation has another member, of whom there is no card.
+    pub(in crate::client) fn join_stranger(&mut self, name: &str) -> Fingerprint {
+        let root = Root::new(self.scratch.path().join(name));
+        fs::create_dir(root.path()).unwrap();
+        let server = ServerAddress::new("localhost", 1, SecretKey::random(&mut OsRng).public()).unwrap();
+        let profile = Account::create(&root, name, server, "", &mut OsRng).unwrap().profile;
+        self.engine.people.introduce(&profile);
+        self.conversation.profiles.push(profile.clone());
+        self.engine.conversations.add(self.conversation.clone());
+        self.settle();
+        profile.identity().fingerprint()
     }
 
     fn sent(&self, id: u8, size: u64) -> Sent {
