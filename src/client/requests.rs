@@ -85,6 +85,7 @@ impl Engine {
         self.conversations.make_directories(id, &self.people, &mut self.pending);
         self.transcripts.note_changed(id);
         self.alert_untold_forks(now);
+        self.notice_other_list(id, opener, now);
         for (directory, delivery) in waiting(&self.root) {
             if delivery.conversation == Some(*id) {
                 self.move_message(&directory, delivery, id, now);
