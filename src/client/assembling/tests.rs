@@ -84,7 +84,7 @@ impl Bench {
         };
         let (journal, engine) = open(&root);
         let (alice, now) = (both[0], Timestamp::from_micros(1_790_000_000_000_000));
-        let mut bench = Self { scratch: scratch, root, journal, engine, alice, conversation, now };
+        let mut bench = Self { scratch, root, journal, engine, alice, conversation, now };
         bench.engine.conversations.add(bench.conversation.clone());
         bench.settle();
         bench
