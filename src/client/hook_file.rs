@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::dropbox::place::{self, PlaceFault};
 use super::root::Root;
-use crate::disk::system::{Kind, Stat};
+use crate::disk::system::{Disk, Kind, Stat};
 
 /// The directory's name.
 pub const DIRECTORY: &str = "hooks";
@@ -66,6 +67,11 @@ pub enum HookFault {
         "Others may put something else in its place: hooks/ has the mode {0:04o}, and belongs to user {1}.\nMake hooks/ yours alone: chown, chmod go-w."
     )]
     Replaceable(u32, u32),
+    /// The same of the way to what a link leads to.
+    #[error(
+        "It leads to a place where others may put something else: {0}\nPut the program where only you and root can write."
+    )]
+    Way(String),
     /// It cannot be executed.
     #[error("It is not executable.\nMake it so: chmod u+x.")]
     NotExecutable,
@@ -90,8 +96,28 @@ pub fn examine(root: &Root, hook: Hook) -> Result<Option<Stat>, HookFault> {
     };
     let directory = root.disk().stat_behind(&root.join(DIRECTORY));
     let directory = directory.map_err(|error| HookFault::Unreadable(error.to_string()))?;
-    judge(&found, &directory, rustix::process::geteuid().as_raw())?;
+    let us = rustix::process::geteuid().as_raw();
+    judge(&found, &directory, us)?;
+    check_target(root.disk(), &root.join(&path), us)?;
     Ok(Some(found))
+}
+
+/// If it is a link: nobody else can put another program in the place of the one that it leads to.
+fn check_target(disk: &dyn Disk, path: &Path, us: u32) -> Result<(), HookFault> {
+    let unreadable = |error: io::Error| HookFault::Unreadable(error.to_string());
+    if disk.stat(path).map_err(unreadable)?.kind != Kind::Symlink {
+        return Ok(());
+    }
+    let target = disk.resolve(path).map_err(unreadable)?;
+    let directory = target.parent().unwrap_or(Path::new("/"));
+    // Its first sentence says what is wrong; the second one is about dropboxes.
+    let describe = |fault: &PlaceFault| fault.to_string().lines().next().unwrap_or_default().to_owned();
+    let found = place::check_way(disk, directory, us).map_err(|fault| HookFault::Way(describe(&fault)))?;
+    // In a sticky directory they could not take it away, but put another there once it is gone.
+    match found.mode & 0o022 {
+        0 => Ok(()),
+        _ => Err(HookFault::Way(format!("others may write into {}.", directory.display()))),
+    }
 }
 
 fn judge(found: &Stat, directory: &Stat, us: u32) -> Result<(), HookFault> {
@@ -118,6 +144,33 @@ fn judge(found: &Stat, directory: &Stat, us: u32) -> Result<(), HookFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    #[test]
+    fn a_link_is_followed_only_where_nobody_else_can_replace_what_it_leads_to() {
+        let scratch = tempfile::tempdir().unwrap();
+        let scratch = scratch.path().canonicalize().unwrap();
+        let root = Root::new(scratch.join("root"));
+        let (programs, below) = (scratch.join("programs"), scratch.join("programs/below"));
+        let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        for directory in [&root.join(DIRECTORY), &below, &programs] {
+            fs::create_dir_all(directory).unwrap();
+            mode(directory, 0o755);
+        }
+        let program = below.join("run");
+        fs::write(&program, "#!/bin/sh\n").unwrap();
+        mode(&program, 0o700);
+        symlink(&program, root.join(Hook::Message.path())).unwrap();
+        assert!(matches!(examine(&root, Hook::Message), Ok(Some(_))));
+        for (open, wrong) in [(&programs, 0o777), (&below, 0o777), (&below, 0o1777)] {
+            mode(open, wrong);
+            let fault = examine(&root, Hook::Message).unwrap_err();
+            assert!(matches!(fault, HookFault::Way(_)), "{fault:?}");
+            assert_eq!(fault.to_string().lines().count(), 2);
+            mode(open, 0o755);
+        }
+    }
 
     #[test]
     fn only_what_nobody_else_can_change_is_run() {

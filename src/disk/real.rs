@@ -45,6 +45,10 @@ impl Disk for RealDisk {
         Ok(stat(&rustix::fs::statx(CWD, path, AtFlags::empty(), MASK)?))
     }
 
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        fs::canonicalize(path)
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
         Ok(Box::new(RealFile(OpenOptions::new().read(true).custom_flags(UNLED).open(path)?)))
     }

@@ -43,6 +43,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// As stat(2).
     fn stat_behind(&self, path: &Path) -> io::Result<Stat>;
 
+    /// Where a name leads to, all links followed.
+    ///
+    /// # Errors
+    /// As realpath(3).
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf>;
+
     /// Opens what has this name for reading, without waiting for anybody. May be something else than a regular file.
     ///
     /// # Errors

@@ -53,6 +53,10 @@ impl Disk for SimulatedDisk {
         self.stat(path)
     }
 
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        self.stat(path).map(|_| path.to_owned())
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
         let state = self.state();
         state.look()?;
