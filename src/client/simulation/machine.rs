@@ -93,7 +93,10 @@ impl Server {
         one_time.chain(self.last_resort.get(&account)).cloned().collect()
     }
 
-    pub(super) fn take_prekey(&mut self, account: AccountId) -> Option<SignedPrekey> {
+    /// One that has not expired, as the real one does.
+    pub(super) fn take_prekey(&mut self, account: AccountId, now: Timestamp) -> Option<SignedPrekey> {
+        let is_good = |prekey: &SignedPrekey| prekey.expires > now.seconds();
+        self.one_time.entry(account).or_default().retain(is_good);
         let one_time = self.one_time.get_mut(&account).and_then(VecDeque::pop_front);
         one_time.or_else(|| self.last_resort.get(&account).cloned())
     }
@@ -265,7 +268,7 @@ impl Machine {
                     running.in_hand.push((recipient, sequence, envelope));
                     continue;
                 }
-                Errand::TakePrekey => match server.take_prekey(peers[&recipient]) {
+                Errand::TakePrekey => match server.take_prekey(peers[&recipient], now) {
                     Some(prekey) => Event::Prekey { recipient, prekey },
                     None => Event::NoPrekey { recipient, reason: "none left".into() },
                 },
