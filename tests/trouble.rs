@@ -336,6 +336,37 @@ fn a_recipient_who_can_open_no_file_loses_and_doubles_nothing() {
     dying_disk(RECIPIENT);
 }
 
+/// A message that cannot be read in the moment in which its request is accepted.
+#[test]
+fn a_message_of_a_request_that_cannot_be_read_just_now_is_not_left_behind() {
+    if let Some(reason) = strace::missing() {
+        return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
+    }
+    let world = World::new();
+    let [mut bob, mut carol] = [world.user("bob"), world.user("carol")];
+    carol.add(&bob);
+    bob.start();
+    carol.start();
+    carol.drop_file("bob", "x", "let me in");
+    let message = wait_for(world.scratch.path(), "the request", || {
+        let request = entries(&bob.at("requests")).pop()?;
+        let delivery = entries(&request.join(".delivery")).pop()?;
+        request.join("card").exists().then(|| request.join(delivery.file_name().unwrap()))
+    });
+    let log = strace::log_in(world.scratch.path(), "refused");
+    let only = [message.clone()];
+    let tracer = Tracer::refuse(bob.daemon.as_ref().unwrap(), &log, "openat", "EIO", &only);
+    let from = bob.log().len();
+    fs::rename(message.with_file_name("card"), bob.at("contacts/carol.card")).unwrap();
+    bob.wait_for("the refusal", || bob.log()[from..].contains("Input/output error").then_some(()));
+    bob.wait_for("the conversation", || (entries(&bob.at("conversations")).len() == 1).then_some(()));
+    tracer.detach();
+    bob.stop();
+    bob.start();
+    bob.wait_for_message("let me in");
+    bob.wait_until_gone(message.parent().unwrap());
+}
+
 /// Zeros that cannot be written over what was in the log, nor into the log that would follow it.
 #[test]
 fn a_log_that_takes_no_zeros_pauses_work_until_it_does() {

@@ -11,6 +11,7 @@ use super::contacts::{self, Contacts};
 use super::dropbox;
 use super::engine::Engine;
 use super::metadata;
+use super::requests::{self, Waiting};
 use super::root::CANCEL_DIRECTORY;
 use crate::clock::Timestamp;
 use crate::limits::BATCH_EVENTS_MAX;
@@ -23,7 +24,7 @@ impl Engine {
             self.look_at_contacts(now);
         }
         if std::mem::take(&mut self.more_requests) {
-            self.accept_requests(now);
+            self.accept_requests(&requests::waiting(&self.root), now);
         }
         for recipient in std::mem::take(&mut self.unsealed) {
             self.seal_waiting(&recipient, now);
@@ -45,10 +46,11 @@ impl Engine {
 
     /// The whole directory: at the start, after lost events, and now and then.
     pub(super) fn rescan(&mut self, now: Timestamp) -> io::Result<()> {
-        self.reload_contacts(now)?;
+        let waiting = requests::waiting(&self.root);
+        self.reload_contacts(&waiting, now)?;
         // Also where no contact is new: a card may have been added while no daemon ran.
-        self.accept_requests(now);
-        self.forget_rejected();
+        self.accept_requests(&waiting, now);
+        self.forget_rejected(&waiting);
         self.dropboxes.is_changed = true;
         self.cancels = true;
         self.directories.extend(self.outbox.scan(&self.root)?);
@@ -110,14 +112,15 @@ impl Engine {
 
     fn look_at_contacts(&mut self, now: Timestamp) {
         // Whatever waited for a contact may go now.
-        let looked = self.reload_contacts(now).and_then(|()| self.outbox.scan(&self.root));
+        let waiting = requests::waiting(&self.root);
+        let looked = self.reload_contacts(&waiting, now).and_then(|()| self.outbox.scan(&self.root));
         match looked {
             Ok(directories) => self.directories.extend(directories),
             Err(error) => tracing::warn!(%error, "looking at the contacts; the next look makes up for it"),
         }
     }
 
-    fn reload_contacts(&mut self, now: Timestamp) -> io::Result<()> {
+    fn reload_contacts(&mut self, waiting: &[Waiting], now: Timestamp) -> io::Result<()> {
         let contacts = Contacts::load(&self.root, &self.account.profile, self.people.contacts())?;
         let blocked = blocked::load(&self.root, &self.account.profile, self.people.blocked())?;
         let before = self.people.contacts().iter().count();
@@ -125,10 +128,10 @@ impl Engine {
         self.people.contacts().write_errors(&self.root, contacts::DIRECTORY);
         self.people.blocked().write_errors(&self.root, blocked::DIRECTORY);
         self.look_at_names(now);
-        self.drop_requests_of_blocked();
+        self.drop_requests_of_blocked(waiting);
         if changed {
             tracing::info!(before, after = self.people.contacts().iter().count(), "contacts changed");
-            self.accept_requests(now);
+            self.accept_requests(waiting, now);
             self.try_unopened = true;
             self.reconnect |= std::mem::take(&mut self.left) > 0;
             // Somebody may have moved to another server.

@@ -25,6 +25,9 @@ use crate::wire::identity::{ConversationId, Fingerprint};
 /// Said of an envelope that opens one conversation too many with strangers.
 pub const NO_ROOM: &str = "requests/ holds as many messages of strangers as it may";
 
+/// A message in `requests/`: its directory, relative to the root, and what is known of it.
+pub(super) type Waiting = (PathBuf, Delivery);
+
 /// How many more messages of this stranger may be kept, whose request is, or will be, the directory `name`. One loud
 /// stranger silences no other. What comes in one batch with others is not on the disk yet, and counts too.
 pub fn room(root: &Root, pending: &Pending, conversations: &Conversations, name: &str) -> usize {
@@ -52,23 +55,33 @@ fn filled(root: &Root, directory: &Path) -> usize {
 }
 
 impl Engine {
-    /// Moves the requests of those who have become contacts to conversations.
-    pub(super) fn accept_requests(&mut self, now: Timestamp) {
-        for (directory, delivery) in waiting(&self.root) {
+    /// Moves the requests of those who have become contacts to conversations, and what was left of others that are accepted.
+    pub(super) fn accept_requests(&mut self, waiting: &[Waiting], now: Timestamp) {
+        for (directory, delivery) in waiting {
             if self.is_full() {
                 self.more_requests = true;
                 return;
             }
-            if let Some(id) = delivery.conversation.filter(|_| self.people.is_contact(&delivery.from)) {
-                self.accept_conversation(&id, &delivery.from, now);
-                self.move_message(&directory, delivery, &id, now);
+            let Some(id) = delivery.conversation else { continue };
+            if self.people.is_contact(&delivery.from) {
+                self.accept(&id, &delivery.from, waiting, now);
+            }
+            if self.conversations.get(&id).is_some_and(|record| record.accepted) {
+                self.move_message(directory, delivery.clone(), &id, now);
             }
         }
     }
 
-    /// A conversation that waited is one of ours from now on, with what others wrote in it. Its directory gets the name
-    /// that it would have had, had we known its opener.
+    /// A conversation that waited is one of ours from now on, with what others wrote in it.
     pub(super) fn accept_conversation(&mut self, id: &ConversationId, opener: &Fingerprint, now: Timestamp) {
+        if self.conversations.get(id).is_some_and(|record| !record.accepted) {
+            let waiting = waiting(&self.root);
+            self.accept(id, opener, &waiting, now);
+        }
+    }
+
+    /// The same. Its directory gets the name that it would have had, had we known its opener.
+    fn accept(&mut self, id: &ConversationId, opener: &Fingerprint, waiting: &[Waiting], now: Timestamp) {
         let Some(waiting_record) = self.conversations.get(id).filter(|record| !record.accepted).cloned() else {
             return;
         };
@@ -86,9 +99,9 @@ impl Engine {
         self.transcripts.note_changed(id);
         self.alert_untold_forks(now);
         self.notice_other_list(id, opener, now);
-        for (directory, delivery) in waiting(&self.root) {
+        for (directory, delivery) in waiting {
             if delivery.conversation == Some(*id) {
-                self.move_message(&directory, delivery, id, now);
+                self.move_message(directory, delivery.clone(), id, now);
             }
         }
     }
@@ -103,6 +116,11 @@ impl Engine {
         let limit = u64::try_from(CONTENT_BYTES_MAX).unwrap_or(u64::MAX);
         let Some(place) = self.conversations.place(&self.root, id, &self.people, &mut self.pending) else { return };
         let read = open::read_regular(self.root.disk(), &self.root.join(&old), limit);
+        if let Err(error @ (OpenError::Io(_) | OpenError::Unreadable)) = &read {
+            tracing::warn!(%error, "a message in requests/ stays there; the next look makes up for it");
+            self.moved.remove(&old_delivery);
+            return;
+        }
         if matches!(read, Ok(_) | Err(OpenError::TooLarge { .. })) {
             let author = self.people.name(&delivery.from);
             let wanted = name::renamed_message(&delivery.file, &delivery.from_name, &author);
@@ -126,13 +144,13 @@ impl Engine {
 
     /// Forgets the oldest conversations of strangers of which nothing waits any more: a person has rejected them. The others
     /// are known, so that who was rejected can write again.
-    pub(super) fn forget_rejected(&mut self) {
+    pub(super) fn forget_rejected(&mut self, waiting: &[Waiting]) {
         if self.pending.bytes() > 0 {
             // What was placed in this batch is not on the disk yet; the next look makes up for it.
             return;
         }
         let waiting: BTreeSet<ConversationId> =
-            waiting(&self.root).into_iter().filter_map(|(_, delivery)| delivery.conversation).collect();
+            waiting.iter().filter_map(|(_, delivery)| delivery.conversation).collect();
         let is_rejected = |record: &&ConversationRecord| !record.accepted && !waiting.contains(&record.id);
         let rejected = self.conversations.iter().filter(is_rejected);
         let mut rejected: Vec<(Timestamp, ConversationId)> =
@@ -146,11 +164,8 @@ impl Engine {
     }
 
     /// Erases what waits in `requests/` of those who are blocked now.
-    pub(super) fn drop_requests_of_blocked(&mut self) {
-        if self.people.blocked().iter().next().is_none() {
-            return;
-        }
-        for (directory, waiting) in waiting(&self.root) {
+    pub(super) fn drop_requests_of_blocked(&mut self, waiting: &[Waiting]) {
+        for (directory, waiting) in waiting {
             let about = directory.join(delivery::DIRECTORY).join(&waiting.file);
             if self.people.is_blocked(&waiting.from) && self.moved.insert(about.clone()) {
                 let path = directory.join(&waiting.file);
@@ -179,9 +194,8 @@ impl Engine {
     }
 }
 
-/// All messages in `requests/`: the directory, relative to the root, and what is known of the message; by name, so that
-/// each author's are in order.
-fn waiting(root: &Root) -> Vec<(PathBuf, Delivery)> {
+/// All messages in `requests/`, by name, so that each author's are in order.
+pub(super) fn waiting(root: &Root) -> Vec<Waiting> {
     let mut found = Vec::new();
     for name in root.names("requests") {
         let relative = Path::new("requests").join(name);
