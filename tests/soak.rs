@@ -3,6 +3,7 @@
 //!
 //! `CHATTERBOX_SOAK` says how many messages, `CHATTERBOX_SOAK_SEED` which kills, as far as that decides (`scripts/soak`).
 
+#![allow(clippy::print_stderr, reason = "which run it was, and how much it killed")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
