@@ -17,6 +17,10 @@ use crate::disk::system::{Disk, Kind};
 use crate::limits::TAKE_TRIES_MAX;
 use crate::wire::journal::{DirectoryIdentity, Step};
 
+/// Names of messages that have come of age and are to be overwritten by the checkpoint. While the log knows of one it is to be
+/// compared before it goes.
+const EXPIRED_PREFIX: &str = "expired-";
+
 /// Names of files that hold old content until the checkpoint overwrites it, or new content that is not in place yet.
 const OWN_PREFIX: &str = "journal-";
 
@@ -72,7 +76,9 @@ impl Applier {
     /// Erases what an earlier process prepared and never recorded or renamed. Only after replay: until then the presence
     /// of such a file says that its `Place` was not done.
     pub(super) fn sweep_unfinished(&self) -> Result<(), JournalError> {
-        self.erase_all(UNFINISHED_PREFIX)
+        self.erase_all(UNFINISHED_PREFIX)?;
+        // The power failed between the end of a checkpoint and the sync of what it has unlinked.
+        self.erase_all(EXPIRED_PREFIX)
     }
 
     fn erase_all(&self, prefix: &str) -> Result<(), JournalError> {

@@ -55,7 +55,8 @@ use crate::wire::Malformed;
 pub const DIRECTORY: &str = "journal";
 
 /// Where scratch files lie, below the root. Names beginning with `journal-` are the journal's own; whatever begins with
-/// `new-` when it is opened was left half made by a crash, and is erased.
+/// `new-` when it is opened was left half made by a crash, and is erased; so is what begins with `expired-`, once the log is
+/// empty.
 pub const SCRATCH: &str = "tmp/chatterboxd";
 
 /// An open journal. One per root: the caller holds its lock.

@@ -82,6 +82,15 @@ fn a_message_is_overwritten_whatever_crashes() {
 }
 
 #[test]
+fn a_message_whose_unlinking_was_lost_is_erased_by_the_next_start() {
+    let root = Root::new();
+    drop(with_message(&root));
+    fs::write(root.at(ASIDES[0]), "\0\0\0").unwrap();
+    root.open();
+    assert!(!root.at(ASIDES[0]).exists());
+}
+
+#[test]
 fn a_message_that_the_log_still_holds_is_not_made_anew() {
     let root = Root::new();
     let mut journal = root.journal();
