@@ -781,6 +781,9 @@ fn a_thief_of_yesterdays_backup_reads_nothing_of_before_or_behind_a_round_trip_a
             lies.seen.iter().filter(|(to, _)| *to == to_bob).map(|(_, envelope)| envelope.clone()).collect()
         })
     };
+    // Acknowledgements too are on neither way any more.
+    alice.wait_until_delivered(&alice.wait_for_message("before, 2"));
+    bob.wait_until_delivered(&bob.wait_for_message("before, from bob, 2"));
     wait_until_fetched(&server, &bob);
     bob.stop();
     let mut loot = Loot::of(&bob, profile(&alice).identity());

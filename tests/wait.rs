@@ -129,6 +129,8 @@ fn a_conversation_that_is_renamed_meanwhile_is_followed_and_one_that_is_deleted_
     bob.stop();
     alice.drop_file("bob", "x", "again");
     let again = alice.wait_for_message("again");
+    // Nothing more is written there then.
+    alice.wait_until_accepted(&again);
     let waiting = begin(&alice, &["wait", again.to_str().unwrap()]);
     // Of both ways to end it the exit code is the same.
     fs::remove_dir_all(alice.at("conversations/with bob")).unwrap();
