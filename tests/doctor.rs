@@ -382,7 +382,7 @@ fn journal(log: &str, peer: &str) -> Vec<Damage> {
         damage("warning", "orphan", "journal/unopened/x", ["no envelope", "Nobody reads"], |user| {
             put(user, "journal/unopened/x", "");
         }),
-        damage("warning", "orphan", "journal/arriving/x", ["nothing is noted", "Nobody reads"], |user| {
+        damage("note", "leftover", "journal/arriving/x", ["nothing is noted", "erases"], |user| {
             put(user, "journal/arriving/x", "");
         }),
         damage("warning", "orphan", "journal/x", ["no file of chatterboxd", "Nobody reads"], |user| {

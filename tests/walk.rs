@@ -26,19 +26,84 @@ use walk::person::{Person, Seen, is_root, ordinary};
 
 /// What is listed and cannot be seen on the walk, why not, and where it is shown: a file, and a test in it.
 const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
-    ("alert: identity, a message brought another", "takes a faulty program", "tests/hostile_peer.rs", "only_a_newer_profile_of_the_same_keys_is_taken"),
-    ("alert: damaged, an envelope came that", "takes a server that changes bytes", "tests/hostile_peer.rs", "an_envelope_that_was_damaged_on_its_way_is_dropped_aloud_and_the_genuine_one_still_opens"),
-    ("alert: repeated, an envelope came under", "takes a faulty program", "tests/hostile_peer.rs", "a_key_that_is_used_again_causes_an_alert_and_nothing_appears"),
-    ("alert: counter, the home server does", "takes a server that lost its data", "tests/recovery.rs", "a_home_server_that_lost_the_counter_causes_an_alert_and_no_reset"),
-    ("alert: new-session, somebody opened a new", "takes stolen keys", "tests/hostile_peer.rs", "somebody_with_a_copy_of_a_contacts_keys_who_opens_a_session_raises_an_alert"),
-    ("alert: prekey, our server handed out", "takes a server that lies", "tests/attacks.rs", "a_server_that_hands_out_a_prekey_twice_is_told_of_and_silences_nobody_for_good"),
-    ("alert: membership, the same conversation was", "takes a hostile program", "tests/membership.rs", "a_creator_who_tells_members_different_lists_makes_two_conversations_and_is_told_of_when_they_meet"),
-    ("alert: discarded, a message came that", "takes a hostile program", "tests/membership.rs", "another_list_under_the_same_id_is_refused_and_brings_nobody_in"),
-    ("alert: discarded, a large message came", "takes a hostile program", "src/client/assembling/tests.rs", "parts_that_contradict_each_other_are_refused_and_the_rest_of_them_vanishes"),
-    ("alert: fork, two messages of theirs", "takes a hostile program", "tests/attacks.rs", "different_content_to_different_participants_is_noticed_and_cannot_be_passed_on"),
-    ("status: tor", "takes a network", "tests/tor_away.rs", "without_tor_files_are_taken_and_wait_and_go_when_there_is_a_way"),
-    ("path: tor/", "takes a network", "tests/tor_away.rs", "what_tor_wrote_and_is_damaged_is_named_and_made_anew_once_it_was_moved_away"),
-    ("status: paused", "takes a disk that fails", "tests/trouble.rs", "a_sender_whose_disk_is_full_pauses_until_there_is_room"),
+    (
+        "alert: identity, a message brought another",
+        "takes a faulty program",
+        "tests/hostile_peer.rs",
+        "only_a_newer_profile_of_the_same_keys_is_taken",
+    ),
+    (
+        "alert: damaged, an envelope came that",
+        "takes a server that changes bytes",
+        "tests/hostile_peer.rs",
+        "an_envelope_that_was_damaged_on_its_way_is_dropped_aloud_and_the_genuine_one_still_opens",
+    ),
+    (
+        "alert: repeated, an envelope came under",
+        "takes a faulty program",
+        "tests/hostile_peer.rs",
+        "a_key_that_is_used_again_causes_an_alert_and_nothing_appears",
+    ),
+    (
+        "alert: counter, the home server does",
+        "takes a server that lost its data",
+        "tests/recovery.rs",
+        "a_home_server_that_lost_the_counter_causes_an_alert_and_no_reset",
+    ),
+    (
+        "alert: new-session, somebody opened a new",
+        "takes stolen keys",
+        "tests/hostile_peer.rs",
+        "somebody_with_a_copy_of_a_contacts_keys_who_opens_a_session_raises_an_alert",
+    ),
+    (
+        "alert: prekey, our server handed out",
+        "takes a server that lies",
+        "tests/attacks.rs",
+        "a_server_that_hands_out_a_prekey_twice_is_told_of_and_silences_nobody_for_good",
+    ),
+    (
+        "alert: membership, the same conversation was",
+        "takes a hostile program",
+        "tests/membership.rs",
+        "a_creator_who_tells_members_different_lists_makes_two_conversations_and_is_told_of_when_they_meet",
+    ),
+    (
+        "alert: discarded, a message came that",
+        "takes a hostile program",
+        "tests/membership.rs",
+        "another_list_under_the_same_id_is_refused_and_brings_nobody_in",
+    ),
+    (
+        "alert: discarded, a large message came",
+        "takes a hostile program",
+        "src/client/assembling/tests.rs",
+        "parts_that_contradict_each_other_are_refused_and_the_rest_of_them_vanishes",
+    ),
+    (
+        "alert: fork, two messages of theirs",
+        "takes a hostile program",
+        "tests/attacks.rs",
+        "different_content_to_different_participants_is_noticed_and_cannot_be_passed_on",
+    ),
+    (
+        "status: tor",
+        "takes a network",
+        "tests/tor_away.rs",
+        "without_tor_files_are_taken_and_wait_and_go_when_there_is_a_way",
+    ),
+    (
+        "path: tor/",
+        "takes a network",
+        "tests/tor_away.rs",
+        "what_tor_wrote_and_is_damaged_is_named_and_made_anew_once_it_was_moved_away",
+    ),
+    (
+        "status: paused",
+        "takes a disk that fails",
+        "tests/trouble.rs",
+        "a_sender_whose_disk_is_full_pauses_until_there_is_room",
+    ),
 ];
 
 /// Those among them that nobody is there to see but in the middle of a step.
@@ -109,7 +174,12 @@ impl Walk {
         self.alice.sh("drop bob hello hello; test -e outbox/bob/hello");
         self.bob.start();
         self.bob("grep -q '^prekeys: 100' status");
-        for (person, hook) in [(&self.alice, "on-delivered"), (&self.alice, "on-failed"), (&self.alice, "on-alert"), (&self.bob, "on-message")] {
+        for (person, hook) in [
+            (&self.alice, "on-delivered"),
+            (&self.alice, "on-failed"),
+            (&self.alice, "on-alert"),
+            (&self.bob, "on-message"),
+        ] {
             person.sh(&format!(
                 "mkdir -p ui_info/sh tmp/sh
                 printf '%s\\n' '#!/bin/sh' 'umask 022' 'env > \"tmp/sh/env-$CHATTERBOX_EVENT-$$\"' \
@@ -157,7 +227,9 @@ impl Walk {
         self.alice_stopped("echo 'retry_period = \"2s\"' >> chatterbox.toml");
         self.alice("state 'to dave' failed && state 'to bob' failed && state 'to carol' failed");
         self.alice("ls alerts/*Z-undeliverable-* && ls ui_info/sh/hook-failed-* && ls ui_info/sh/hook-alert-*");
-        self.alice_stopped("sed '/retry_period/d' chatterbox.toml > tmp/sh/t; mv tmp/sh/t chatterbox.toml; rm alerts/*");
+        self.alice_stopped(
+            "sed '/retry_period/d' chatterbox.toml > tmp/sh/t; mv tmp/sh/t chatterbox.toml; rm alerts/*",
+        );
         self.other.start();
         self.bob("grep -q '^connection: connected to' status");
         self.alice.sh("drop bob after 'after it'; drop carol after 'after it to carol'");
@@ -176,7 +248,9 @@ impl Walk {
             blocked.card
         ));
         self.alice_stopped("true");
-        self.alice("test -e contacts/nobody.card.error && test -e contacts/nobody.error && test -e blocked/nobody.card.error");
+        self.alice(
+            "test -e contacts/nobody.card.error && test -e contacts/nobody.error && test -e blocked/nobody.card.error",
+        );
         // Somebody who is not decided about.
         let mut stranger = stranger;
         stranger.knows(&[&self.alice]);
@@ -217,7 +291,8 @@ impl Walk {
         self.alice("grep -q '^waiting: outbox/bob/waits: ' status && grep -q '^refused: outbox/bob/huge' status");
         self.alice("grep -q '^ignored: [1-9]' status");
         for promise in self.document.errors() {
-            if !["on another filesystem", "belongs to another conversation"].iter().any(|later| promise.contains(later)) {
+            if !["on another filesystem", "belongs to another conversation"].iter().any(|later| promise.contains(later))
+            {
                 self.alice(&format!("grep -s -e '{promise}' outbox/*.error outbox/*/*.error"));
             }
         }
@@ -230,7 +305,8 @@ impl Walk {
         // The request is accepted by hand, as the document shows it.
         let accept = self.document.code("requests/alice~2785e0ff/card");
         let name = self.alice.sh("cd requests; ls -d eve~*");
-        self.alice.sh(&accept.replace("alice~2785e0ff", name.trim()).replace("contacts/alice.card", "contacts/eve.card"));
+        self.alice
+            .sh(&accept.replace("alice~2785e0ff", name.trim()).replace("contacts/alice.card", "contacts/eve.card"));
         self.alice("test -n \"$(message 'do you know me?')\" && test ! -e requests/eve~*");
         stranger.until(&mut self.seen, "state 'do you know me?' delivered");
         stranger.stop();
@@ -348,7 +424,10 @@ impl Walk {
         self.other.start();
         self.carol.until(&mut self.seen, "grep -q '^connection: connected to' status");
         self.alice.sh("drop carol behind 'behind it'; head -c 3000000 /dev/zero > tmp/sh/new.bin; mv tmp/sh/new.bin outbox/carol/");
-        self.carol.until(&mut self.seen, "test -n \"$(message 'behind it')\" && grep -q '^gap: ' conversations/*-alice-carol/.gaps");
+        self.carol.until(
+            &mut self.seen,
+            "test -n \"$(message 'behind it')\" && grep -q '^gap: ' conversations/*-alice-carol/.gaps",
+        );
         self.carol.until(&mut self.seen, "grep -q '^receiving: from alice: ' status");
         self.alice.user.kill();
         self.carol.stop();

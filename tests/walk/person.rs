@@ -97,7 +97,9 @@ impl Seen {
             if variable.starts_with("CHATTERBOX_") {
                 self.note("variable", variable);
             }
-            line.strip_prefix("CHATTERBOX_EVENT=").into_iter().for_each(|event| self.note("hook", &format!("hooks/on-{event}")));
+            line.strip_prefix("CHATTERBOX_EVENT=")
+                .into_iter()
+                .for_each(|event| self.note("hook", &format!("hooks/on-{event}")));
         }
     }
 
@@ -222,7 +224,9 @@ impl Person {
             self.look(seen);
             self.try_sh(condition).status.success().then_some(())
         });
-        if start.elapsed().as_millis() > 2000 { eprintln!("SLOW {condition} {:?}", start.elapsed()); }
+        if start.elapsed().as_millis() > 2000 {
+            eprintln!("SLOW {condition} {:?}", start.elapsed());
+        }
         self.look(seen);
     }
 

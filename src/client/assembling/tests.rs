@@ -145,9 +145,8 @@ impl Bench {
 
     /// The daemon is killed and started anew.
     pub(in crate::client) fn restart(&mut self) {
-        let Self { root, .. } = self;
         let policy = self.engine.policy;
-        (self.journal, self.engine) = open(root);
+        (self.journal, self.engine) = open(&self.root);
         self.engine.policy = policy;
         self.settle();
     }
