@@ -762,8 +762,8 @@ impl Loot {
     }
 }
 
-/// The files of a root at one time, all of them, and all that was ever on the wire: what was before does not open, what comes two
-/// messages later does not either, and who opens a session with the stolen keys is noticed.
+/// The files of a root at one time, all of them, and all that was ever on the wire: what was before does not open, what comes after
+/// both have heard something that the other made since does not either, and who opens a session with the stolen keys is noticed.
 #[test]
 fn a_thief_of_yesterdays_backup_reads_nothing_of_before_or_behind_a_round_trip_and_is_noticed_when_he_opens() {
     let (world, server) = (World::new(), LyingServer::start());
@@ -789,18 +789,26 @@ fn a_thief_of_yesterdays_backup_reads_nothing_of_before_or_behind_a_round_trip_a
     let mut loot = Loot::of(&bob, profile(&alice).identity());
     bob.start();
     let before = seen();
+    let mut within = Vec::new();
     for number in 0..3 {
-        alice.drop_file("bob", "x", format!("after, {number}"));
-        bob.wait_for_message(&format!("after, {number}"));
-        bob.drop_file("alice", "x", format!("after, from bob, {number}"));
-        alice.wait_for_message(&format!("after, from bob, {number}"));
+        let (asked, answered) = (format!("after, {number}"), format!("after, from bob, {number}"));
+        alice.drop_file("bob", "x", &asked);
+        bob.wait_for_message(&asked);
+        bob.drop_file("alice", "x", &answered);
+        alice.wait_for_message(&answered);
+        if number == 1 {
+            // She has heard what he made after the theft, and what she wrote before that is at the server.
+            within = seen().split_off(before.len());
+        }
+        alice.wait_until_delivered(&alice.wait_for_message(&asked));
+        bob.wait_until_delivered(&bob.wait_for_message(&answered));
     }
-    let after = seen().split_off(before.len());
-    assert!(before.len() > 3 && after.len() > 2);
+    let behind = seen().split_off(before.len() + within.len());
+    assert!(before.len() > 3 && within.len() > 1 && !behind.is_empty());
     assert!(!before.iter().any(|envelope| loot.opens(envelope)), "of before");
-    // What answers the stolen keys themselves is within the round trip, and is the check of the thief.
-    assert!(loot.opens(&after[0]));
-    assert!(!after[1..].iter().any(|envelope| loot.opens(envelope)), "behind a round trip");
+    // What answers the stolen keys, which he had made for his next answer, is the check of the thief.
+    assert!(loot.opens(&within[0]));
+    assert!(!behind.iter().any(|envelope| loot.opens(envelope)), "behind a round trip");
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let mut thief = Peer::new("bob", &alice).await;
         (thief.keys, thief.profile) = (loot.keys.clone(), profile(&bob));
