@@ -110,7 +110,7 @@ impl Engine {
             let what = if count == 1 { file } else { format!("{count} messages") };
             let text = format!(
                 "{what} to {name} could not be delivered: {reason}.\n\
-                 Ask {name} by another way whether they still have this account, and send again what they did not get."
+                 Ask {name} by another way what they have, and send again what they did not get: `chatterbox show` says what has failed."
             );
             alerts::raise(&self.root, &mut self.pending, now, "undeliverable", &recipient.short(8), &text);
         }

@@ -30,7 +30,7 @@ Examples:
 /// Take a message back from those who do not have it yet.
 ///
 /// A file that is still in the outbox is removed. A message that has left it is taken back from every recipient whose server
-/// does not have all of it: they will not get it, and its state for them is failed, \"cancelled\". Whoever has it keeps it,
+/// does not have all of it: they will not get it, and its state for them is failed, "cancelled". Whoever has it keeps it,
 /// and it stays in conversations/ here.
 ///
 /// The exit code is 0 if nobody has it, 69 if it was too late for somebody, who is named, and 75 if chatterboxd does not

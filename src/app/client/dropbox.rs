@@ -24,7 +24,8 @@ Examples:
   chatterbox dropbox add backup --to bob,carol --uid \"$(id -u backup)\" --rate 5/day
 
 The sender then does, as its own user:
-  umask 022 && echo 'disk full' > /tmp/alert && mv /tmp/alert /var/tmp/chatterbox-1000/alerts/";
+  umask 022; box=/var/tmp/chatterbox-1000/alerts
+  echo 'disk full' > $box/.alert.$$ && mv $box/.alert.$$ $box/alert.$$";
 
 const LIST_EXAMPLES: &str = "\
 Examples:
