@@ -133,7 +133,8 @@ fn a_strangers_message_waits_with_their_card_until_it_is_added() {
     let accepted = bob.wait_for_message("we have not met");
     assert!(accepted.to_str().unwrap().ends_with("Z-ally-x.txt"), "{}", accepted.display());
     bob.wait_for("the request to go", || entries(&bob.at("requests")).is_empty().then_some(()));
-    let outbox = entries(&bob.at("outbox")).into_iter().next().unwrap();
+    let is_conversation = |path: &std::path::PathBuf| path.join("metadata.toml").exists();
+    let outbox = entries(&bob.at("outbox")).into_iter().find(is_conversation).unwrap();
     fs::write(outbox.join("x"), "now we have").unwrap();
     alice.wait_for_message("now we have");
     alice.drop_file("bob", "y", "indeed");
