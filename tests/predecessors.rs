@@ -480,9 +480,9 @@ fn what_the_daemon_watches_does_not_grow_with_the_messages() {
     bob.wait_for_message("there");
     bob.drop_file(&twin(&bob), "x", "back");
     alice.wait_for_message("back");
-    // `contacts/`, `outbox/`, and what is in it.
+    // `contacts/`, `blocked/`, `outbox/`, and what is in it.
     let watches = |user: &User| user.daemon.as_ref().unwrap().inotify_watches();
-    let wanted = |user: &User| 2 + entries(&user.at("outbox")).iter().filter(|path| path.is_dir()).count();
+    let wanted = |user: &User| 3 + entries(&user.at("outbox")).iter().filter(|path| path.is_dir()).count();
     for user in [&alice, &bob] {
         user.wait_for("a watch for each outbox directory", || (watches(user) == wanted(user)).then_some(()));
     }
