@@ -11,7 +11,7 @@ use chatterbox::clock::Timestamp;
 use chatterbox::crypto::dh::SecretKey;
 use chatterbox::crypto::sign::SigningKey;
 use chatterbox::envelope;
-use chatterbox::limits::ENVELOPE_BYTES;
+use chatterbox::limits::{ENVELOPE_BYTES, REQUEST_MESSAGES_MAX, REQUESTS_LEFT_MAX, UNOPENED_MAX};
 use chatterbox::ratchet;
 use chatterbox::wire::address::ServerAddress;
 use chatterbox::wire::control::Control;
@@ -108,6 +108,38 @@ async fn garbage_is_kept_for_a_while_and_causes_no_answer() {
     let envelope = mallory.seal(b"\xff\xff\xff no payload").await;
     mallory.deliver(envelope).await;
     wait_for_alert(&bob, "cannot be understood");
+}
+
+#[tokio::test]
+async fn more_garbage_than_is_kept_is_given_up_aloud() {
+    let world = World::new();
+    let [alice, bob] = world.friends(["alice", "bob"]);
+    let mut mallory = Peer::new("mallory", &bob).await;
+    for number in 0..=UNOPENED_MAX {
+        let mut garbage = vec![0xff; ENVELOPE_BYTES];
+        garbage[..8].copy_from_slice(&number.to_le_bytes());
+        mallory.deliver(Envelope::from_vec(garbage).unwrap()).await;
+    }
+    wait_for_alert(&bob, "could not be opened by any session");
+    assert!(entries(&bob.at("alerts"))[0].to_string_lossy().ends_with("Z-unopened"));
+    alice.drop_file("bob", "x", "behind it");
+    bob.wait_for_message("behind it");
+    assert_eq!(entries(&bob.at("alerts")).len(), 1);
+}
+
+#[tokio::test]
+async fn a_stranger_who_writes_more_than_may_wait_is_given_up_aloud() {
+    let world = World::new();
+    let [alice, bob] = world.friends(["alice", "bob"]);
+    let mut mallory = Peer::new("mallory", &bob).await;
+    for number in 0..=REQUEST_MESSAGES_MAX + REQUESTS_LEFT_MAX {
+        mallory.send(&mallory.payload(&number.to_string())).await;
+    }
+    wait_for_alert(&bob, "more than requests/ holds");
+    assert!(entries(&bob.at("alerts"))[0].to_string_lossy().ends_with("Z-requests"));
+    alice.drop_file("bob", "x", "behind it");
+    bob.wait_for_message("behind it");
+    assert_eq!(entries(&entries(&bob.at("requests"))[0].join(".delivery")).len(), REQUEST_MESSAGES_MAX);
 }
 
 #[tokio::test]
