@@ -219,14 +219,10 @@ impl Person {
 
     /// Looks around until a condition of the shell holds.
     pub fn until(&self, seen: &mut Seen, condition: &str) {
-        let start = std::time::Instant::now();
         self.user.wait_for(condition, || {
             self.look(seen);
             self.try_sh(condition).status.success().then_some(())
         });
-        if start.elapsed().as_millis() > 2000 {
-            eprintln!("SLOW {condition} {:?}", start.elapsed());
-        }
         self.look(seen);
     }
 
