@@ -520,11 +520,12 @@ impl Walk {
         self.alice("state lost failed");
         self.other.start();
         self.carol.until(&mut self.seen, "grep -q '^connection: connected to' status");
-        self.alice.sh("drop carol behind 'behind it'; head -c 3000000 /dev/zero > tmp/sh/new.bin; mv tmp/sh/new.bin outbox/carol/");
+        self.alice.sh("drop carol behind 'behind it'");
         self.carol.until(
             &mut self.seen,
             "test -n \"$(message 'behind it')\" && grep -q '^gap: ' conversations/*-alice-carol/.gaps",
         );
+        self.alice.sh("head -c 6000000 /dev/zero > tmp/sh/new.bin; mv tmp/sh/new.bin outbox/carol/");
         self.carol.until(&mut self.seen, "grep -q '^receiving: from alice: ' status");
         self.alice.user.kill();
         self.carol.stop();
