@@ -365,11 +365,8 @@ fn an_emptied_or_cut_state_file_stops_the_daemon_and_is_found_by_doctor() {
     alice.stop();
     let keys = entries(&alice.at("keys")).into_iter();
     let files: Vec<_> = keys.flat_map(|path| if path.is_dir() { entries(&path) } else { vec![path] }).collect();
-    assert_eq!(
-        files.len(),
-        7,
-        "prekeys, a session, a conversation, names, hashes, the counter, what was sent: {files:?}"
-    );
+    // Prekeys, a session, a conversation, two transcripts, names, hashes, the counter, what was sent; what is to be acknowledged.
+    assert!(files.len() >= 9, "{files:?}");
     for file in files {
         let good = fs::read(&file).unwrap();
         let is_hashes = file.to_str().unwrap().contains("/received-");
