@@ -35,6 +35,9 @@ impl Pair {
         let (alice, mut bob) = (world.user("alice"), world.user("bob"));
         alice.add(&bob);
         bob.add(&alice);
+        // So that what is too large is soon made.
+        let settings = fs::read_to_string(alice.at("chatterbox.toml")).unwrap() + "send_limit = \"10 KiB\"\n";
+        fs::write(alice.at("chatterbox.toml"), settings).unwrap();
         bob.start();
         Self { alice, bob, world, expected: Vec::new(), fences: 0 }
     }
