@@ -203,7 +203,7 @@ fn a_disk_too_full_for_a_copy_is_waited_for() {
     fs::write(scratch.join("large"), &content).unwrap();
     let ballast = disk.fill(5 << 20);
     fs::rename(scratch.join("large"), alice.at("outbox/bob/large")).unwrap();
-    alice.wait_for_status("waiting: outbox/bob/large: it cannot be copied: ");
+    alice.wait_for_status("waiting: outbox/bob/large: the disk has no room for the two copies that are made of it");
     assert!(alice.at("outbox/bob/large").exists());
     fs::remove_file(ballast).unwrap();
     wait_for_whole(&bob, "alice", &content);

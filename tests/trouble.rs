@@ -374,7 +374,17 @@ fn a_log_that_takes_no_zeros_pauses_work_until_it_does() {
         return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
     }
     for victim in victims(SENDER) {
-        let mut pair = Pair::new();
+        // An acknowledgement would come before the log is emptied, and its record would be refused instead.
+        let world = World::new();
+        let mut people = ["alice", "bob"].map(|name| world.user(name));
+        let [alice, bob] = &mut people;
+        alice.add(bob);
+        bob.add(alice);
+        for user in &mut people {
+            user.set("acknowledge = false");
+            user.start();
+        }
+        let mut pair = Pair::of(world, people);
         for (error, text) in errors(0).into_iter().take(if is_long() { ERRORS.len() } else { 1 }) {
             let from = pair.people[victim].log().len();
             let tracer = loop {

@@ -165,6 +165,15 @@ impl Conversations {
         takes_messages(root, directory, &found)
     }
 
+    /// The conversation that a directory belongs to, by the `metadata.toml` in it.
+    pub fn id_at(&mut self, root: &Root, directory: &Path, identity: DirectoryIdentity) -> Option<ConversationId> {
+        let id = id_in(root, directory)?;
+        if self.places.get(&id).is_some_and(|name| directory == Path::new("conversations").join(name)) {
+            self.known.insert(id, identity);
+        }
+        Some(id)
+    }
+
     /// The name under `conversations/` that a conversation's directory had when it was last looked at.
     pub fn last_place(&self, id: &ConversationId) -> Option<&str> {
         self.places.get(id).map(String::as_str)

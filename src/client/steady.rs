@@ -1,7 +1,7 @@
 //! Whether the clock can be believed: what is erased because it is old does not come back when a clock that ran ahead is put right.
 
 use crate::clock::Timestamp;
-use crate::limits::{CLOCK_DOUBT_LONG_MS, CLOCK_DOUBT_MS, CLOCK_JUMP_LONG_MS, PRESENCE_STEP_MAX_MS};
+use crate::limits::{CLOCK_DOUBT_LONG_MS, CLOCK_DOUBT_MS, CLOCK_JUMP_LONG_MS, CLOCK_STEP_MAX_MS};
 
 /// What the clock has done in this run.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ impl Steady {
     /// It is `now`. A clock that is set back makes nothing older.
     pub fn pass(&mut self, now: Timestamp) {
         let step_ms = now.millis_since(self.last.replace(now).unwrap_or(now));
-        if step_ms <= PRESENCE_STEP_MAX_MS {
+        if step_ms <= CLOCK_STEP_MAX_MS {
             self.doubt_ms = self.doubt_ms.saturating_sub(step_ms);
         } else if step_ms <= CLOCK_JUMP_LONG_MS {
             self.doubt_ms = self.doubt_ms.max(CLOCK_DOUBT_MS);

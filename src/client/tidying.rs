@@ -97,7 +97,7 @@ impl Engine {
         }
         // Where the kernel keeps no time of birth, another may have got the number of one that is gone.
         let known = last.filter(|_| identity.born_ns.is_some()).map(|last| last.conversation);
-        let Some(id) = known.or_else(|| conversation::id_in(&self.root, place)) else { return };
+        let Some(id) = known.or_else(|| self.conversations.id_at(&self.root, place, identity)) else { return };
         let is_ours = self.conversations.get(&id).is_some_and(|record| record.accepted);
         // Of two that have the same id one is the conversation's, and the other somebody's copy.
         if !is_ours || self.conversations.current_place(&self.root, &id).as_deref() != Some(place) {

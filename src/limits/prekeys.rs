@@ -46,7 +46,10 @@ pub const MAILBOX_DRAINED_MS: u64 = 3_600_000;
 /// while the machine slept or its clock was set.
 pub const PRESENCE_STEP_MAX_MS: u64 = 10_000;
 
-/// How long nothing is erased for its age after such a step: a clock that was set wrongly by a program is put right by it soon.
+/// What passes for time that went by between two ticks, where ages are counted in days: a busy machine may be late with one.
+pub const CLOCK_STEP_MAX_MS: u64 = 60_000;
+
+/// How long nothing is erased for its age after a longer step: a clock that was set wrongly by a program is put right by it soon.
 pub const CLOCK_DOUBT_MS: u64 = 600_000;
 
 /// A step beyond this is said, where it keeps something from being erased: a machine sleeps for days, or its clock is wrong.
