@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | reading on the wire | `who_reads_the_wire_…` | `attacks_ratchet`: `what_is_recorded_on_the_wire_…` |
 //! | modifying or dropping on the wire | `what_is_changed_dropped_repeated_or_cut_on_the_wire_…`, `what_the_server_changes_…` | `envelope`, `handshake`: their unit tests |
-//! | dropping messages to or from one participant | `messages_dropped_to_one_participant_…`, `messages_dropped_from_one_participant_…`, `a_dropped_opening_…` | |
+//! | dropping messages to or from one participant | `messages_dropped_to_one_participant_…`, `messages_dropped_from_one_participant_…`, `a_dropped_opening_…`, `a_dropped_last_message_…` | |
 //! | writing into a conversation from outside | `hostile_peer`: `an_outsider_does_not_write_…`, `nobody_squats_on_…` | |
 //! | having one message key, several, a session key | `a_thief_of_yesterdays_backup_…` | `attacks_ratchet`: `who_has_one_message_key_…`, `…_several_…`, `…_the_keys_of_a_session_…` |
 //! | having all former keys of one or of all participants | `a_thief_of_yesterdays_backup_…` | `attacks_ratchet`: `who_has_all_former_keys_of_one_…`, `…_of_all_…`, `a_stolen_state_…` |
@@ -267,6 +267,51 @@ fn messages_dropped_from_one_participant_do_not_hold_up_the_others_and_are_asked
         let in_order = [&["to both".to_owned()][..], &numbered(0..3), &["and alice again".to_owned()]].concat();
         assert_eq!(user.heard_from("alice"), in_order);
     }
+}
+
+fn wait_for_a_later_second(world: &World) {
+    let second = Timestamp::now().seconds();
+    let has_passed = || (Timestamp::now().seconds() > second).then_some(());
+    support::wait_for(world.scratch.path(), "a second", has_passed);
+}
+
+/// Behind the last message nothing tells of a gap.
+#[test]
+fn a_dropped_last_message_and_a_dropped_acknowledgement_are_mended_when_their_recipient_is_heard() {
+    let (world, server) = (World::new(), LyingServer::start());
+    let [mut alice, mut bob] = ["alice", "bob"].map(|name| world.user_at(name, &server.address));
+    alice.add(&bob);
+    bob.add(&alice);
+    alice.set("retry_period = \"40s\"");
+    bob.set("acknowledge_delay = \"1s\"");
+    alice.start();
+    bob.start();
+    send_all(&alice, "bob", &numbered(0..1));
+    alice.wait_until_delivered(&alice.wait_for_message("number 0"));
+
+    drop_all_to(&server, account(&bob));
+    send_all(&alice, "bob", &numbered(1..2));
+    let lost = alice.wait_for_message("number 1");
+    alice.wait_for_states(&lost, &["accepted"]);
+    server.lie(|lies| lies.on_delivery = None);
+    wait_for_a_later_second(&world);
+    bob.drop_file("alice", "x", "are you there?");
+    alice.wait_until_delivered(&lost);
+
+    let to_alice = account(&alice);
+    let seen = || server.lie(|lies| lies.seen.iter().filter(|(to, _)| *to == to_alice).count());
+    let before = seen();
+    drop_all_to(&server, to_alice);
+    send_all(&alice, "bob", &numbered(2..3));
+    bob.wait_for_message("number 2");
+    bob.wait_for("its acknowledgement", || (seen() > before).then_some(()));
+    server.lie(|lies| lies.on_delivery = None);
+    wait_for_a_later_second(&world);
+    bob.drop_file("alice", "x", "it is here");
+    alice.wait_until_delivered(&alice.wait_for_message("number 2"));
+    assert_eq!(bob.heard_from("alice"), numbered(0..3), "each once");
+    assert_eq!(alice.heard_from("bob"), ["are you there?", "it is here"]);
+    assert!([&alice, &bob].iter().all(|user| alerts(user).is_empty()));
 }
 
 /// Nothing that follows a lost opening can be read, and its author is not told. The first word of the other side mends it.

@@ -48,6 +48,7 @@ use super::steady::Steady;
 use super::sweeping::Sweeping;
 use super::tidying::Tidying;
 use super::transcripts::Transcripts;
+use super::unconfirmed::Unconfirmed;
 use super::unopened::Unopened;
 use crate::clock::Timestamp;
 use crate::disk::watch::Hint;
@@ -90,6 +91,7 @@ pub struct Engine {
     /// A person may have asked for messages to be taken back.
     pub(super) cancels: bool,
     pub(super) giving_up: GivingUp,
+    pub(super) unconfirmed: Unconfirmed,
     pub(super) steady: Steady,
     pub(super) outbox: Outbox,
     pub(super) dropboxes: Dropboxes,
@@ -180,6 +182,7 @@ impl Engine {
             acknowledging: Acknowledging::load(&root)?,
             letting_go: LettingGo::default(),
             giving_up: GivingUp::default(),
+            unconfirmed: Unconfirmed::default(),
             steady: Steady::default(),
             last_time: conversations.last_time(),
             asked_again: missing::Asked::default(),
@@ -252,6 +255,7 @@ impl Engine {
                 self.send_missing(now);
                 self.look_at_hooks_when_due(now);
                 self.acknowledge_due(now);
+                self.send_unconfirmed(now);
                 self.give_up_when_due(now);
                 self.tidy(now);
                 self.look_for_room(now);

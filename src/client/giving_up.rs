@@ -40,7 +40,7 @@ impl GivingUp {
         self.steady_ms += step_ms;
         self.since_look_ms += step_ms;
         let is_due = self.steady_ms >= GIVE_UP_GRACE_MS.min(period_ms);
-        let is_due = is_due && self.since_look_ms >= RESCAN_INTERVAL_MS.min(period_ms);
+        let is_due = is_due && self.since_look_ms >= RESCAN_INTERVAL_MS.min(period_ms / 4);
         if is_due {
             self.since_look_ms = 0;
         }
@@ -57,7 +57,8 @@ impl Engine {
     /// Now and then: gives up what is too old.
     pub(super) fn give_up_when_due(&mut self, now: Timestamp) {
         let period_ms = u64::try_from(self.policy.retry_period.as_millis()).unwrap_or(u64::MAX);
-        if !self.giving_up.pass(period_ms, now) {
+        // Nor is it by a clock that may be wrong: what it says to be too old was queued just now, perhaps.
+        if !self.giving_up.pass(period_ms, now) || !self.steady.is_trusted() {
             return;
         }
         let limit = Timestamp::from_micros(now.micros().saturating_sub(period_ms.saturating_mul(1_000)));

@@ -31,6 +31,14 @@ impl Asked {
         }
         hears
     }
+
+    /// Notes what is to be sent again, if there is room and it is not noted yet.
+    pub(super) fn ask(&mut self, peer: Fingerprint, message: MessageId) {
+        let wanted = (peer, message);
+        if self.queue.len() < MISSING_WAITING_MAX && !self.queue.contains(&wanted) {
+            self.queue.push_back(wanted);
+        }
+    }
 }
 
 impl Engine {

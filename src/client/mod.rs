@@ -183,6 +183,8 @@ mod transcripts;
 #[cfg(feature = "daemon")]
 pub mod trials;
 #[cfg(feature = "daemon")]
+mod unconfirmed;
+#[cfg(feature = "daemon")]
 mod unopened;
 #[cfg(feature = "daemon")]
 mod watching;

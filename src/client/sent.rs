@@ -112,11 +112,15 @@ impl Sent {
         true
     }
 
-    /// Messages of which nothing is known, sealed before `sealed_before`, for those whom `expects` names.
-    pub fn open_before(&self, sealed_before: u64, expects: impl Fn(&SentKey) -> bool) -> Vec<SentEntry> {
+    /// Messages of which nothing is known, for those whom `expects` names.
+    pub fn open(&self, expects: impl Fn(&SentKey) -> bool) -> Vec<&SentEntry> {
         let open = self.index.iter().filter(|(key, known)| known.fate == Fate::Open && expects(key));
-        let entries = open.filter_map(|(key, _)| self.get(key));
-        entries.filter(|entry| entry.sealed < sealed_before).cloned().collect()
+        open.filter_map(|(key, _)| self.get(key)).collect()
+    }
+
+    /// The same of those that were sealed before `sealed_before`.
+    pub fn open_before(&self, sealed_before: u64, expects: impl Fn(&SentKey) -> bool) -> Vec<SentEntry> {
+        self.open(expects).into_iter().filter(|entry| entry.sealed < sealed_before).cloned().collect()
     }
 
     /// No entry that was added so far has this place or a later one, and all that are added from now on have.

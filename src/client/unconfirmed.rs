@@ -1,0 +1,112 @@
+//! Messages of ours that nobody has acknowledged, although their recipient was heard since: the message or its acknowledgement
+//! was lost where no later message tells of a gap (design, section 5, "Recovery"). They are sealed anew under their old ids,
+//! which makes their recipient acknowledge them also where they are there already.
+//!
+//! Of somebody who is away nothing is heard, and nothing is sent to them again.
+
+use std::collections::HashMap;
+
+use super::engine::Engine;
+use crate::clock::Timestamp;
+use crate::limits::{
+    RESCAN_INTERVAL_MS, UNCONFIRMED_FRACTION, UNCONFIRMED_HEARD_MS, UNCONFIRMED_MAX, UNCONFIRMED_RESENT_MAX,
+};
+use crate::wire::identity::Fingerprint;
+use crate::wire::sent::{SentEntry, SentKey};
+
+/// Who is heard and does not acknowledge something.
+#[derive(Debug, Default)]
+pub struct Unconfirmed {
+    last: Option<Timestamp>,
+    /// Since when that is so, as far as this run knows.
+    since: HashMap<Fingerprint, Timestamp>,
+}
+
+impl Unconfirmed {
+    /// True if it is time to look, often enough to see each moment at which something is due.
+    fn is_due(&mut self, wait_ms: u64, now: Timestamp) -> bool {
+        let interval_ms = RESCAN_INTERVAL_MS.min(wait_ms / 2);
+        let is_due = self.last.is_none_or(|last| now < last || now.millis_since(last) >= interval_ms);
+        if is_due {
+            self.last = Some(now);
+        }
+        is_due
+    }
+
+    /// Of those who were found this time, those who were found for so long that an acknowledgement would have come.
+    fn silent(&mut self, found: &[Fingerprint], hold_ms: u64, now: Timestamp) -> Vec<Fingerprint> {
+        self.since.retain(|peer, since| found.contains(peer) && *since <= now);
+        let is_silent = |peer: &&Fingerprint| {
+            let since = *self.since.entry(**peer).or_insert(now);
+            now.millis_since(since) >= hold_ms
+        };
+        found.iter().filter(is_silent).copied().collect()
+    }
+}
+
+impl Engine {
+    /// Now and then: sends again what should have been acknowledged.
+    pub(super) fn send_unconfirmed(&mut self, now: Timestamp) {
+        let period_ms = u64::try_from(self.policy.retry_period.as_millis()).unwrap_or(u64::MAX);
+        let wait_ms = period_ms / UNCONFIRMED_FRACTION;
+        if !self.unconfirmed.is_due(wait_ms, now) {
+            return;
+        }
+        let expects = |key: &SentKey| {
+            !self.people.is_blocked(&key.recipient)
+                && self.acknowledging.is_acknowledging(&key.recipient, &key.conversation)
+        };
+        let is_due = |entry: &SentEntry| {
+            let sealed = Timestamp::from_micros(entry.sealed.saturating_mul(1_000_000));
+            entry.resent < UNCONFIRMED_RESENT_MAX
+                && now.millis_since(sealed) >= wait_ms << entry.resent
+                && self.acknowledging.was_heard_since(&entry.recipient, entry.sealed)
+        };
+        let mut due = self.sent.open(expects);
+        due.retain(|entry| is_due(entry));
+        due.sort_unstable_by_key(|entry| (entry.sealed, entry.time, entry.message));
+        due.truncate(UNCONFIRMED_MAX);
+        let due: Vec<_> = due.into_iter().map(|entry| (entry.recipient, entry.message)).collect();
+        let mut found: Vec<Fingerprint> = due.iter().map(|(peer, _)| *peer).collect();
+        found.sort_unstable();
+        found.dedup();
+        let silent = self.unconfirmed.silent(&found, wait_ms.min(UNCONFIRMED_HEARD_MS), now);
+        for (peer, message) in due.into_iter().filter(|(peer, _)| silent.contains(peer)) {
+            self.asked_again.ask(peer, message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOB: Fingerprint = Fingerprint([1; 32]);
+    const CAROL: Fingerprint = Fingerprint([2; 32]);
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn who_has_acknowledged_meanwhile_begins_anew() {
+        let mut unconfirmed = Unconfirmed::default();
+        assert_eq!(unconfirmed.silent(&[BOB], 60_000, at(100)), []);
+        assert_eq!(unconfirmed.silent(&[BOB, CAROL], 60_000, at(159)), []);
+        assert_eq!(unconfirmed.silent(&[BOB, CAROL], 60_000, at(160)), [BOB]);
+        assert_eq!(unconfirmed.silent(&[CAROL], 60_000, at(170)), []);
+        assert_eq!(unconfirmed.silent(&[BOB, CAROL], 60_000, at(220)), [CAROL]);
+        assert_eq!(unconfirmed.silent(&[CAROL], 60_000, at(50)), [], "the clock was set back");
+    }
+
+    #[test]
+    fn it_is_looked_twice_in_each_wait_and_once_a_minute_at_least() {
+        let mut unconfirmed = Unconfirmed::default();
+        let looks = |unconfirmed: &mut Unconfirmed, wait_ms: u64, seconds: std::ops::Range<u64>| {
+            seconds.filter(|second| unconfirmed.is_due(wait_ms, at(*second))).count()
+        };
+        assert_eq!(looks(&mut unconfirmed, 10_000, 0..100), 20);
+        assert_eq!(looks(&mut unconfirmed, 86_400_000, 100..700), 10);
+        assert!(unconfirmed.is_due(86_400_000, at(5)), "the clock was set back");
+    }
+}
