@@ -383,7 +383,12 @@ fn a_dropbox_for_nobody_takes_nothing_and_says_so_to_its_owner_only() {
         assert_eq!(added.status.code(), Some(73), "{added:?}");
         assert!(!alice.at("dropboxes/t.toml").exists());
     }
-    for arguments in [["--to", "nobody", "--uid", "1"], ["--to", "bob", "--uid", "x"]] {
+    let named = place.path().canonicalize().unwrap().join("named");
+    let named = named.to_str().unwrap();
+    let added = alice.cli(&["dropbox", "add", "named", "--to", "bob", "--uid", "root", "--directory", named]);
+    assert!(added.status.success(), "{added:?}");
+    assert!(fs::read_to_string(alice.at("dropboxes/named.toml")).unwrap().contains("uid = 0"));
+    for arguments in [["--to", "nobody", "--uid", "1"], ["--to", "bob", "--uid", "no-such-user"]] {
         let added = alice.cli(&[&["dropbox", "add", "t"][..], &arguments].concat());
         assert!(matches!(added.status.code(), Some(64 | 67)), "{added:?}");
     }

@@ -173,6 +173,47 @@ fn a_hook_that_hangs_holds_up_no_message_and_ends_with_the_daemon() {
 }
 
 #[test]
+fn a_hook_that_fails_is_said_in_the_status_until_it_ends_well() {
+    let world = World::new();
+    let [alice, bob] = world.friends(["alice", "bob"]);
+    hook(&bob, "on-message", "exit 3");
+    let send = |content: &str| {
+        alice.drop_file("bob", "x", content);
+        bob.wait_for_message(content);
+    };
+    send("one");
+    bob.wait_for_status("hook: on-message: it ended with exit status: 3, once since it last ended well");
+    send("two");
+    bob.wait_for_status("hook: on-message: it ended with exit status: 3, 2 times since it last ended well");
+    hook(&bob, "on-message", "exit 0");
+    send("three");
+    bob.wait_for("the line to go", || (!fs::read_to_string(bob.at("status")).ok()?.contains("hook:")).then_some(()));
+    assert!(entries(&bob.at("alerts")).is_empty());
+}
+
+#[test]
+fn what_a_person_has_cancelled_runs_no_hook_and_what_fails_behind_it_does() {
+    let mut world = World::new();
+    let mut alice = world.user("alice");
+    let bob = world.user("bob");
+    alice.add(&bob);
+    alice.set("retry_period = \"20s\"");
+    hook(&alice, "on-failed", RECORD);
+    alice.start();
+    alice.wait_for_status("connection: connected");
+    world.server.kill();
+    alice.drop_file("bob", "x", "regret");
+    let regret = alice.wait_for_message("regret");
+    assert!(alice.cli(&["cancel", regret.to_str().unwrap()]).status.success());
+    alice.wait_for_states(&regret, &["failed"]);
+    alice.drop_file("bob", "x", "in vain");
+    let told = told(&alice, "failed");
+    assert_eq!(value(&told, "ARGUMENT"), alice.wait_for_message("in vain").to_str().unwrap());
+    let runs = entries(&seen(&alice)).into_iter().filter(|path| path.to_string_lossy().contains("/failed-"));
+    assert_eq!(runs.count(), 1);
+}
+
+#[test]
 fn never_more_than_four_run_at_a_time() {
     let world = World::new();
     let [alice, bob] = world.friends(["alice", "bob"]);

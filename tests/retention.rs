@@ -130,6 +130,8 @@ fn wrong_settings_of_a_conversation_erase_nothing_and_say_so_beside_them() {
     let error = bob.wait_for_file(settings.with_file_name("settings.toml.error"));
     assert!(error.starts_with("expire must be an age such as \"30 days\""), "{error}");
     bob.wait_for_status("refused: conversations/");
+    let doctor = String::from_utf8(bob.cli(&["doctor"]).stdout).unwrap();
+    assert!(doctor.contains("/settings.toml: expire must be an age"), "{doctor}");
     // What is received behind it shows that the conversation was looked through meanwhile.
     send(&alice, "bob", "again");
     bob.wait_for_message("again");

@@ -71,7 +71,7 @@ impl Engine {
             self.let_go(recipient, &places, Because::GivenUp, now);
             let is_large = self.large.end(&message, &recipient);
             let reason = if is_doubtful && !is_large { REASON_DOUBTFUL } else { REASON };
-            self.set_state(&conversation, &file, &recipient, State::Failed(reason.to_owned()), now);
+            self.set_state_quietly(&conversation, &file, &recipient, State::Failed(reason.to_owned()), now);
             // Who asks for it again does not get it.
             self.sent.decide(&SentKey { recipient, conversation, message }, Fate::Refused, &mut self.pending);
             if has_begun {

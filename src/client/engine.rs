@@ -297,6 +297,7 @@ impl Engine {
                     self.trouble.insert(recipient, reason);
                 }
             }
+            Event::HookEnded { hook, problem } => self.hooks.ended(hook, problem),
             Event::HookNotStarted { hook, problem } => self.hook_not_started(hook, &problem, now),
             Event::Stop => {}
         }

@@ -73,6 +73,13 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A hook has ended.
+    HookEnded {
+        /// Which.
+        hook: Hook,
+        /// What went wrong, if something did.
+        problem: Option<String>,
+    },
     /// The system would not run a hook.
     HookNotStarted {
         /// Which.

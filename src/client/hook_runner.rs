@@ -48,7 +48,10 @@ async fn run_one(root: Root, occasion: Occasion, events: mpsc::Sender<Event>) {
     // Behind a look at the disk, which may take its time.
     let started = tokio::task::spawn_blocking(move || start(&root, &occasion)).await;
     match started {
-        Ok(Ok(Some(running))) => running.wait(hook, Duration::from_millis(HOOK_TIMEOUT_MS)).await,
+        Ok(Ok(Some(running))) => {
+            let problem = running.wait(hook, Duration::from_millis(HOOK_TIMEOUT_MS)).await;
+            let _ = events.send(Event::HookEnded { hook, problem }).await;
+        }
         Ok(Err(error)) => {
             tracing::warn!(hook = hook.file_name(), %error, "a hook could not be run");
             // An engine that is gone needs to know nothing.
@@ -110,23 +113,29 @@ impl Running {
         Pid::from_child(&self.child)
     }
 
-    /// Until it has ended, which is seen to when `longest` is over.
-    async fn wait(mut self, hook: Hook, longest: Duration) {
+    /// Until it has ended, which is seen to when `longest` is over. What went wrong, if something did.
+    async fn wait(mut self, hook: Hook, longest: Duration) -> Option<String> {
         let in_time = tokio::time::timeout(longest, &mut self.ended).await.is_ok();
         let hook = hook.file_name();
         self.end();
-        if !in_time {
+        let problem = if in_time {
+            match self.child.try_wait() {
+                Ok(Some(status)) if status.success() => None,
+                Ok(Some(status)) => Some(format!("it ended with {status}")),
+                Ok(None) => Some("it could not be waited for".to_owned()),
+                Err(error) => Some(format!("it could not be waited for: {error}")),
+            }
+        } else {
             tracing::warn!(hook, "a hook took too long and is ended");
             // One that cannot be ended counts as running, so that there are never more of them than of others.
             let _ = (&mut self.ended).await;
+            Some(format!("it took longer than {} and was ended", humantime::format_duration(longest)))
+        };
+        match &problem {
+            Some(problem) => tracing::warn!(hook, problem, "a hook did not end well"),
+            None => tracing::debug!(hook, "a hook has run"),
         }
-        match self.child.try_wait() {
-            Ok(_) if !in_time => {}
-            Ok(Some(status)) if status.success() => tracing::debug!(hook, "a hook has run"),
-            Ok(Some(status)) => tracing::warn!(hook, %status, "a hook failed"),
-            Ok(None) => tracing::warn!(hook, "a hook could not be waited for"),
-            Err(error) => tracing::warn!(hook, %error, "a hook could not be waited for"),
-        }
+        problem
     }
 
     /// Ends what is left of its group. Before its status is asked for: until then no other group can have its number.
@@ -187,7 +196,8 @@ mod tests {
         runtime().block_on(async {
             let (running, file) = hanging(scratch.path());
             let pid = process(&file);
-            running.wait(Hook::Message, Duration::from_millis(1)).await;
+            let problem = running.wait(Hook::Message, Duration::from_millis(1)).await;
+            assert_eq!(problem.as_deref(), Some("it took longer than 1ms and was ended"));
             await_end(&pid);
         });
     }
@@ -222,7 +232,7 @@ mod tests {
             tokio::pin!(waiting);
             // Something else on the same thread gets its turn, after the hook's time was over.
             let other = tokio::time::sleep(Duration::from_millis(20));
-            tokio::select! { biased; () = &mut waiting => panic!("nothing else had a turn"), () = other => {} }
+            tokio::select! { biased; _ = &mut waiting => panic!("nothing else had a turn"), () = other => {} }
             rustix::process::kill_process(pid, Signal::KILL).unwrap();
             waiting.await;
         });

@@ -36,8 +36,16 @@ pub struct Occasion {
 pub struct Hooks {
     occasions: Vec<Occasion>,
     refused: BTreeMap<Hook, Refusal>,
+    failed: BTreeMap<Hook, Failed>,
     /// Something was refused behind a commit: it is to be said with the next.
     look_is_due: bool,
+}
+
+/// A hook that was run and did not end well, since it last did.
+#[derive(Debug)]
+struct Failed {
+    problem: String,
+    times: u64,
 }
 
 /// A hook that is not run.
@@ -53,6 +61,24 @@ impl Hooks {
     /// Which hooks are not run, and why: for `status`.
     pub fn refused(&self) -> impl Iterator<Item = (Hook, &str)> {
         self.refused.iter().map(|(hook, refusal)| (*hook, refusal.text.as_str()))
+    }
+
+    /// Which hooks did not end well, and how often since they last did: for `status`. Not an alert, for which a hook is run.
+    pub fn failed(&self) -> impl Iterator<Item = (Hook, String)> {
+        self.failed.iter().map(|(hook, Failed { problem, times })| {
+            let times = if *times == 1 { "once".to_owned() } else { format!("{times} times") };
+            (*hook, format!("{problem}, {times} since it last ended well"))
+        })
+    }
+
+    pub(super) fn ended(&mut self, hook: Hook, problem: Option<String>) {
+        match problem {
+            None => drop(self.failed.remove(&hook)),
+            Some(problem) => {
+                let times = self.failed.get(&hook).map_or(0, |failed| failed.times) + 1;
+                self.failed.insert(hook, Failed { problem, times });
+            }
+        }
     }
 
     /// A recipient's line in the `.delivery/` file `path` has changed.

@@ -42,6 +42,18 @@ impl Engine {
         is_news
     }
 
+    /// The same of what a person has brought about: no hook tells them of it.
+    pub(super) fn set_state_quietly(
+        &mut self,
+        conversation: &ConversationId,
+        file: &str,
+        recipient: &Fingerprint,
+        state: State,
+        now: Timestamp,
+    ) {
+        self.change_delivery(conversation, file, |_, delivery, _| delivery.set(recipient, state, now).is_some());
+    }
+
     /// What `.delivery/FILE` says of a recipient, and since when.
     pub(super) fn state_of(
         &mut self,

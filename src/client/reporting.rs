@@ -40,7 +40,8 @@ impl Engine {
             recovery: self.recovery.status(|peer| self.people.name(peer)),
             // What writes the file knows it.
             schedule: None,
-            queue: self.spool.len(),
+            queue: self.spool.len_without_parts()
+                + self.large.iter().map(|record| record.recipients.len()).sum::<usize>(),
             troubled: self
                 .trouble
                 .iter()
@@ -60,7 +61,13 @@ impl Engine {
                 .collect(),
             refused: self.outbox.refused().take(STATUS_LINES_MAX).map(escape).collect(),
             ignored: self.outbox.ignored(),
-            hooks: self.hooks.refused().map(|(hook, text)| (hook.file_name().to_owned(), text.to_owned())).collect(),
+            hooks: self
+                .hooks
+                .refused()
+                .map(|(hook, text)| (hook, text.to_owned()))
+                .chain(self.hooks.failed())
+                .map(|(hook, text)| (hook.file_name().to_owned(), text))
+                .collect(),
             receiving: self
                 .parts_left
                 .status()

@@ -413,9 +413,15 @@ impl Spool {
         self.queues.get(recipient).map_or(0, |queue| queue.items.len())
     }
 
-    /// Messages that wait, counted once for each recipient.
+    /// Envelopes that wait, or what becomes one.
     pub fn len(&self) -> usize {
         self.queues.values().map(|queue| queue.items.len()).sum()
+    }
+
+    /// The same without the parts of large contents.
+    pub fn len_without_parts(&self) -> usize {
+        let parts: usize = self.queues.values().flat_map(|queue| queue.parts.values()).sum();
+        self.len().saturating_sub(parts)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -20,8 +21,8 @@ use crate::limits::PARTICIPANTS_MAX;
 
 const ADD_EXAMPLES: &str = "\
 Examples:
-  chatterbox dropbox add alerts --to bob --uid 33
-  chatterbox dropbox add backup --to bob,carol --uid \"$(id -u backup)\" --rate 5/day
+  chatterbox dropbox add alerts --to bob --uid www-data
+  chatterbox dropbox add backup --to bob,carol --uid 34 --rate 5/day
 
 The sender then does, as its own user:
   umask 022; box=/var/tmp/chatterbox-1000/alerts
@@ -61,8 +62,8 @@ enum Action {
         /// The contacts that get every message, separated by commas
         #[arg(long, value_name = "CONTACTS", value_delimiter = ',', required = true)]
         to: Vec<String>,
-        /// The user whose files are sent, as a number
-        #[arg(long)]
+        /// The user whose files are sent: a number, or a name of this system
+        #[arg(long, value_name = "USER", value_parser = user)]
         uid: u32,
         /// How many files: N/min, N/hour or N/day [default: 10/min]
         #[arg(long)]
@@ -84,6 +85,20 @@ enum Action {
         /// The dropbox
         name: String,
     },
+}
+
+/// A user's number. Names may come from anywhere (files, LDAP, systemd), which the system's own `id` knows.
+fn user(text: &str) -> Result<u32, String> {
+    if let Ok(uid) = text.parse() {
+        return Ok(uid);
+    }
+    if text.is_empty() || text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("this is no user's number".to_owned());
+    }
+    let output = Command::new("id").args(["-u", "--", text]).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let output = output.map_err(|error| format!("asking `id` for the number: {error}"))?;
+    let uid = String::from_utf8_lossy(&output.stdout).trim().parse();
+    uid.ok().filter(|_| output.status.success()).ok_or_else(|| "this system knows no user of that name".to_owned())
 }
 
 impl DropboxCommand {

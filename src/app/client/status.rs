@@ -7,7 +7,7 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use serde::Serialize;
 
 use super::output::{self, Output};
-use super::{causes, context};
+use super::{causes, context, wait};
 use crate::app::failure::{Exit, Failure};
 use crate::client::root::Root;
 use crate::client::status::Status;
@@ -21,7 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   chatterbox status
   chatterbox status --json | jq .connected
-  chatterboxd & chatterbox status --wait connected --timeout 60";
+  chatterboxd & chatterbox status --wait connected --timeout 1m";
 
 /// Say whether chatterboxd runs and what it does: its connection, what waits and why.
 ///
@@ -29,7 +29,7 @@ Examples:
 /// behind. A daemon that does not run is no error: the exit code is 0.
 ///
 /// With --wait connected the command returns when chatterboxd runs and is connected to the home server, and prints
-/// the status then; with --timeout it gives up after that many seconds, with exit code 75.
+/// the status then; with --timeout it gives up after that time, with exit code 75.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct StatusCommand {
@@ -39,9 +39,9 @@ pub(super) struct StatusCommand {
     /// Wait until chatterboxd runs and is connected
     #[arg(long, value_name = "STATE")]
     wait: Option<Condition>,
-    /// Give up waiting after this many seconds [default: never]
-    #[arg(long, value_name = "SECONDS", requires = "wait")]
-    timeout: Option<u64>,
+    /// Give up waiting after this time, such as 30s or 5m [default: never]
+    #[arg(long, value_name = "TIME", value_parser = wait::time, requires = "wait")]
+    timeout: Option<Duration>,
 }
 
 /// What can be waited for.
@@ -99,8 +99,8 @@ impl Report {
 }
 
 /// Looks at every event in the root, and now and then without one.
-fn wait_connected(root: &Root, timeout_s: Option<u64>) -> Result<Report, Failure> {
-    let deadline = timeout_s.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
+fn wait_connected(root: &Root, timeout: Option<Duration>) -> Result<Report, Failure> {
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     // Before the first look, so that nothing happens unseen between a look and the watch.
     let (events, _watcher) = watch(root);
     loop {
@@ -111,7 +111,7 @@ fn wait_connected(root: &Root, timeout_s: Option<u64>) -> Result<Report, Failure
         let poll = Duration::from_millis(STATUS_POLL_MS);
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
-            return Err(timed_out(&report, timeout_s.unwrap_or_default()));
+            return Err(timed_out(&report, timeout.unwrap_or_default()));
         }
         let pause = left.map_or(poll, |left| left.min(poll));
         if let Err(RecvTimeoutError::Disconnected) = events.recv_timeout(pause) {
@@ -137,7 +137,7 @@ fn watch(root: &Root) -> (Receiver<()>, Option<RecommendedWatcher>) {
     (events, watcher.ok())
 }
 
-fn timed_out(report: &Report, seconds: u64) -> Failure {
+fn timed_out(report: &Report, timeout: Duration) -> Failure {
     let (cause, remedy) = match report {
         Report::NotRunning => ("chatterboxd is not running".to_owned(), "Start chatterboxd."),
         Report::Starting(_) => ("chatterboxd is still starting".to_owned(), "Wait longer, or see what its log says."),
@@ -149,7 +149,7 @@ fn timed_out(report: &Report, seconds: u64) -> Failure {
             "Wait longer, or see what its log says.",
         ),
     };
-    let doing = format!("waiting {seconds} s for the connection");
+    let doing = format!("waiting {} for the connection", humantime::format_duration(timeout));
     Failure::new(Exit::TemporaryFailure, doing, cause, remedy)
 }
 

@@ -63,7 +63,8 @@ enum Reached {
     Delivered,
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+/// A time on the command line. A bare number is in seconds.
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().map(Duration::from_secs);
     let time = seconds.ok().or_else(|| humantime::parse_duration(text).ok());
     time.ok_or_else(|| "it must be a time such as 30s or 5m".to_owned())

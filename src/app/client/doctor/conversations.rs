@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::checkup::Checkup;
 use super::keys::Known;
+use crate::app::client::causes;
 use crate::client::contacts::REQUEST_CARD;
 use crate::client::delivery::{self, Delivery};
+use crate::client::error_file;
 use crate::client::metadata::{self, Metadata, MetadataFault};
 use crate::disk::open::{self, OpenError};
 use crate::disk::real::RealDisk;
@@ -21,6 +23,7 @@ pub(super) fn check(checkup: &mut Checkup<'_>, known: &Known) {
             continue;
         }
         check_deliveries(checkup, &entry.path);
+        check_settings(checkup, &entry.path);
         let Some(id) = id_of(checkup, &entry.path) else { continue };
         if !known.conversations.contains_key(&id) && !checkup.may_know(&id) {
             let remedy = "If keys/ was lost, leave it: chatterboxd goes on in it when the conversation does. If it is from a \
@@ -99,6 +102,15 @@ fn twin(checkup: &Checkup<'_>, directory: &Path) -> Option<PathBuf> {
     let path = Path::new("outbox").join(directory.file_name()?).join(metadata::FILE);
     describe(&checkup.root.join(&path)).ok()??;
     Some(path)
+}
+
+/// What the daemon says of a person's settings.
+fn check_settings(checkup: &mut Checkup<'_>, directory: &Path) {
+    let path = directory.join("settings.toml");
+    if let Some(text) = error_file::read(checkup.root, &error_file::beside(&checkup.root.join(&path))) {
+        let (problem, remedy) = causes::behind_a_colon(&text);
+        checkup.error("settings", &path, problem, &remedy);
+    }
 }
 
 fn check_deliveries(checkup: &mut Checkup<'_>, directory: &Path) {
