@@ -5,6 +5,8 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Microseconds since 1970-01-01T00:00:00Z. Displays as `2026-11-22T101530.123456Z` (design, section 2: UTC with
 /// microseconds and without colons), so that names sort by time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +17,13 @@ const LAST_MICROSECOND: u64 = 253_402_300_799_999_999;
 
 /// The length of a time as it is written in names.
 const NAME_BYTES: usize = 25;
+
+/// Milliseconds since the machine was started, also those in which it slept. Nobody can set it.
+pub fn uptime_ms() -> u64 {
+    let since = clock_gettime(ClockId::Boottime);
+    u64::try_from(since.tv_sec).unwrap_or(0).saturating_mul(1_000)
+        + u64::try_from(since.tv_nsec / 1_000_000).unwrap_or(0)
+}
 
 impl Timestamp {
     /// The given microseconds since 1970; later than the year 9999 is clamped.

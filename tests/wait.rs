@@ -72,6 +72,31 @@ fn a_daemon_that_does_not_run_is_said_at_once_and_waited_for() {
 }
 
 #[test]
+fn an_error_of_an_earlier_file_of_the_name_ends_no_wait() {
+    let world = World::new();
+    let [mut alice, _bob] = world.friends(["alice", "bob"]);
+    let path = alice.at("outbox/bob/plan.txt");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
+    alice.wait_for_file("outbox/bob/plan.txt.error");
+    alice.stop();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "the plan").unwrap();
+    let (code, _, errors) = said(&alice.cli(&["wait", path.to_str().unwrap(), "--timeout", "100ms"]));
+    assert!(code == Some(75) && errors.contains("it is still in the outbox"), "{errors}");
+    let waiting = begin(&alice, &["wait", path.to_str().unwrap()]);
+    alice.start();
+    let (code, printed, errors) = said(&waiting.wait_with_output().unwrap());
+    assert_eq!((code, printed.as_str()), (Some(0), "bob: delivered\n"), "{errors}");
+    // What a daemon refuses that runs is said, though its words are older than the wait.
+    fs::remove_file(alice.wait_for_message("the plan")).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
+    alice.wait_for_file("outbox/bob/plan.txt.error");
+    let (code, _, errors) = said(&alice.cli(&["wait", path.to_str().unwrap()]));
+    assert!(code == Some(65) && errors.contains("it is not sent"), "{errors}");
+}
+
+#[test]
 fn what_has_failed_or_was_refused_or_is_gone_has_codes_of_its_own() {
     let mut world = World::new();
     let [mut alice, bob] = ["alice", "bob"].map(|name| world.user(name));

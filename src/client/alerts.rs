@@ -26,10 +26,31 @@ pub fn raise(root: &Root, pending: &mut Pending, now: Timestamp, kind: &str, abo
     let unread = root.names("alerts").iter().filter(|name| name.to_string_lossy().ends_with(&ending)).count()
         + pending.reserved_alike(Path::new("alerts"), &ending);
     tracing::warn!(kind, "alert");
-    let path = Path::new("alerts").join(format!("{now}-{ending}"));
-    let is_placed = unread < SAME_MAX && pending.is_free(root, &path);
-    if is_placed {
+    // Several of one moment stand one microsecond apart.
+    let paths = (0..=SAME_MAX).map(|later| {
+        let time = Timestamp::from_micros(now.micros().saturating_add(u64::try_from(later).unwrap_or(0)));
+        Path::new("alerts").join(format!("{time}-{ending}"))
+    });
+    let free = paths.filter(|_| unread < SAME_MAX).find(|path| pending.is_free(root, path));
+    let is_placed = free.is_some();
+    if let Some(path) = free {
         pending.place(path, Zeroizing::new(format!("{text}\n").into_bytes()));
     }
     is_placed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_of_one_moment_stand_beside_each_other_and_have_a_bound() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (root, mut pending) = (Root::new(scratch.path().to_owned()), Pending::default());
+        let now = Timestamp::from_micros(1_790_000_000_000_000);
+        let mut raise = |about: &str| raise(&root, &mut pending, now, "undeliverable", about, "text");
+        let placed: Vec<bool> = (0..=SAME_MAX).map(|_| raise("bob")).collect();
+        assert_eq!(placed, [vec![true; SAME_MAX], vec![false]].concat());
+        assert!(raise("carol"));
+    }
 }

@@ -28,7 +28,10 @@ const REASON_DOUBTFUL: &str = "cancelled; it is not known whether it had arrived
 #[derive(Default)]
 struct Lacking {
     places: Vec<u64>,
+    /// At least one envelope was handed to the network.
     is_doubtful: bool,
+    /// At least one envelope was not.
+    is_held_back: bool,
     /// Of a large content some parts were sealed.
     has_begun: bool,
 }
@@ -59,18 +62,23 @@ impl Engine {
             let recipient = lacking.entry(found.recipient).or_default();
             recipient.places.push(found.sequence);
             recipient.is_doubtful |= found.is_handed_out;
+            recipient.is_held_back |= !found.is_handed_out;
         }
         if let Some(large) = self.large.get(&message) {
             named = Some((large.conversation, large.file.clone()));
             for known in &large.recipients {
-                lacking.entry(known.fingerprint).or_default().has_begun = known.next > 0;
+                let recipient = lacking.entry(known.fingerprint).or_default();
+                recipient.has_begun = known.next > 0;
+                recipient.is_held_back |= known.next < large.parts();
             }
         }
         let Some((conversation, file)) = named else { return };
-        for (recipient, Lacking { places, is_doubtful, has_begun }) in lacking {
+        for (recipient, Lacking { places, is_doubtful, is_held_back, has_begun }) in lacking {
             self.let_go(recipient, &places, Because::GivenUp, now);
             let is_large = self.large.end(&message, &recipient);
-            let reason = if is_doubtful && !is_large { REASON_DOUBTFUL } else { REASON };
+            // A large content of which something was held back is not whole anywhere.
+            let may_be_whole = is_doubtful && !(is_large && is_held_back);
+            let reason = if may_be_whole { REASON_DOUBTFUL } else { REASON };
             self.set_state_quietly(&conversation, &file, &recipient, State::Failed(reason.to_owned()), now);
             // Who asks for it again does not get it.
             self.sent.decide(&SentKey { recipient, conversation, message }, Fate::Refused, &mut self.pending);

@@ -92,6 +92,8 @@ pub struct Engine {
     pub(super) cancels: bool,
     pub(super) giving_up: GivingUp,
     pub(super) unconfirmed: Unconfirmed,
+    /// When a recipient's server took something last, in this run.
+    pub(super) served: HashMap<Fingerprint, Timestamp>,
     pub(super) steady: Steady,
     pub(super) outbox: Outbox,
     pub(super) dropboxes: Dropboxes,
@@ -183,6 +185,7 @@ impl Engine {
             letting_go: LettingGo::default(),
             giving_up: GivingUp::default(),
             unconfirmed: Unconfirmed::default(),
+            served: HashMap::new(),
             steady: Steady::default(),
             last_time: conversations.last_time(),
             asked_again: missing::Asked::default(),

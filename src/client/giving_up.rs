@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::letting_go::Because;
 use super::spool::Removed;
 use crate::clock::Timestamp;
-use crate::limits::{GIVE_UP_GRACE_MS, GIVEN_UP_MAX, PRESENCE_STEP_MAX_MS, RESCAN_INTERVAL_MS};
+use crate::limits::{GIVE_UP_GRACE_MS, GIVEN_UP_MAX, PRESENCE_STEP_MAX_MS, REFUSED_NAMED_MAX, RESCAN_INTERVAL_MS};
 use crate::wire::control::{Refused, RefusedReason};
 use crate::wire::identity::Fingerprint;
 use crate::wire::large::LargeRecord;
@@ -124,7 +124,9 @@ impl Engine {
     fn give_up_large(&mut self, limit: Timestamp, now: Timestamp) {
         for (recipient, large) in self.large.stuck_since(limit, now) {
             let LargeRecord { message, conversation, file, .. } = large;
-            if self.spool.has_any(&recipient) {
+            // Parts that wait are given up with the others of their queue; and where their server takes something, this comes.
+            let is_served = self.served.get(&recipient).is_some_and(|served| (limit..=now).contains(served));
+            if is_served || self.spool.parts_of(&recipient, &message) > 0 {
                 continue;
             }
             let reason = self.why_unconfirmed(&recipient);
@@ -192,7 +194,8 @@ impl Engine {
 
     /// Somebody will not take messages of ours. What we did not send them is not heeded.
     pub(super) fn heed_refused(&mut self, recipient: Fingerprint, refused: &[Refused], now: Timestamp) {
-        let mut told: Option<String> = None;
+        let mut told: Vec<String> = Vec::new();
+        let mut remedies = BTreeSet::new();
         for Refused { conversation, id, reason } in refused {
             let key = SentKey { recipient, conversation: *conversation, message: *id };
             let Some(file) = self.sent.get(&key).map(|entry| entry.file.clone()) else { continue };
@@ -202,14 +205,23 @@ impl Engine {
                 RefusedReason::Unknown => ("their program does not take it", "Ask them what it says."),
             };
             self.large.end(id, &recipient);
-            if self.fail(&key, &file, Fate::Refused, reason, now) {
-                let name = self.people.name(&recipient);
-                told = Some(format!("{file} was refused by {name}'s program: {reason}.\n{remedy}"));
+            // Once: who refuses it for another reason tells nothing new.
+            if self.sent.decide(&key, Fate::Refused, &mut self.pending)
+                && self.set_state(conversation, &file, &recipient, State::Failed(reason.to_owned()), now)
+            {
+                told.push(format!("{file}: {reason}"));
+                remedies.insert(remedy);
             }
             let waiting = self.spool.places_of(&recipient, &[(*conversation, *id)].into());
             self.let_go(recipient, &waiting, Because::Heard, now);
         }
-        if let Some(text) = told {
+        if !told.is_empty() {
+            let name = self.people.name(&recipient);
+            let count = told.len();
+            told.truncate(REFUSED_NAMED_MAX);
+            let more = if count > told.len() { format!("; and {} more", count - told.len()) } else { String::new() };
+            let remedy = remedies.into_iter().collect::<Vec<_>>().join(" ");
+            let text = format!("{name}'s program refused {}{more}.\n{remedy}", told.join("; "));
             alerts::raise(&self.root, &mut self.pending, now, "undeliverable", &recipient.short(8), &text);
         }
     }
@@ -231,3 +243,6 @@ impl Engine {
         format!("their server did not confirm it within {period}: {reason}")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,7 +91,7 @@ pub(super) fn judge(
         if record.participants_hash() != payload.participants {
             return judged(Verdict::Discarded("it names other participants than the conversation has"));
         }
-        if !record.accepted && !known() && !has_room(&people.name(&author), &payload) {
+        if !record.accepted && !people.is_contact(&author) && !has_room(&people.name(&author), &payload) {
             return Err(NotOpened::NotNow(requests::NO_ROOM));
         }
         return judged(Verdict::Message(payload));

@@ -26,8 +26,6 @@ pub struct Large {
     gone: Vec<MessageId>,
     /// Percents that `.delivery/` says.
     told: HashMap<(MessageId, Fingerprint), u64>,
-    /// When a part was last sealed, or, where none was in this run, when that was first asked.
-    moved: HashMap<(MessageId, Fingerprint), Timestamp>,
 }
 
 impl Large {
@@ -109,24 +107,27 @@ impl Large {
 
     /// One more part is sealed for somebody.
     pub fn sealed(&mut self, message: &MessageId, recipient: &Fingerprint, now: Timestamp) {
-        self.moved.insert((*message, *recipient), now);
         let Some(record) = self.records.get_mut(message) else { return };
         if let Some(known) = record.recipients.iter_mut().find(|known| known.fingerprint == *recipient) {
             known.next += 1;
+            known.moved = now.seconds();
             self.dirty.insert(*message);
         }
     }
 
-    /// Contents of which nothing was sealed for somebody since `limit`, as far as this run knows: for whom, and of what.
+    /// Contents of which nothing was sealed for somebody since `limit`: for whom, and of what. Where it is not known when that was,
+    /// or it lies in the future, it counts from now on.
     pub fn stuck_since(&mut self, limit: Timestamp, now: Timestamp) -> Vec<(Fingerprint, LargeRecord)> {
         let mut stuck = Vec::new();
-        for record in self.records.values().filter(|record| record.time < limit) {
-            for known in &record.recipients {
-                let moved = *self.moved.entry((record.message, known.fingerprint)).or_insert(now);
-                if known.next == 0 || moved < limit {
-                    stuck.push((known.fingerprint, record.clone()));
+        for record in self.records.values_mut() {
+            for known in &mut record.recipients {
+                if known.moved == 0 || known.moved > now.seconds() {
+                    known.moved = now.seconds();
+                    self.dirty.insert(record.message);
                 }
             }
+            let these = record.recipients.iter().filter(|known| known.moved < limit.seconds());
+            stuck.extend(these.map(|known| (known.fingerprint, record.clone())));
         }
         stuck
     }
@@ -137,7 +138,6 @@ impl Large {
         let before = record.recipients.len();
         record.recipients.retain(|known| known.fingerprint != *recipient);
         self.told.remove(&(*message, *recipient));
-        self.moved.remove(&(*message, *recipient));
         let was_there = record.recipients.len() < before;
         if record.recipients.is_empty() {
             self.records.remove(message);

@@ -55,22 +55,26 @@ impl Engine {
         self.cancels = true;
         self.directories.extend(self.outbox.scan(&self.root)?);
         self.outbox.forget_gone(&self.root);
+        // What goes for its age does not come back when a clock that ran ahead is put right.
         if self.steady.is_trusted() {
             self.received.forget_old(now.seconds(), &mut self.pending);
             self.give_up_arriving(now);
+            self.sessions.expire(now.seconds());
+            if self.presence.has_drained() {
+                // By then what waited for us has told of it, or it was given up.
+                self.sent.forget_old(now.seconds(), &mut self.pending);
+            }
+            let quiet_until = self.recovery.quiet_until();
+            let given_up = self.unopened.give_up_old(now.seconds(), quiet_until, &mut self.pending);
+            self.alert_given_up(given_up, now);
+            self.forget_owed(now);
         }
-        self.sessions.expire(now.seconds());
         if self.presence.has_drained() {
             self.sessions.erase_spent(now.seconds());
         }
-        self.sent.forget_old(now.seconds(), &mut self.pending);
-        let quiet_until = self.recovery.quiet_until();
-        let given_up = self.unopened.give_up_old(now.seconds(), quiet_until, &mut self.pending);
-        self.alert_given_up(given_up, now);
         self.look_for_untold(now);
         self.alert_untold_forks(now);
         self.look_at_hooks(now);
-        self.forget_owed(now);
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use crate::wire::identity::{ConversationId, Fingerprint};
 impl Engine {
     pub(super) fn accepted(&mut self, recipient: &Fingerprint, sequence: u64, now: Timestamp) {
         self.trouble.remove(recipient);
+        self.served.insert(*recipient, now);
         if let Some(item) = self.spool.remove(recipient, sequence, &mut self.pending) {
             self.sessions.accepted(recipient, now.seconds());
             match item.is_part {

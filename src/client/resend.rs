@@ -173,7 +173,7 @@ impl Engine {
         let has_begun = known.is_some_and(|known| known.resent > entry.resent);
         let entry = SentEntry { resent: entry.resent + 1, ..entry.clone() };
         if !has_begun {
-            let recipient = LargeRecipient { fingerprint: entry.recipient, next: 0, resent: entry.resent };
+            let recipient = LargeRecipient { resent: entry.resent, ..LargeRecipient::new(entry.recipient, now) };
             self.begin_large_anew(&entry.message, recipient, now);
         }
         // Until a part is sealed it must not be found once more.
@@ -185,7 +185,7 @@ impl Engine {
     pub(super) fn begin_parts_anew(&mut self, peer: &Fingerprint, now: Timestamp) {
         let begun = |large: &LargeRecord| {
             let known = large.recipient(peer).filter(|known| known.next > 0 && known.resent < RESENT_TIMES_MAX)?;
-            Some((large.message, LargeRecipient { next: 0, resent: known.resent + 1, ..*known }))
+            Some((large.message, LargeRecipient { resent: known.resent + 1, ..LargeRecipient::new(*peer, now) }))
         };
         let begun: Vec<(MessageId, LargeRecipient)> = self.large.iter().filter_map(begun).collect();
         begun.into_iter().for_each(|(message, recipient)| self.begin_large_anew(&message, recipient, now));

@@ -75,7 +75,9 @@ impl Room<'_> {
         };
         let (Verdict::Message(payload) | Verdict::Opens { payload, .. }) = &judged.verdict else { return Ok(judged) };
         let Some(part) = payload.part else { return Ok(judged) };
-        let is_stranger = !self.is_somebody(author);
+        // Also a member of another conversation of ours: this one waits for a decision.
+        let is_ours = self.conversations.get(&payload.conversation).is_some_and(|record| record.accepted);
+        let is_stranger = !self.people.is_contact(author) && !is_ours;
         if is_stranger && part.size > STRANGER_CONTENT_BYTES_MAX {
             // As whatever a stranger sends and must not.
             return match self.opens {

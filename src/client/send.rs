@@ -241,7 +241,7 @@ impl Engine {
             Held::Bytes(bytes) => self.pending.place(place.join(&file), bytes),
             Held::Copied(copied) => {
                 self.pending.move_in(place.join(&file), copied.shown());
-                self.queue_large(large_record(payload, file, &copied, to), now);
+                self.queue_large(large_record(payload, file, &copied, (to, now)), now);
             }
         }
         self.pending.take(taken.path, taken.file, &taken.stat, &taken.directory, hash);
@@ -256,7 +256,12 @@ impl Engine {
 }
 
 /// What is to be known of a message whose content was copied.
-fn large_record(payload: Payload, file: String, copied: &Copied, recipients: Vec<Fingerprint>) -> LargeRecord {
+fn large_record(
+    payload: Payload,
+    file: String,
+    copied: &Copied,
+    (recipients, now): (Vec<Fingerprint>, Timestamp),
+) -> LargeRecord {
     LargeRecord {
         message: payload.id,
         conversation: payload.conversation,
@@ -269,7 +274,7 @@ fn large_record(payload: Payload, file: String, copied: &Copied, recipients: Vec
         transcript: payload.transcript,
         size: copied.size,
         sha256: copied.sha256,
-        recipients: recipients.into_iter().map(LargeRecipient::new).collect(),
+        recipients: recipients.into_iter().map(|recipient| LargeRecipient::new(recipient, now)).collect(),
     }
 }
 

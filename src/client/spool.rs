@@ -354,6 +354,12 @@ impl Spool {
         items.into_iter().any(|item| item.conversation == *conversation && item.file == file)
     }
 
+    /// All messages that wait for a recipient, or are on their way.
+    pub fn messages_for(&self, recipient: &Fingerprint) -> HashSet<MessageId> {
+        let items = self.queues.get(recipient).into_iter().flat_map(|queue| queue.items.values());
+        items.map(|item| item.message).collect()
+    }
+
     /// Everywhere that a message stands, in all queues.
     pub fn find(&self, message: &MessageId) -> Vec<Found> {
         let mut all = Vec::new();

@@ -7,6 +7,10 @@ use crate::limits::{CLOCK_DOUBT_LONG_MS, CLOCK_DOUBT_MS, CLOCK_JUMP_LONG_MS, CLO
 #[derive(Debug, Default)]
 pub struct Steady {
     last: Option<Timestamp>,
+    /// Of the machine, milliseconds, at its last event.
+    uptime_ms: Option<u64>,
+    /// That which passed since the last time.
+    passed_ms: u64,
     /// How long it must still go on steadily.
     doubt_ms: u64,
     /// A long jump, which nobody was told of.
@@ -14,9 +18,18 @@ pub struct Steady {
 }
 
 impl Steady {
+    /// The machine has run for so long, sleep included: by so much the clock may go on, and it is no jump.
+    pub fn note_uptime(&mut self, uptime_ms: u64) {
+        self.passed_ms += uptime_ms.saturating_sub(self.uptime_ms.replace(uptime_ms).unwrap_or(uptime_ms));
+    }
+
     /// It is `now`. A clock that is set back makes nothing older.
     pub fn pass(&mut self, now: Timestamp) {
         let step_ms = now.millis_since(self.last.replace(now).unwrap_or(now));
+        let passed_ms = std::mem::take(&mut self.passed_ms);
+        // What is to be doubted for some time is so by steps that are seen: a sleep makes nobody put a clock right.
+        let is_slept = step_ms > CLOCK_STEP_MAX_MS && step_ms <= passed_ms.saturating_add(CLOCK_STEP_MAX_MS);
+        let step_ms = if is_slept { 0 } else { step_ms };
         if step_ms <= CLOCK_STEP_MAX_MS {
             self.doubt_ms = self.doubt_ms.saturating_sub(step_ms);
         } else if step_ms <= CLOCK_JUMP_LONG_MS {
@@ -67,6 +80,25 @@ mod tests {
             go_on(&mut steady, &mut now, 1_000);
             assert!(steady.is_trusted());
         }
+    }
+
+    #[test]
+    fn a_sleep_is_no_jump_and_ends_no_doubt() {
+        let (mut steady, mut now, mut uptime_ms) = (Steady::default(), 1_790_000_000_000_000, 5_000);
+        let pass = |steady: &mut Steady, now: u64, uptime_ms: u64| {
+            steady.note_uptime(uptime_ms);
+            steady.pass(Timestamp::from_micros(now));
+        };
+        pass(&mut steady, now, uptime_ms);
+        (now, uptime_ms) = (now + 3 * CLOCK_JUMP_LONG_MS * 1_000, uptime_ms + 3 * CLOCK_JUMP_LONG_MS);
+        pass(&mut steady, now, uptime_ms);
+        assert!(steady.is_trusted(), "three days of sleep");
+        now += 3 * CLOCK_JUMP_LONG_MS * 1_000;
+        pass(&mut steady, now, uptime_ms + 1_000);
+        assert!(!steady.is_trusted(), "three days in a second");
+        (now, uptime_ms) = (now + CLOCK_DOUBT_LONG_MS * 1_000, uptime_ms + 1_000 + CLOCK_DOUBT_LONG_MS);
+        pass(&mut steady, now, uptime_ms);
+        assert!(!steady.is_trusted(), "and nobody was there to put it right");
     }
 
     #[test]

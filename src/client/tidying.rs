@@ -232,7 +232,7 @@ impl Engine {
         let (days, hours) = (jump_ms / 86_400_000, CLOCK_DOUBT_LONG_MS / 3_600_000);
         let text = format!(
             "The clock has jumped ahead by {days} days or more: messages that are of age by it are erased {hours} hours from now.\n\
-             If it is wrong, put it right before; if the machine has slept, there is nothing to do."
+             If it is wrong, put it right before; if it was put right just now, there is nothing to do."
         );
         alerts::raise(&self.root, &mut self.pending, now, "clock", "", &text);
     }

@@ -4,14 +4,15 @@
 //!
 //! Of somebody who is away nothing is heard, and nothing is sent to them again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::engine::Engine;
 use crate::clock::Timestamp;
 use crate::limits::{
-    RESCAN_INTERVAL_MS, UNCONFIRMED_FRACTION, UNCONFIRMED_HEARD_MS, UNCONFIRMED_MAX, UNCONFIRMED_RESENT_MAX,
+    RESCAN_INTERVAL_MS, UNCONFIRMED_FRACTION, UNCONFIRMED_HEARD_MS, UNCONFIRMED_MAX, UNCONFIRMED_PEER_MAX,
+    UNCONFIRMED_RESENT_MAX,
 };
-use crate::wire::identity::Fingerprint;
+use crate::wire::identity::{Fingerprint, MessageId};
 use crate::wire::sent::{SentEntry, SentKey};
 
 /// Who is heard and does not acknowledge something.
@@ -65,6 +66,16 @@ impl Engine {
         let mut due = self.sent.open(expects);
         due.retain(|entry| is_due(entry));
         due.sort_unstable_by_key(|entry| (entry.sealed, entry.time, entry.message));
+        // What is on its way to one takes no place from the others.
+        let mut peers: HashMap<Fingerprint, (HashSet<MessageId>, usize)> = HashMap::new();
+        due.retain(|entry| {
+            let (held, count) =
+                peers.entry(entry.recipient).or_insert_with(|| (self.spool.messages_for(&entry.recipient), 0));
+            let is_on_its_way = held.contains(&entry.message) || self.large.is_for(&entry.message, &entry.recipient);
+            let is_taken = *count < UNCONFIRMED_PEER_MAX && !is_on_its_way;
+            *count += usize::from(is_taken);
+            is_taken
+        });
         due.truncate(UNCONFIRMED_MAX);
         let due: Vec<_> = due.into_iter().map(|entry| (entry.recipient, entry.message)).collect();
         let mut found: Vec<Fingerprint> = due.iter().map(|(peer, _)| *peer).collect();

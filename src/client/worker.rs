@@ -18,7 +18,7 @@ use super::root::{CANCEL_DIRECTORY, Root};
 use super::status::Status;
 use super::status_file::StatusFile;
 use super::watching::Watching;
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::disk::journal::{Journal, JournalError, Transaction};
 use crate::disk::lock::RootLock;
 use crate::disk::watch::Hint;
@@ -124,6 +124,7 @@ impl Worker {
             self.look_again();
             self.status.tick();
         }
+        self.engine.steady.note_uptime(clock::uptime_ms());
         if let Err(error) = self.engine.handle(event, Timestamp::now()) {
             // Only looks at the directory fail; the next look finds what this one missed.
             tracing::warn!(%error, "looking at the directory");

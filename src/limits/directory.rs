@@ -26,6 +26,10 @@ pub const REMEMBERED_NAMES_MAX: usize = 16_384;
 /// How much too large an input the command line reads to say how large it is, before it says only "more than".
 pub const COUNTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// How long a daemon runs, as far as `chatterbox wait` has seen, until an `.error` file that is older than what is waited for
+/// counts: by then it has looked at both.
+pub const OUTBOX_LOOK_MS: u64 = 3_000;
+
 /// How often `chatterbox status --wait` looks although no event asked for it: the lock gives no event when its holder
 /// dies.
 pub const STATUS_POLL_MS: u64 = 1_000;

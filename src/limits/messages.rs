@@ -40,6 +40,9 @@ pub const COPY_RETRY_S: u32 = 30;
 /// a server that watches two mailboxes who talks to whom, and the less the more is waited.
 pub const ACKNOWLEDGE_DELAY_MS: u64 = 10_000;
 
+/// How many refused messages one alert names.
+pub const REFUSED_NAMED_MAX: usize = 8;
+
 /// Into how many parts the retry period is divided to see that an acknowledgement is missing: it is after one of them, and, the
 /// message having been sent again, after two more.
 pub const UNCONFIRMED_FRACTION: u64 = 8;
@@ -50,6 +53,9 @@ pub const UNCONFIRMED_RESENT_MAX: u32 = 2;
 /// How long somebody is heard who has not acknowledged something before that counts as missing, or for a shorter part of the
 /// retry period: twice the longest delay that they may have set.
 pub const UNCONFIRMED_HEARD_MS: u64 = 2 * ACKNOWLEDGE_DELAY_MAX_MS;
+
+/// Of them, those of one recipient.
+pub const UNCONFIRMED_PEER_MAX: usize = 32;
 
 /// What is sent again so at one time.
 pub const UNCONFIRMED_MAX: usize = 256;

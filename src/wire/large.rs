@@ -50,6 +50,8 @@ pub struct LargeRecipient {
     pub next: u32,
     /// How often it was begun anew because they asked for it again.
     pub resent: u32,
+    /// When a part was last sealed for them, or it was begun, seconds since 1970; 0 is not known.
+    pub moved: u64,
 }
 
 impl LargeRecord {
@@ -122,8 +124,8 @@ impl LargeRecord {
 
 impl LargeRecipient {
     /// Somebody who has nothing of it.
-    pub fn new(fingerprint: Fingerprint) -> Self {
-        Self { fingerprint, next: 0, resent: 0 }
+    pub fn new(fingerprint: Fingerprint, now: Timestamp) -> Self {
+        Self { fingerprint, next: 0, resent: 0, moved: now.seconds() }
     }
 
     fn parse(recipient: &pb::LargeRecipient, parts: u32) -> Result<Self, Malformed> {
@@ -131,11 +133,12 @@ impl LargeRecipient {
             return Err(Malformed::new("large recipient part", "beyond the last"));
         }
         let fingerprint = Fingerprint(array("large recipient", &recipient.fingerprint)?);
-        Ok(Self { fingerprint, next: recipient.next, resent: recipient.resent })
+        Ok(Self { fingerprint, next: recipient.next, resent: recipient.resent, moved: recipient.moved })
     }
 
     fn to_generated(self) -> pb::LargeRecipient {
-        pb::LargeRecipient { fingerprint: self.fingerprint.0.to_vec(), next: self.next, resent: self.resent }
+        let fingerprint = self.fingerprint.0.to_vec();
+        pb::LargeRecipient { fingerprint, next: self.next, resent: self.resent, moved: self.moved }
     }
 }
 
@@ -159,7 +162,7 @@ mod tests {
             transcript: Some(Transcript { previous: [10; 32], seen }),
             size: 100_000,
             sha256: [11; 32],
-            recipients: vec![LargeRecipient { fingerprint: Fingerprint([12; 32]), next: 9, resent: 1 }],
+            recipients: vec![LargeRecipient { fingerprint: Fingerprint([12; 32]), next: 9, resent: 1, moved: 5 }],
         }
     }
 

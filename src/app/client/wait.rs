@@ -18,7 +18,7 @@ use crate::client::error_file;
 use crate::client::progress;
 use crate::clock::Timestamp;
 use crate::disk::lock;
-use crate::limits::STATUS_POLL_MS;
+use crate::limits::{OUTBOX_LOOK_MS, STATUS_POLL_MS};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -86,7 +86,7 @@ impl Until {
     pub(super) fn wait(&self, context: &Context, wanted: &Path, output: &mut Output) -> Result<(), Failure> {
         let doing = format!("waiting for {}", output::shown(wanted));
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut watch = Watch { doing, deadline, timeout: self.timeout, hints: Hints::new() };
+        let mut watch = Watch { doing, deadline, timeout: self.timeout, looked_at: None, hints: Hints::new() };
         let sent = match message::find(context, &watch.doing, wanted)? {
             Named::Sent(sent) => sent,
             Named::Waiting { path, relative } => {
@@ -135,6 +135,8 @@ struct Watch {
     doing: String,
     deadline: Option<Instant>,
     timeout: Option<Duration>,
+    /// When a daemon has looked at all that stood in the outbox before, if one runs.
+    looked_at: Option<Instant>,
     hints: Hints,
 }
 
@@ -155,11 +157,7 @@ impl Watch {
                     Failure::new(Exit::NoInput, &*self.doing, cause, "Somebody moved or removed it; look for it there.")
                 });
             }
-            let directory = path.parent().unwrap_or(path);
-            let error = [path, directory]
-                .into_iter()
-                .find_map(|target| error_file::read(&context.root, &error_file::beside(target)));
-            if let Some(text) = error {
+            if let Some(text) = self.error_of(context, path, since) {
                 let (cause, remedy) = text.split_once('\n').unwrap_or((&text, ""));
                 let cause = format!("it is not sent: {}", output::safe(cause));
                 return Err(Failure::new(
@@ -171,6 +169,22 @@ impl Watch {
             }
             self.pause(|| "it is still in the outbox; `chatterbox status` says why".to_owned())?;
         }
+    }
+
+    /// What the daemon says to be wrong with a file, or with its directory. What stood there before the file did counts only once
+    /// a daemon has had time to look at it: it may be about another of that name, or mended since.
+    fn error_of(&mut self, context: &Context, path: &Path, since: Option<Timestamp>) -> Option<String> {
+        if self.looked_at.is_none() && matches!(lock::is_held(&context.root.lock()), Ok(Some(_))) {
+            self.looked_at = Instant::now().checked_add(Duration::from_millis(OUTBOX_LOOK_MS));
+        }
+        let has_looked = self.looked_at.is_some_and(|at| at <= Instant::now());
+        let is_newer = |error: &Path| {
+            let written = fs::symlink_metadata(error).ok().map(|found| message::changed(&found));
+            written.zip(since).is_some_and(|(written, since)| written >= since)
+        };
+        let errors = [path, path.parent().unwrap_or(path)].map(error_file::beside).into_iter();
+        let mut heeded = errors.filter(|error| has_looked || is_newer(error));
+        heeded.find_map(|error| error_file::read(&context.root, &error))
     }
 
     /// Until nothing more is to be waited for. Hands out the recipients' lines.

@@ -421,7 +421,7 @@ fn crowd(alice: &mut Alice, count: usize) {
             size: 2 * PART_BYTES,
             sha256: [0; 32],
             // So often that they do not begin anew, whatever he has lost.
-            recipients: vec![LargeRecipient { fingerprint: bob, next: 2, resent: RESENT_TIMES_MAX }],
+            recipients: vec![LargeRecipient { fingerprint: bob, next: 2, resent: RESENT_TIMES_MAX, moved: 0 }],
         });
     }
 }

@@ -8,6 +8,7 @@ use crate::client::contacts;
 use crate::clock::Timestamp;
 use crate::disk::simulated::Fault;
 use crate::disk::system::Disk as _;
+use crate::limits::{RETRY_PERIOD_MS, UNCONFIRMED_FRACTION, UNCONFIRMED_HEARD_MS};
 use crate::wire::envelope::Envelope;
 use crate::wire::identity::{AccountId, Fingerprint};
 
@@ -263,6 +264,16 @@ impl Fleet {
             self.write(from, to);
         }
         self.run();
+        // An acknowledgement that the server lost is missing after an eighth of a week, and two hours of talk.
+        for wait_ms in [RETRY_PERIOD_MS / UNCONFIRMED_FRACTION, UNCONFIRMED_HEARD_MS] {
+            if self.was_lossy {
+                self.now_s += wait_ms / 1_000 + 60;
+                for _ in 0..3 {
+                    self.round();
+                }
+                self.run();
+            }
+        }
         for who in 0..count {
             let now = self.time();
             self.machines[who].checkpoint(&self.server, now);

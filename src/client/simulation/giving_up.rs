@@ -56,8 +56,7 @@ fn a_first_message_that_is_given_up_still_opens_the_session_for_those_behind_it(
     let mut world = impatient(met());
     world.server_hears(Hears::Nothing);
     act(&mut world, &[drop_by(0, "1", "one")]);
-    // It is looked for what is too old each twenty seconds, and the first time it was not.
-    world.run_rounds(PERIOD * 3 / 2);
+    world.run_rounds(PERIOD / 2);
     assert_eq!(states(&world), ["sealed"]);
     act(&mut world, &[drop_by(0, "2", "two")]);
     for _ in 0..LONG {

@@ -164,6 +164,12 @@ fn among_three_what_a_loss_of_state_takes_arrives_once_and_all_are_told() {
 }
 
 #[test]
+fn an_acknowledgement_that_a_server_lost_is_given_again() {
+    let acts = [Write { from: 0, to: 1 }, Withhold(0), Rounds(1), Rounds(2), Swallow { to: 0, at: 75 }];
+    holds(3, true, &acts);
+}
+
+#[test]
 fn two_who_lost_state_in_the_same_hour_are_both_told() {
     // What the one says first goes into a session through a prekey that the other has lost.
     holds(2, true, &[LoseKeys(1), LoseKeys(0)]);

@@ -1,0 +1,152 @@
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::super::assembling::tests::Bench;
+use super::super::event::Event;
+use super::super::judge::judge;
+use super::super::requests;
+use super::super::sessions::NotOpened;
+use super::*;
+use crate::disk::watch::Hint;
+use crate::limits::{MAILBOX_DRAINED_MS, SENT_LIFETIME_S};
+use crate::wire::conversation::ConversationRecord;
+use crate::wire::identity::{ConversationId, MessageId};
+use crate::wire::large::LargeRecipient;
+use crate::wire::payload::{Content, Payload};
+use crate::wire::spool::{Form, Spooled};
+
+const DAY_MICROS: u64 = 86_400_000_000;
+
+fn large(bench: &Bench, number: u8, moved: Timestamp) -> LargeRecord {
+    LargeRecord {
+        message: MessageId([number; 16]),
+        conversation: bench.conversation.id,
+        participants: [0; 32],
+        file: number.to_string(),
+        file_name: Vec::new(),
+        time: Timestamp::from_micros(1),
+        incarnation: [1; 16],
+        counter: 1,
+        transcript: None,
+        size: 100_000,
+        sha256: [0; 32],
+        recipients: vec![LargeRecipient::new(bench.alice, moved)],
+    }
+}
+
+#[test]
+fn a_large_content_that_waits_in_vain_is_given_up_whatever_else_waits_and_not_where_something_is_taken() {
+    let mut bench = Bench::new();
+    let (now, alice) = (bench.now, bench.alice);
+    let (old, limit) = [9, 7].map(|days| Timestamp::from_micros(now.micros() - days * DAY_MICROS)).into();
+    let small = Spooled {
+        message: MessageId([9; 16]),
+        conversation: bench.conversation.id,
+        file: "small".to_owned(),
+        is_part: false,
+        spreads: false,
+        form: Form::Waiting(Zeroizing::new(vec![1])),
+    };
+    bench.engine.spool.push(alice, small, now, &mut bench.engine.pending);
+    for (number, moved) in [(1, old), (2, now), (3, Timestamp::from_micros(now.micros() + DAY_MICROS))] {
+        bench.engine.large.add(large(&bench, number, moved));
+    }
+    let left = |bench: &Bench| bench.engine.large.iter().map(|record| record.message.0[0]).collect::<Vec<_>>();
+    bench.engine.served.insert(alice, now);
+    bench.engine.give_up_large(limit, now);
+    assert_eq!(left(&bench), [1, 2, 3], "her server takes something");
+    bench.engine.served.insert(alice, old);
+    bench.engine.give_up_large(limit, now);
+    assert_eq!(left(&bench), [2, 3]);
+    let later = Timestamp::from_micros(now.micros() + 8 * DAY_MICROS);
+    bench.engine.give_up_large(now, later);
+    assert_eq!(left(&bench), [2, 3], "of this moment");
+    bench.engine.give_up_large(Timestamp::from_micros(now.micros() + 1_000_000), later);
+    assert_eq!(left(&bench), [0; 0], "what lay in the future counts from the first look");
+}
+
+#[test]
+fn what_was_sent_is_remembered_beyond_its_age_until_what_waited_for_us_is_here() {
+    let mut bench = Bench::new();
+    let sealed = bench.now.seconds() - SENT_LIFETIME_S - 7 * 86_400;
+    let entry = SentEntry {
+        recipient: bench.alice,
+        message: MessageId([1; 16]),
+        conversation: bench.conversation.id,
+        file: "sent".to_owned(),
+        file_name: Vec::new(),
+        time: bench.now,
+        incarnation: [1; 16],
+        counter: 1,
+        sha256: [0; 32],
+        sealed,
+        resent: 0,
+        transcript: Arc::default(),
+    };
+    let key = entry.key();
+    bench.engine.sent.add(entry, sealed, &mut bench.engine.pending);
+    bench.settle();
+    bench.restart();
+    let look = |bench: &mut Bench| {
+        bench.engine.handle(Event::Hint(Hint::Rescan), bench.now).unwrap();
+        bench.engine.sent.get(&key).is_some()
+    };
+    assert!(look(&mut bench), "an acknowledgement may lie in the mailbox");
+    for _ in 0..=MAILBOX_DRAINED_MS / 1_000 {
+        bench.now = Timestamp::from_micros(bench.now.micros() + 1_000_000);
+        bench.engine.presence.pass(true, bench.now);
+        bench.engine.steady.pass(bench.now);
+    }
+    // As far on, but the clock has just jumped by a year.
+    bench.now = Timestamp::from_micros(bench.now.micros() + 365 * DAY_MICROS);
+    bench.engine.connection = Ok(());
+    assert!(look(&mut bench), "the clock may be wrong");
+    bench.restart();
+    bench.engine.connection = Ok(());
+    for _ in 0..=MAILBOX_DRAINED_MS / 1_000 {
+        bench.now = Timestamp::from_micros(bench.now.micros() + 1_000_000);
+        bench.engine.presence.pass(true, bench.now);
+    }
+    bench.engine.steady = super::super::steady::Steady::default();
+    assert!(!look(&mut bench));
+}
+
+/// Somebody may take part in a conversation of ours and write to us in another, of which a person has not decided.
+#[test]
+fn a_member_of_ours_writes_into_a_conversation_that_waits_only_as_far_as_there_is_room() {
+    let mut bench = Bench::new();
+    let eve = bench.join_stranger("eve");
+    let profile = bench.conversation.profiles.last().unwrap().clone();
+    let own = bench.conversation.profiles[1].clone();
+    let waits = ConversationRecord {
+        id: ConversationId([5; 16]),
+        accepted: false,
+        profiles: vec![profile.clone(), own],
+        directory: "waits".into(),
+        ..bench.conversation.clone()
+    };
+    bench.engine.conversations.add(waits.clone());
+    assert!(bench.engine.conversations.has_accepted(&eve) && !bench.engine.people.is_contact(&eve));
+    let judged = |record: &ConversationRecord, has_room: bool| {
+        let payload = Payload {
+            id: MessageId([3; 16]),
+            conversation: record.id,
+            participants: record.participants_hash(),
+            time: bench.now,
+            incarnation: [4; 16],
+            counter: 1,
+            introduction: None,
+            profile: None,
+            resent: 0,
+            transcript: None,
+            part: None,
+            content: Some(Content { file_name: Vec::new(), bytes: Zeroizing::new(b"hello".to_vec()) }),
+        };
+        let (people, conversations) = (&bench.engine.people, &bench.engine.conversations);
+        judge(&profile.identity(), &payload.to_bytes(), people, conversations, false, |_, _| has_room)
+    };
+    assert!(matches!(judged(&waits, false), Err(NotOpened::NotNow(requests::NO_ROOM))));
+    assert!(judged(&waits, true).is_ok());
+    assert!(judged(&bench.conversation, false).is_ok(), "ours has no such bound");
+}
