@@ -85,13 +85,14 @@ fn an_error_of_an_earlier_file_of_the_name_ends_no_wait() {
     let (code, _, errors) = said(&alice.cli(&["wait", path.to_str().unwrap(), "--timeout", "100ms"]));
     assert!(code == Some(75) && errors.contains("it is still in the outbox"), "{errors}");
     let waiting = begin(&alice, &["wait", path.to_str().unwrap()]);
+    alice.set("send_limit = \"10 KiB\"");
     alice.start();
     let (code, printed, errors) = said(&waiting.wait_with_output().unwrap());
     assert_eq!((code, printed.as_str()), (Some(0), "bob: delivered\n"), "{errors}");
     // What a daemon refuses that runs is said, though its words are older than the wait.
-    fs::remove_file(alice.wait_for_message("the plan")).unwrap();
-    std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
-    alice.wait_for_file("outbox/bob/plan.txt.error");
+    let path = alice.at("outbox/bob/other.txt");
+    fs::write(&path, [b'x'; 11 * 1024]).unwrap();
+    alice.wait_for_file("outbox/bob/other.txt.error");
     let (code, _, errors) = said(&alice.cli(&["wait", path.to_str().unwrap()]));
     assert!(code == Some(65) && errors.contains("it is not sent"), "{errors}");
 }
