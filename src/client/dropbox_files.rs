@@ -12,6 +12,7 @@ use rand_core::OsRng;
 use zeroize::Zeroizing;
 
 use super::dropbox::Rate;
+use super::dropbox_room::Waiting;
 use super::error_file;
 use super::root::{self, Root};
 use crate::crypto::secret::Secret;
@@ -104,6 +105,8 @@ pub(super) struct Copying {
     /// Relative to the root. What no record tells of is swept away at the next start.
     copy: PathBuf,
     target: Box<dyn OpenFile>,
+    /// Which file the copy is, whatever it will be called.
+    made: FileIdentity,
     offset: u64,
 }
 
@@ -111,7 +114,22 @@ impl Copying {
     pub(super) fn begin(root: &Root, name: OsString, file: RegularFile, stat: Stat, random: &str) -> io::Result<Self> {
         let copy = root::scratch_file(&format!("new-dropped-{random}"));
         let target = root.disk().create_new(&root.join(&copy))?;
-        Ok(Self { name, file, stat, copy, target, offset: 0 })
+        let made = target.stat()?.identity();
+        Ok(Self { name, file, stat, copy, target, made, offset: 0 })
+    }
+
+    /// What it will be in the outbox directory `to`.
+    pub(super) fn waiting(&self, to: &Path) -> Waiting {
+        Waiting { to: to.to_owned(), copy: self.copy.clone(), made: self.made, size: self.stat.size }
+    }
+
+    /// How much is still to be copied.
+    pub(super) fn left(&self) -> u64 {
+        self.stat.size.saturating_sub(self.offset)
+    }
+
+    pub(super) fn name(&self) -> &OsString {
+        &self.name
     }
 
     /// Copies what a second has room for. True if it is all there and synced, with its name.

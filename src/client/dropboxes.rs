@@ -17,6 +17,7 @@ use data_encoding::HEXLOWER;
 use super::directory::{self, Meaning};
 use super::dropbox::{self, Dropbox, place};
 use super::dropbox_files::{Copying, Errors, Looked, Tokens, UNFINISHED_ERROR, look};
+use super::dropbox_room::{Backlog, NoRoom};
 use super::engine::Engine;
 use super::error_file;
 use super::root;
@@ -41,6 +42,8 @@ pub struct Dropboxes {
     is_read: bool,
     /// They are to be read again.
     pub(super) is_changed: bool,
+    /// Large files of theirs that are not sent yet.
+    pub(super) backlog: Backlog,
 }
 
 /// One dropbox.
@@ -53,6 +56,8 @@ struct Open {
     /// Files that were written a moment ago, or are empty: as they were first seen, and how many seconds ago.
     quiet: HashMap<OsString, (FileIdentity, u64)>,
     copying: Option<Copying>,
+    /// Files that there was no room for when they were last looked at. They are in `quiet`, too.
+    held: HashMap<OsString, NoRoom>,
     errors: Errors,
     /// There may be more than the last look has found.
     is_hinted: bool,
@@ -76,6 +81,7 @@ impl Open {
             queue: VecDeque::new(),
             quiet: HashMap::new(),
             copying: None,
+            held: HashMap::new(),
             errors: Errors::default(),
             is_hinted: true,
             modified_ns: 0,
@@ -118,6 +124,7 @@ impl Open {
         self.errors.adopt(disk, directory, errors);
         let queue: HashSet<&OsString> = self.queue.iter().collect();
         self.quiet.retain(|name, _| queue.contains(name));
+        self.held.retain(|name, _| queue.contains(name));
     }
 
     /// For how long a file has not changed, in milliseconds: by its own time, or by how long we have looked at it.
@@ -132,14 +139,21 @@ impl Open {
 
     /// What `status` says of it; nothing where there is nothing to say.
     fn status(&self) -> Option<String> {
-        let queued: HashSet<&OsString> = self.queue.iter().collect();
-        let quiet = self.quiet.keys().filter(|name| !queued.contains(name)).count();
-        let waiting = queued.len() + quiet + usize::from(self.copying.is_some());
+        // What is being copied, or waits for more than time, was quiet before.
+        let names = self.queue.iter().chain(self.quiet.keys()).chain(self.copying.as_ref().map(Copying::name));
+        let waiting = names.collect::<HashSet<&OsString>>().len();
         let mut parts = Vec::new();
         parts.extend(self.problem.as_ref().map(|problem| format!("nothing is taken: {problem}")));
-        if waiting > 0 {
+        let mut others = waiting;
+        // Without the rate nothing is looked at, and what was true of them may be so no more.
+        for why in [NoRoom::Disk, NoRoom::Outbox].into_iter().filter(|_| !self.tokens.is_empty()) {
+            let held = self.held.values().filter(|held| **held == why).count();
+            parts.extend((held > 0).then(|| format!("{held} wait {why}")));
+            others = others.saturating_sub(held);
+        }
+        if others > 0 {
             let reason = if self.tokens.is_empty() { " for the rate" } else { "" };
-            parts.push(format!("{waiting} wait{reason}"));
+            parts.push(format!("{others} wait{reason}"));
         }
         parts.extend((self.errors.len() > 0).then(|| format!("{} refused", self.errors.len())));
         parts.extend((self.others > 0).then(|| format!("{} of other users ignored", self.others)));
@@ -168,6 +182,7 @@ impl Dropboxes {
 impl Engine {
     /// Once a second: at what was dropped.
     pub(super) fn look_at_dropboxes(&mut self, now: Timestamp) {
+        self.dropboxes.backlog.tick();
         self.remove_dropped();
         if std::mem::take(&mut self.dropboxes.is_changed) {
             self.read_dropboxes();
@@ -269,6 +284,7 @@ impl Engine {
     fn take_dropped(&mut self, open: &mut Open, name: OsString, to: &Path, now: Timestamp) {
         let disk = self.root.shared_disk();
         let (directory, path) = (open.settings.directory.clone(), open.settings.directory.join(&name));
+        open.held.remove(&name);
         match look(&*disk, &path, open.settings.uid, self.policy.send_limit) {
             Looked::Gone => {}
             Looked::NotTheirs => open.others += 1,
@@ -288,11 +304,16 @@ impl Engine {
                     open.errors.write(&*disk, &directory, &name, text);
                 } else if stat.size == 0 || quiet_ms < QUIET_FILE_MS {
                     open.is_hinted = true;
+                } else if let Some(why) = self.no_room_for_dropped(stat.size, to) {
+                    // A smaller one behind it may find room.
+                    open.held.insert(name, why);
+                    open.is_hinted = true;
                 } else {
                     open.errors.clear(&*disk, &directory, &name);
                     let random = HEXLOWER.encode(&self.random_16());
                     match Copying::begin(&self.root, name, file, stat, &random) {
                         Ok(copying) => {
+                            self.dropboxes.backlog.add(copying.waiting(to));
                             open.tokens.take();
                             open.copying = Some(copying);
                             self.copy_dropped(open, to);
@@ -310,6 +331,12 @@ impl Engine {
     /// Copies a portion. The last one makes it a file of the outbox with the next record.
     fn copy_dropped(&mut self, open: &mut Open, to: &Path) {
         let Some(mut copying) = open.copying.take() else { return };
+        // Others may have taken what there was when it began.
+        if !self.has_room_to_copy(copying.left()) {
+            open.held.insert(copying.name().clone(), NoRoom::Disk);
+            self.abandon_dropped(open, copying);
+            return;
+        }
         match copying.go_on(&self.root) {
             Ok(false) => open.copying = Some(copying),
             Ok(true) if copying.is_unchanged() => {
@@ -332,12 +359,17 @@ impl Engine {
                 if let Err(error) = result {
                     tracing::warn!(%error, "what is in a dropbox cannot be copied now");
                 }
-                // Written to meanwhile, or the disk does not take it: another try, and no other file in its stead.
-                copying.abandon(&self.root);
-                open.tokens.give_back();
-                open.is_hinted = true;
+                // Written to meanwhile, or the disk does not take it.
+                self.abandon_dropped(open, copying);
             }
         }
+    }
+
+    /// Another try later, and no other file in its stead.
+    fn abandon_dropped(&self, open: &mut Open, copying: Copying) {
+        copying.abandon(&self.root);
+        open.tokens.give_back();
+        open.is_hinted = true;
     }
 
     /// The outbox directory of a dropbox's recipients, which need not be there yet, relative to the root.

@@ -69,6 +69,7 @@ mod directory;
 #[cfg(feature = "daemon")]
 mod dropbox_files;
 #[cfg(feature = "daemon")]
+mod dropbox_room;
 mod dropboxes;
 #[cfg(feature = "daemon")]
 mod dropped;

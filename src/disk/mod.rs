@@ -24,3 +24,5 @@ pub mod simulated;
 mod sys;
 pub mod system;
 pub mod watch;
+#[cfg(test)]
+pub mod watched;

@@ -26,6 +26,17 @@ pub const DROPBOX_FILES_PER_S: usize = 64;
 /// What is copied out of one dropbox in a second.
 pub const DROPBOX_COPY_BYTES_PER_S: u64 = 8 * 1024 * 1024;
 
+/// How much room the disk must have for each byte that is still to be copied: for the copy, and for the two that are made of it
+/// when it is sent. What has no room here stays with its sender.
+pub const DROPBOX_ROOM_TIMES: u64 = 3;
+
+/// Large files of dropboxes that wait in one directory of the outbox: beyond this many bytes of them no other is taken, so that
+/// what cannot be sent fills the dropbox, and not the disk of its owner. It is two seconds' copying.
+pub const DROPBOX_LARGE_BYTES_MAX: u64 = 2 * DROPBOX_COPY_BYTES_PER_S;
+
+/// Nor beyond this many: one second's.
+pub const DROPBOX_LARGE_MAX: usize = DROPBOX_FILES_PER_S;
+
 /// `.error` files in one dropbox. Who makes more mistakes than this reads the first.
 pub const DROPBOX_ERRORS_MAX: usize = 64;
 

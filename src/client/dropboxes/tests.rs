@@ -1,6 +1,8 @@
 use std::fs::{self, FileTimes, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
 use rand_core::OsRng;
@@ -14,6 +16,8 @@ use super::*;
 use crate::crypto::dh::SecretKey;
 use crate::disk::journal::Journal;
 use crate::disk::watch::Hint;
+use crate::disk::watched::WatchedDisk;
+use crate::limits::{DROPBOX_COPY_BYTES_PER_S, DROPBOX_LARGE_BYTES_MAX, DROPBOX_LARGE_MAX, DROPBOX_ROOM_TIMES};
 use crate::net::dialer::Way;
 use crate::wire::address::ServerAddress;
 
@@ -22,6 +26,7 @@ const WRITTEN_S: u64 = 1_000_000_000;
 
 /// Alice with her contact Bob, and a dropbox for our own user.
 struct Alice {
+    disk: Arc<WatchedDisk>,
     root: Root,
     dropbox: PathBuf,
     journal: Journal,
@@ -32,8 +37,9 @@ struct Alice {
 impl Alice {
     fn new(rate: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
+        let disk = Arc::new(WatchedDisk::default());
         let account = |name: &str| {
-            let root = Root::new(scratch.path().join(name));
+            let root = Root::on(disk.clone(), scratch.path().join(name));
             fs::create_dir(root.path()).unwrap();
             let server = ServerAddress::new("localhost", 1, SecretKey::random(&mut OsRng).public()).unwrap();
             (root.clone(), Account::create(&root, name, server, "", &mut OsRng).unwrap())
@@ -47,7 +53,7 @@ impl Alice {
         let settings = format!("to = [\"bob\"]\nuid = {uid}\nrate = \"{rate}\"\ndirectory = {dropbox:?}\n");
         fs::write(root.join("dropboxes/alerts.toml"), settings).unwrap();
         let (journal, engine) = Self::open(&root);
-        Self { root, dropbox, journal, engine, _scratch: scratch }
+        Self { disk, root, dropbox, journal, engine, _scratch: scratch }
     }
 
     fn open(root: &Root) -> (Journal, Engine) {
@@ -70,6 +76,34 @@ impl Alice {
     fn drop_file(&self, name: &str, content: &str) {
         fs::write(self.dropbox.join(name), content).unwrap();
         self.set_written(name, WRITTEN_S);
+    }
+
+    /// All hole: it takes no room where it lies.
+    fn drop_hole(&self, name: &str, size: u64) {
+        fs::File::create(self.dropbox.join(name)).unwrap().set_len(size).unwrap();
+        self.set_written(name, WRITTEN_S);
+    }
+
+    fn set_room(&self, bytes: u64) {
+        self.disk.free.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Seconds, with all that they bring committed.
+    fn pass(&mut self, seconds: std::ops::Range<u64>) {
+        for second in seconds {
+            self.tick(WRITTEN_S + second);
+            self.commit();
+        }
+    }
+
+    fn status(&self) -> Vec<String> {
+        self.engine.dropboxes.status().map(|(_, state)| state).collect()
+    }
+
+    /// Copies that are being made.
+    fn copies(&self) -> usize {
+        let names = self.root.names("tmp/chatterboxd");
+        names.iter().filter(|name| name.as_bytes().starts_with(b"new-dropped-")).count()
     }
 
     fn set_written(&self, name: &str, written_s: u64) {
@@ -201,4 +235,55 @@ fn no_more_leave_than_the_rate_says_and_the_oldest_go_first() {
     assert_eq!(left(&mut alice, 39..42), named(&["a10", "a9", "b"]));
     assert_eq!(left(&mut alice, 42..75), named(&["a10", "a9", "b", "c"]));
     assert!(alice.engine.dropboxes.status().next().is_none());
+}
+
+#[test]
+fn what_the_disk_has_no_room_for_is_not_copied_and_stays_with_its_sender() {
+    let mut alice = Alice::new("10/min");
+    let (portion, size) = (DROPBOX_COPY_BYTES_PER_S, 2 * DROPBOX_COPY_BYTES_PER_S + 1);
+    alice.drop_hole("a", size);
+    alice.drop_file("b", "content of b");
+    alice.set_room(DROPBOX_ROOM_TIMES * size - 1);
+    alice.pass(10..12);
+    assert_eq!((alice.outbox(), alice.dropped(), alice.copies()), (named(&["b"]), vec!["a".to_owned()], 0));
+    assert_eq!(alice.status(), ["1 wait for room on the disk"]);
+    // It has room when it begins, and not for the rest: what was copied is not kept.
+    alice.set_room(DROPBOX_ROOM_TIMES * size);
+    alice.pass(12..13);
+    assert_eq!((alice.copies(), alice.status()), (1, vec!["1 wait".to_owned()]));
+    alice.set_room(DROPBOX_ROOM_TIMES * (size - portion) - 1);
+    alice.pass(13..15);
+    assert_eq!((alice.outbox(), alice.dropped(), alice.copies()), (named(&["b"]), vec!["a".to_owned()], 0));
+    assert_eq!(alice.status(), ["1 wait for room on the disk"]);
+    alice.set_room(u64::MAX);
+    alice.pass(15..19);
+    assert_eq!((alice.outbox()[0].1.len() as u64, alice.dropped().len(), alice.status().len()), (size, 0, 0));
+}
+
+#[test]
+fn large_files_that_cannot_be_sent_pile_up_in_the_dropbox_and_not_in_the_outbox() {
+    let mut alice = Alice::new("1000/min");
+    let size = DROPBOX_LARGE_BYTES_MAX + 1;
+    // The name is taken there, so that what comes gets another.
+    fs::create_dir(alice.root.join("outbox/bob")).unwrap();
+    fs::write(alice.root.join("outbox/bob/n"), "content of n").unwrap();
+    alice.drop_hole("n", size);
+    alice.pass(10..14);
+    assert_eq!(alice.outbox()[1].1.len() as u64, size);
+    alice.drop_hole("n", size);
+    alice.drop_file("small", "content of small");
+    alice.pass(14..17);
+    assert_eq!((alice.outbox().len(), alice.dropped(), alice.copies()), (3, vec!["n".to_owned()], 0));
+    assert_eq!(alice.status(), ["1 wait behind large files in the outbox"]);
+    // It is sent.
+    let sent = alice.outbox()[1].0.clone();
+    fs::remove_file(alice.root.join("outbox/bob").join(sent)).unwrap();
+    alice.pass(17..21);
+    assert_eq!((alice.outbox().len(), alice.dropped().len()), (3, 0));
+    // Many that are hardly large are no fewer for that.
+    fs::remove_dir_all(alice.root.join("outbox/bob")).unwrap();
+    (0..DROPBOX_LARGE_MAX + 2).for_each(|number| alice.drop_hole(&format!("f{number}"), 20_000));
+    alice.pass(21..25);
+    assert_eq!((alice.outbox().len(), alice.dropped().len()), (DROPBOX_LARGE_MAX, 2));
+    assert_eq!(alice.status(), ["2 wait behind large files in the outbox"]);
 }
