@@ -183,6 +183,7 @@ impl Engine {
     /// Once a second: at what was dropped.
     pub(super) fn look_at_dropboxes(&mut self, now: Timestamp) {
         self.dropboxes.backlog.tick();
+        self.dropped.tick();
         self.remove_dropped();
         if std::mem::take(&mut self.dropboxes.is_changed) {
             self.read_dropboxes();
@@ -414,7 +415,7 @@ impl Engine {
         self.remove_dropped();
     }
 
-    /// Removes what is recorded. What cannot be removed now is tried again each second, and not sent again.
+    /// Removes what is recorded. What cannot be removed now is tried again in a second or later, and not sent again.
     fn remove_dropped(&mut self) {
         let ours = rustix::process::geteuid().as_raw();
         let Self { dropped, dropboxes, root, .. } = self;
