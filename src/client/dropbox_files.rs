@@ -21,8 +21,9 @@ use crate::disk::open::{FileIdentity, OpenError, OtherKind, RegularFile};
 use crate::disk::system::{Disk, Kind, OpenFile, Stat};
 use crate::limits::{DROPBOX_COPY_BYTES_PER_S, DROPBOX_ERRORS_MAX};
 
-/// What an `.error` file is called while it is written.
-pub(super) const UNFINISHED_ERROR: &str = ".error-";
+/// What an `.error` file is called while it is written; 32 hexadecimal digits follow.
+const UNFINISHED_ERROR: &str = ".error-";
+const UNFINISHED_DIGITS: usize = 32;
 
 const PORTION_BYTES: usize = 64 * 1024;
 
@@ -184,11 +185,13 @@ impl Errors {
         self.written.len()
     }
 
-    /// Error files of ours that a look has found: those whose file is gone are removed.
+    /// Files that a look has found, named as error files are: those of ours whose file is gone are removed.
     pub(super) fn adopt(&mut self, disk: &dyn Disk, directory: &Path, found: Vec<OsString>) {
         for name in found {
-            let stem = name.as_bytes().strip_suffix(b".error").unwrap_or(name.as_bytes());
-            self.written.entry(OsStr::from_bytes(stem).to_owned()).or_default();
+            let stem = OsStr::from_bytes(name.as_bytes().strip_suffix(b".error").unwrap_or(name.as_bytes()));
+            if !self.written.contains_key(stem) && is_ours(disk, &directory.join(&name)) {
+                self.written.insert(stem.to_owned(), String::new());
+            }
         }
         let gone = |name: &&OsString| disk.stat(&directory.join(name)).is_err();
         let gone: Vec<OsString> = self.written.keys().filter(gone).cloned().collect();
@@ -218,7 +221,14 @@ impl Errors {
     }
 }
 
-/// Puts a text under a name that is free or ours: what another user put there stays.
+/// Whether this is what an `.error` file is called while it is written.
+pub(super) fn is_unfinished_error(name: &OsStr) -> bool {
+    let digits = name.as_bytes().strip_prefix(UNFINISHED_ERROR.as_bytes());
+    let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+    digits.is_some_and(|digits| digits.len() == UNFINISHED_DIGITS && digits.iter().all(is_digit))
+}
+
+/// Puts a text under a name that is free or ours: what another put there stays, be it the owner of the dropbox.
 fn put(disk: &dyn Disk, path: &Path, text: &str) -> io::Result<()> {
     let is_free = disk.stat(path).is_err();
     if !is_free && !is_ours(disk, path) {
@@ -237,9 +247,12 @@ fn put(disk: &dyn Disk, path: &Path, text: &str) -> io::Result<()> {
     written
 }
 
+/// Whether this is an error file that we wrote. Nobody else can move it away from under its name: the directory is sticky.
 fn is_ours(disk: &dyn Disk, path: &Path) -> bool {
     let ours = rustix::process::geteuid().as_raw();
-    disk.stat(path).is_ok_and(|found| found.kind == Kind::File && found.owner == ours)
+    let is_own = disk.stat(path).is_ok_and(|found| found.kind == Kind::File && found.owner == ours);
+    // A person's own file of such a name does not end so.
+    is_own && error_file::is_signed(disk, path)
 }
 
 /// How many files may come: as many at once as the rate says, and then as they are given back by time.

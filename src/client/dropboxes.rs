@@ -16,7 +16,7 @@ use data_encoding::HEXLOWER;
 
 use super::directory::{self, Meaning};
 use super::dropbox::{self, Dropbox, place};
-use super::dropbox_files::{Copying, Errors, Looked, Tokens, UNFINISHED_ERROR, look};
+use super::dropbox_files::{Copying, Errors, Looked, Tokens, is_unfinished_error, look};
 use super::dropbox_room::{Backlog, NoRoom};
 use super::engine::Engine;
 use super::error_file;
@@ -104,7 +104,7 @@ impl Open {
         let mut errors = Vec::new();
         for name in entries.into_iter().map(|entry| entry.name) {
             let Ok(stat) = disk.stat(&directory.join(&name)) else { continue };
-            if stat.owner == ours && name.as_bytes().starts_with(UNFINISHED_ERROR.as_bytes()) {
+            if stat.owner == ours && stat.kind == Kind::File && is_unfinished_error(&name) {
                 // A crash left it half written.
                 let _ = disk.unlink(&directory.join(&name));
             } else if stat.owner == ours && name.as_bytes().ends_with(b".error") {

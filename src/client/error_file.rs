@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::root::Root;
 use crate::disk::atomic;
 use crate::disk::open;
+use crate::disk::system::Disk;
 use crate::name;
 
 /// The last line of every error file.
@@ -25,7 +26,12 @@ pub fn beside(path: &Path) -> PathBuf {
 
 /// Whether the daemon wrote the file at `path`.
 pub fn is_ours(root: &Root, path: &Path) -> bool {
-    open::read_regular(root.disk(), path, BYTES_MAX).is_ok_and(|bytes| bytes.ends_with(SIGNATURE.as_bytes()))
+    is_signed(root.disk(), path)
+}
+
+/// Whether the file at `path` ends as every error file does.
+pub(super) fn is_signed(disk: &dyn Disk, path: &Path) -> bool {
+    open::read_regular(disk, path, BYTES_MAX).is_ok_and(|bytes| bytes.ends_with(SIGNATURE.as_bytes()))
 }
 
 /// What the error file beside `target` (absolute) says.

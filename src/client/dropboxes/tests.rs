@@ -287,3 +287,27 @@ fn large_files_that_cannot_be_sent_pile_up_in_the_dropbox_and_not_in_the_outbox(
     assert_eq!((alice.outbox().len(), alice.dropped().len()), (DROPBOX_LARGE_MAX, 2));
     assert_eq!(alice.status(), ["2 wait behind large files in the outbox"]);
 }
+
+#[test]
+fn ones_own_files_that_are_named_like_error_files_stay_as_they_are_unsent() {
+    let mut alice = Alice::new("100/min");
+    let own = [".error-log", &format!(".error-{}", "A".repeat(32)), "lone.error", "refused.error"];
+    own.iter().for_each(|name| alice.drop_file(name, "a log of mine"));
+    fs::create_dir(alice.dropbox.join("refused")).unwrap();
+    // What a crash left half written, and what is the daemon's and has lost its file.
+    alice.drop_file(&format!(".error-{}", "0a".repeat(16)), "This is a");
+    alice.drop_file("gone.error", &format!("Wrong.\nMend it.\n{}", error_file::SIGNATURE));
+    fs::create_dir(alice.dropbox.join("changed")).unwrap();
+    alice.pass(10..12);
+    let text = |name: &str| fs::read_to_string(alice.dropbox.join(name)).unwrap();
+    assert!(text("changed.error").ends_with(error_file::SIGNATURE), "{}", text("changed.error"));
+    assert!(own.iter().all(|name| text(name) == "a log of mine"));
+    // Written to by a person, it is the daemon's no more.
+    alice.drop_file("changed.error", "notes of mine");
+    fs::remove_dir(alice.dropbox.join("changed")).unwrap();
+    alice.pass(12..14);
+    let mut left: Vec<&str> = [&own[..], &["changed.error", "refused"]].concat();
+    left.sort_unstable();
+    assert_eq!((alice.dropped(), alice.outbox()), (left.into_iter().map(str::to_owned).collect(), vec![]));
+    assert_eq!(fs::read_to_string(alice.dropbox.join("changed.error")).unwrap(), "notes of mine");
+}
