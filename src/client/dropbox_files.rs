@@ -167,9 +167,9 @@ impl Copying {
         (self.name, self.copy)
     }
 
-    pub(super) fn abandon(self, root: &Root) {
-        // Failing that, the next start sweeps it away.
-        let _ = atomic::erase(root.disk(), &root.join(self.copy));
+    /// Gives the copy up, and says where it stands: it may be so large that it is overwritten a portion at a time.
+    pub(super) fn abandon(self) -> PathBuf {
+        self.copy
     }
 }
 

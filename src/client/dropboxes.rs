@@ -219,7 +219,8 @@ impl Engine {
             }
         }
         // A half-made copy of one that is gone is nobody's.
-        before.into_values().filter_map(|open| open.copying).for_each(|copying| copying.abandon(&self.root));
+        let copying = before.into_values().filter_map(|open| open.copying);
+        copying.for_each(|copying| self.sweeping.add(copying.abandon()));
         for name in self.root.names(dropbox::DIRECTORY) {
             let target = name.as_bytes().strip_suffix(b".error").map(|target| OsStr::from_bytes(target).to_owned());
             let path = Path::new(dropbox::DIRECTORY);
@@ -367,8 +368,8 @@ impl Engine {
     }
 
     /// Another try later, and no other file in its stead.
-    fn abandon_dropped(&self, open: &mut Open, copying: Copying) {
-        copying.abandon(&self.root);
+    fn abandon_dropped(&mut self, open: &mut Open, copying: Copying) {
+        self.sweeping.add(copying.abandon());
         open.tokens.give_back();
         open.is_hinted = true;
     }

@@ -93,6 +93,7 @@ impl Alice {
         for second in seconds {
             self.tick(WRITTEN_S + second);
             self.commit();
+            while self.engine.sweeping.go_on(&self.root) {}
         }
     }
 
@@ -252,7 +253,9 @@ fn what_the_disk_has_no_room_for_is_not_copied_and_stays_with_its_sender() {
     alice.pass(12..13);
     assert_eq!((alice.copies(), alice.status()), (1, vec!["1 wait".to_owned()]));
     alice.set_room(DROPBOX_ROOM_TIMES * (size - portion) - 1);
-    alice.pass(13..15);
+    alice.tick(WRITTEN_S + 13);
+    assert_eq!((alice.copies(), alice.engine.sweeping.is_done()), (1, false), "it is not erased in one go");
+    alice.pass(14..15);
     assert_eq!((alice.outbox(), alice.dropped(), alice.copies()), (named(&["b"]), vec!["a".to_owned()], 0));
     assert_eq!(alice.status(), ["1 wait for room on the disk"]);
     alice.set_room(u64::MAX);
