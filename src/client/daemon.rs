@@ -36,7 +36,8 @@ use crate::disk::watch::{WatchError, Watcher};
 use crate::limits::{DISK_RETRY_MS, EVENT_QUEUE_MAX, LEASE_RETRY_MS, START_RETRY_MAX_MS};
 use crate::net::dialer::{Dialer, Plan, Progress, Way};
 
-/// Runs the daemon of `root` until `stop` is ready. A disk that is full, read-only or failing is waited for.
+/// Runs the daemon of `root` until `stop` is ready. A disk that is full, read-only or failing is waited for, and so is a place
+/// that what is recorded must go to.
 ///
 /// # Errors
 /// [`DaemonError`], before anything was sent or received.
@@ -53,7 +54,7 @@ pub async fn run(
     let mut wait_ms = DISK_RETRY_MS;
     let (lock, journal, engine) = loop {
         match begin(&root, policy) {
-            Err(error) if error.is_disk_trouble() => say_paused(&root, &plan.way, &error),
+            Err(error) if error.is_disk_trouble() || error.is_in_the_way() => say_paused(&root, &plan.way, &error),
             result => break result?,
         }
         tokio::select! {
@@ -141,7 +142,7 @@ fn say_paused(root: &Root, way: &Way, error: &DaemonError) {
         running: true,
         pid: std::process::id(),
         connection: "starting".into(),
-        paused: Some(format!("{error}; it is tried again")),
+        paused: Some(format!("{error}; {}it is tried again", error.remedy())),
         ..Status::default()
     };
     // On a disk that takes nothing the log has to do.

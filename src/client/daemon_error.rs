@@ -55,4 +55,17 @@ impl DaemonError {
         };
         atomic::is_disk_trouble(cause)
     }
+
+    /// Whether a recorded step waits for a place on the disk that something else has, or that is not ours any more.
+    pub(super) fn is_in_the_way(&self) -> bool {
+        matches!(self, Self::Journal(error) if error.is_in_the_way())
+    }
+
+    /// What a person can do about it, before "it is tried again"; nothing where only the disk can.
+    pub(super) fn remedy(&self) -> &'static str {
+        match self {
+            Self::Journal(error) => error.remedy(),
+            _ => "",
+        }
+    }
 }

@@ -54,7 +54,7 @@ use crate::clock::Timestamp;
 use crate::disk::watch::Hint;
 use crate::limits::{BATCH_BYTES_MAX, PARTS_BATCH_BYTES};
 use crate::wire::identity::{ConversationId, Fingerprint};
-use crate::wire::journal::DirectoryIdentity;
+use crate::wire::journal::{DirectoryIdentity, FileIdentity};
 use crate::wire::prekey::SignedPrekey;
 use crate::wire::reply::PrekeyCount;
 
@@ -111,6 +111,8 @@ pub struct Engine {
     pub(super) try_unopened: bool,
     /// `.delivery/` files of requests that this batch has moved.
     pub(super) moved: HashSet<PathBuf>,
+    /// Outbox files that are sent, and have not left their names yet because their directory does not let them.
+    pub(super) untaken: HashSet<FileIdentity>,
     /// Envelopes to delete at our server once this batch is recorded.
     pub(super) deletions: Vec<u64>,
     pub(super) uploads: Vec<SignedPrekey>,
@@ -203,6 +205,7 @@ impl Engine {
             // A contact may have been added while no daemon ran.
             try_unopened: true,
             moved: HashSet::new(),
+            untaken: HashSet::new(),
             deletions: Vec::new(),
             uploads: Vec::new(),
             uploading: false,

@@ -12,6 +12,7 @@ use super::engine::Engine;
 use super::root::Root;
 use crate::clock::Timestamp;
 use crate::disk::lease::LeaseRefused;
+use crate::disk::open::FileIdentity;
 use crate::disk::open::{OpenError, OtherKind, RegularFile};
 use crate::disk::system::{Kind, Stat};
 use crate::limits::{CONTENT_BYTES_MAX, EMPTY_FILE_GRACE_MS, QUIET_FILE_MS};
@@ -80,6 +81,10 @@ impl Engine {
             }
             Err(_) => {}
         }
+        if self.untaken.contains(&stat.identity()) {
+            // It is sent, and goes as soon as it can.
+            return Err(NotSent::Directory(DirectoryFault::NotWritable));
+        }
         if stat.links == 1 && self.pending.takes(&stat) {
             // It, or its directory, was renamed since this batch read it.
             return Err(NotSent::Gone);
@@ -107,6 +112,15 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// What the journal could not move out of the outbox, with its paths: it is not sent again, and its directory gets an error.
+    pub fn note_untaken(&mut self, untaken: &[(PathBuf, FileIdentity)]) {
+        let known = std::mem::replace(&mut self.untaken, untaken.iter().map(|(_, identity)| *identity).collect());
+        let new = untaken.iter().filter(|(_, identity)| !known.contains(identity));
+        new.for_each(|(path, _)| self.outbox.note(path.clone()));
+    }
+}
+
 /// The next look finds it where it is then.
 pub(super) fn renamed() -> NotSent {
     NotSent::Waits("its directory was renamed or replaced a moment ago".into())
@@ -115,7 +129,8 @@ pub(super) fn renamed() -> NotSent {
 /// Whether a file can be moved out of its directory once it is recorded: what is recorded must not fail.
 pub(super) fn check_leaving(directory: &Path, taken: &Taken, root: &Root) -> Result<(), DirectoryFault> {
     let ours = rustix::process::geteuid().as_raw();
-    let sticky = taken.directory.mode & libc::S_ISVTX != 0 && ours != 0 && taken.directory.owner != ours;
+    let found = root.disk().stat(&root.join(directory)).map_err(|_| DirectoryFault::NotWritable)?;
+    let sticky = found.mode & libc::S_ISVTX != 0 && ours != 0 && found.owner != ours;
     if !root.disk().is_writable(&root.join(directory)) || (sticky && taken.stat.owner != ours) {
         return Err(DirectoryFault::NotWritable);
     }

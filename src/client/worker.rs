@@ -71,6 +71,7 @@ impl Worker {
             if self.await_root()? {
                 found = self.rescan();
             }
+            self.take_untaken();
             let mut more = self.engine.work_outbox(Timestamp::now());
             more |= self.engine.work_arriving(Timestamp::now());
             self.watch_directories();
@@ -139,6 +140,17 @@ impl Worker {
         for directory in self.watching.changed() {
             self.engine.watched(&directory);
         }
+    }
+
+    /// Files that are sent leave the outbox where they could not before, and the engine knows which still cannot.
+    fn take_untaken(&mut self) {
+        if self.journal.untaken().next().is_some()
+            && let Err(error) = self.journal.settle()
+        {
+            tracing::warn!(%error, "looking at files that were sent and could not be moved");
+        }
+        let untaken: Vec<_> = self.journal.untaken().collect();
+        self.engine.note_untaken(&untaken);
     }
 
     /// Looks at the whole directory. None if that failed; then it is tried again soon.
@@ -292,7 +304,7 @@ impl Worker {
             if !is_temporary && !error.is_disk_trouble() {
                 return Err(error);
             }
-            self.pause_for(&error, wait_ms);
+            self.pause_for(&error, error.remedy(), wait_ms);
             if self.is_stopping() {
                 self.abandoned = true;
                 return Ok(());
@@ -314,13 +326,13 @@ impl Worker {
         open(&self.root, self.engine.policy)
     }
 
-    fn pause(&mut self, error: &dyn std::error::Error) {
-        self.pause_for(error, DISK_RETRY_MS);
+    fn pause(&mut self, error: &JournalError) {
+        self.pause_for(error, error.remedy(), DISK_RETRY_MS);
     }
 
-    fn pause_for(&mut self, error: &dyn std::error::Error, wait_ms: u64) {
+    fn pause_for(&mut self, error: &dyn std::error::Error, remedy: &str, wait_ms: u64) {
         tracing::error!(%error, "work pauses until the disk takes it");
-        self.write_status(Some(format!("{error}; it is tried again")));
+        self.write_status(Some(format!("{error}; {remedy}it is tried again")));
         // In short stretches, so that a stop is heard.
         let end = Instant::now() + Duration::from_millis(wait_ms);
         while Instant::now() < end && !self.is_stopping() {

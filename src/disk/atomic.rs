@@ -63,6 +63,21 @@ pub fn is_disk_trouble(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| TROUBLE.contains(&code))
 }
 
+/// Whether it is a matter of one place on the disk: something else has the name, or somebody has taken our right to it.
+pub fn is_in_the_way(error: &io::Error) -> bool {
+    const PLACE: [i32; 8] = [
+        libc::EACCES,
+        libc::EPERM,
+        libc::EXDEV,
+        libc::EEXIST,
+        libc::ENOTDIR,
+        libc::EISDIR,
+        libc::ENOTEMPTY,
+        libc::EBUSY,
+    ];
+    error.raw_os_error().is_some_and(|code| PLACE.contains(&code))
+}
+
 /// Whether there is no room on the disk, or none that is ours.
 pub fn is_disk_full(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))

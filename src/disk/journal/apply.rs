@@ -142,6 +142,7 @@ impl Applier {
             }
             Step::Remove { path } => {
                 let was_secret = self.deferred.forget(path);
+                let is_persons = !deferred::is_private(path);
                 let path = self.root.join(path);
                 let result = match was_secret {
                     true => self.discard(&path),
@@ -149,11 +150,23 @@ impl Applier {
                 };
                 match result {
                     Err(error) if error.raw_os_error() == Some(libc::EISDIR) => Ok(()),
+                    Err(error) if is_persons && atomic::is_in_the_way(&error) => {
+                        // Somebody has taken our right to. That holds up nothing.
+                        tracing::warn!(%error, "a file that has served cannot be removed");
+                        Ok(())
+                    }
                     result => result.map_err(JournalError::io("removing", &path)),
                 }
             }
             Step::Mark { path, directory, bytes } => {
-                self.mark(path, directory, bytes, mode).map_err(JournalError::io("marking", &self.root.join(path)))
+                match self.mark(path, directory, bytes, mode) {
+                    Err(error) if atomic::is_in_the_way(&error) => {
+                        // The directory is found by its name and what is in it, as one that another program has made.
+                        tracing::warn!(%error, "a directory of the outbox cannot be marked");
+                        Ok(())
+                    }
+                    result => result.map_err(JournalError::io("marking", &self.root.join(path))),
+                }
             }
             Step::MakeDirectory { path } => {
                 let path = self.root.join(path);

@@ -128,6 +128,25 @@ impl JournalError {
         }
     }
 
+    /// Whether a recorded step waits for a place that something else has, or that is not ours any more.
+    pub fn is_in_the_way(&self) -> bool {
+        match self {
+            Self::Unapplied { cause } => match &**cause {
+                Self::Io { cause, .. } => atomic::is_in_the_way(cause),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// What a person can do about it, to be said before "it is tried again"; nothing where only the disk can.
+    pub fn remedy(&self) -> &'static str {
+        match self.is_in_the_way() {
+            true => "see that nothing else has this name and that its directory is yours and writable; ",
+            false => "",
+        }
+    }
+
     /// Whether there is no room on the disk.
     pub fn is_disk_full(&self) -> bool {
         match self {

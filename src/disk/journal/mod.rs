@@ -40,7 +40,7 @@ use zeroize::Zeroizing;
 
 pub use self::error::{JournalError, Outcome};
 pub use self::inspect::{Inspection, inspect};
-pub use crate::wire::journal::{Step, Transaction, stays_below};
+pub use crate::wire::journal::{FileIdentity, Step, Transaction, stays_below};
 
 use self::apply::{Applier, Mode};
 use self::file::LogFile;
@@ -130,7 +130,7 @@ impl Journal {
         let root = root.to_owned();
         let mut journal =
             Self { disk, root_directory, root_identity, root, boot, log, applier, pending, poisoned: false };
-        journal.apply_pending()?;
+        journal.apply_pending().map_err(|cause| JournalError::Unapplied { cause: Box::new(cause) })?;
         journal.empty()?;
         journal.applier.taking.replayed();
         journal.applier.sweep_unfinished()?;
@@ -236,6 +236,12 @@ impl Journal {
     /// Outbox files, relative to the root, whose messages are sent, and which wait for their writers.
     pub fn unsettled(&self) -> impl Iterator<Item = &Path> {
         self.applier.taking.unsettled()
+    }
+
+    /// Outbox files, relative to the root, whose messages are sent, and which their directories have not let go yet: they leave by
+    /// [`Self::settle`], and must not be sent again.
+    pub fn untaken(&self) -> impl Iterator<Item = (PathBuf, FileIdentity)> {
+        self.applier.taking.untaken()
     }
 
     /// Syncs all that was applied, overwrites the secrets that served, and empties the log.

@@ -10,6 +10,9 @@
 //! The last gap is a writer who comes between that look and the unlink. He breaks our lease, which is seen afterwards;
 //! the open file is then kept until he is done, and copied out if he wrote.
 //!
+//! A file whose directory does not let go of it, because somebody has made that read-only since, stays under its name, unsettled
+//! as well, and goes once it can; until then the engine passes it over. What is written into it meanwhile is a new message.
+//!
 //! The file is looked for in the directory that it was read in, wherever that is now, and there under whatever name it
 //! has now: both may have been renamed since. A file moved elsewhere is another message.
 //!
@@ -58,12 +61,21 @@ pub(super) struct Taking {
     listings: HashMap<PathBuf, HashMap<u64, OsString>>,
 }
 
-/// A file that somebody had open for writing when it was to go.
+/// A file that could not go when it was to.
 struct Unsettled {
     take: Take,
     mode: Mode,
+    why: Why,
+}
+
+/// Why it could not.
+enum Why {
+    /// Somebody had it open for writing.
+    Written,
+    /// Its directory does not let go of it: somebody has made it read-only, or a mount of it.
+    Held,
     /// It was unlinked in the very moment that somebody opened it: what he writes is found only here.
-    removed: Option<RegularFile>,
+    Removed(RegularFile),
 }
 
 /// What is known of the file under the scratch name.
@@ -74,8 +86,17 @@ enum Settled {
     Done,
     /// Somebody has it open for writing.
     Busy,
+    /// It stands under its name, and cannot be moved.
+    Held,
     /// It is unlinked, and somebody waits to write into it.
     Removed(RegularFile),
+}
+
+impl Settled {
+    fn held(error: &io::Error) -> Self {
+        tracing::warn!(%error, "an outbox file that is sent cannot be moved out of its directory now");
+        Self::Held
+    }
 }
 
 impl Taking {
@@ -115,30 +136,40 @@ impl Taking {
                 return Ok(());
             }
         }
+        let settled = self.move_away(&take, mode, meanwhile)?;
+        self.note(take, mode, settled);
+        Ok(())
+    }
+
+    /// Moves a file that stands under its name, and decides about it. Where its directory does not let go of it, it stays there and
+    /// is not settled: nothing else is held up by it.
+    fn move_away(&mut self, take: &Take, mode: Mode, meanwhile: impl Fn()) -> io::Result<Settled> {
         let scratch = self.root.join(&take.scratch);
         for _ in 0..TAKE_TRIES_MAX {
-            let Some(found) = self.locate(&take, mode)? else { return Ok(()) };
+            let found = match self.locate(take, mode) {
+                Err(error) if atomic::is_in_the_way(&error) => return Ok(Settled::held(&error)),
+                found => found?,
+            };
+            let Some(found) = found else { return Ok(Settled::Absent) };
             meanwhile();
             let moved = in_directory(&*self.disk, &self.root, &scratch, || self.disk.rename_new(&found, &scratch));
             match moved {
-                Ok(()) => {
-                    let settled = self.settle(&take, mode)?;
-                    self.note(take, mode, settled);
-                    return Ok(());
-                }
+                Ok(()) => return self.settle(take, mode),
                 // It, or its directory, was renamed since: another look.
                 Err(error) if atomic::is_absent(&error) => {}
+                Err(error) if atomic::is_in_the_way(&error) => return Ok(Settled::held(&error)),
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(Settled::Absent)
     }
 
     fn note(&mut self, take: Take, mode: Mode, settled: Settled) {
         match settled {
             Settled::Absent | Settled::Done => {}
-            Settled::Busy => self.unsettled.push(Unsettled { take, mode, removed: None }),
-            Settled::Removed(file) => self.unsettled.push(Unsettled { take, mode, removed: Some(file) }),
+            Settled::Busy => self.unsettled.push(Unsettled { take, mode, why: Why::Written }),
+            Settled::Held => self.unsettled.push(Unsettled { take, mode, why: Why::Held }),
+            Settled::Removed(file) => self.unsettled.push(Unsettled { take, mode, why: Why::Removed(file) }),
         }
     }
 
@@ -148,16 +179,19 @@ impl Taking {
     /// What the disk said; nothing is forgotten by it.
     pub(super) fn settle_all(&mut self) -> io::Result<()> {
         let mut result = Ok(());
-        for Unsettled { take, mode, removed } in std::mem::take(&mut self.unsettled) {
-            let settled = match &removed {
-                None => self.settle(&take, mode),
-                Some(file) => self.rescue(&take, file).map(|done| if done { Settled::Done } else { Settled::Busy }),
+        for Unsettled { take, mode, why } in std::mem::take(&mut self.unsettled) {
+            let settled = match &why {
+                Why::Written => self.settle(&take, mode),
+                Why::Held => self.take_held(&take, mode),
+                Why::Removed(file) => {
+                    self.rescue(&take, file).map(|done| if done { Settled::Done } else { Settled::Busy })
+                }
             };
             match settled {
-                Ok(Settled::Busy) => self.unsettled.push(Unsettled { take, mode, removed }),
+                Ok(Settled::Busy) if !matches!(why, Why::Held) => self.unsettled.push(Unsettled { take, mode, why }),
                 Ok(settled) => self.note(take, mode, settled),
                 Err(error) => {
-                    self.unsettled.push(Unsettled { take, mode, removed });
+                    self.unsettled.push(Unsettled { take, mode, why });
                     result = Err(error);
                 }
             }
@@ -165,14 +199,31 @@ impl Taking {
         result
     }
 
-    /// Where the files that are not settled were taken from.
+    /// Moves a file that its directory did not let go, once it does.
+    fn take_held(&mut self, take: &Take, mode: Mode) -> io::Result<Settled> {
+        // Long ago is what a replay has read.
+        self.listings.clear();
+        match self.settle(take, mode)? {
+            Settled::Absent => self.move_away(take, mode, || {}),
+            settled => Ok(settled),
+        }
+    }
+
+    /// Where the files were taken from that wait for their writers.
     pub(super) fn unsettled(&self) -> impl Iterator<Item = &Path> {
-        self.unsettled.iter().map(|unsettled| unsettled.take.path.as_path())
+        let waiting = self.unsettled.iter().filter(|unsettled| !matches!(unsettled.why, Why::Held));
+        waiting.map(|unsettled| unsettled.take.path.as_path())
+    }
+
+    /// The files that stand where they stood, because their directories do not let go of them.
+    pub(super) fn untaken(&self) -> impl Iterator<Item = (PathBuf, FileIdentity)> {
+        let held = self.unsettled.iter().filter(|unsettled| matches!(unsettled.why, Why::Held));
+        held.map(|unsettled| (unsettled.take.path.clone(), unsettled.take.identity))
     }
 
     /// What the next log must begin with: what is not settled and has a name.
     pub(super) fn carried(&self) -> Vec<Step> {
-        let named = self.unsettled.iter().filter(|unsettled| unsettled.removed.is_none());
+        let named = self.unsettled.iter().filter(|unsettled| !matches!(unsettled.why, Why::Removed(_)));
         named
             .map(|Unsettled { take, .. }| Step::Take {
                 path: take.path.clone(),

@@ -242,3 +242,25 @@ fn after_a_power_failure_remains_of_the_file_go_and_what_a_person_wrote_since_st
         assert_eq!(outbox.path.exists(), stays, "{standing:?} {is_old}");
     }
 }
+
+#[test]
+fn a_file_that_cannot_be_moved_is_not_settled_and_goes_when_it_can_unless_it_was_written_to() {
+    for is_written in [false, true] {
+        let mut outbox = Outbox::with(b"one");
+        // A link that leads nowhere takes nothing, from root either.
+        std::os::unix::fs::symlink("nowhere", outbox.scratch.parent().unwrap()).unwrap();
+        outbox.taking.take(outbox.take.clone(), Mode::Live).unwrap();
+        let held: Vec<_> = outbox.taking.untaken().collect();
+        assert_eq!(held, [(outbox.take.path.clone(), outbox.take.identity)]);
+        assert_eq!((outbox.taking.unsettled().count(), outbox.taking.carried().len()), (0, 1));
+        outbox.taking.settle_all().unwrap();
+        assert_eq!((outbox.taking.untaken().count(), outbox.read()), (1, "one".to_owned()));
+        if is_written {
+            fs::write(&outbox.path, "another").unwrap();
+        }
+        fs::remove_file(outbox.scratch.parent().unwrap()).unwrap();
+        outbox.taking.settle_all().unwrap();
+        assert_eq!((outbox.taking.untaken().count(), outbox.path.exists()), (0, is_written));
+        assert!(!outbox.scratch.exists());
+    }
+}
