@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use rand_core::CryptoRngCore;
 use thiserror::Error;
 
+use super::alerts;
+use super::requests;
 use super::root::Root;
 use super::state::{self, StateError};
 use crate::clock::Timestamp;
@@ -134,11 +136,20 @@ pub fn load_profile(root: &Root) -> Result<SignedProfile, StateError> {
     SignedProfile::from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error))
 }
 
-/// Makes what is missing of a root's directories, mode 0700.
+/// Makes what is missing of a root's directories, mode 0700. Where a file has the name of one that nothing else waits for, it
+/// stays: `status` says so.
 ///
 /// # Errors
 /// [`AtomicError`].
 pub fn make_directories(root: &Root) -> Result<(), AtomicError> {
     atomic::make_private_directory(root.disk(), root.path())?;
-    Root::DIRECTORIES.iter().try_for_each(|name| atomic::make_private_directory(root.disk(), &root.join(name)))
+    let make = |name: &&str| match atomic::make_private_directory(root.disk(), &root.join(name)) {
+        Err(AtomicError::Io { cause, .. })
+            if [alerts::DIRECTORY, requests::DIRECTORY].contains(name) && atomic::is_in_the_way(&cause) =>
+        {
+            Ok(())
+        }
+        made => made,
+    };
+    Root::DIRECTORIES.iter().try_for_each(make)
 }

@@ -6,9 +6,13 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::pending::Pending;
+use super::places;
 use super::root::Root;
 use crate::clock::Timestamp;
 use crate::wire::identity::Fingerprint;
+
+/// Where they lie, relative to the root.
+pub const DIRECTORY: &str = "alerts";
 
 /// Alerts of one kind about one thing that may lie there unread at a time: a peer that misbehaves again and again
 /// fills no disk.
@@ -20,16 +24,20 @@ pub fn by_word(of: &Fingerprint, teller: Option<&Fingerprint>) -> String {
 }
 
 /// Adds an alert to the transaction. `kind` is a word for programs, `about` tells repeats apart. False if there are as many of
-/// this kind about this as may be.
+/// this kind about this as may be, or where `alerts/` takes no files, which `status` says then.
 pub fn raise(root: &Root, pending: &mut Pending, now: Timestamp, kind: &str, about: &str, text: &str) -> bool {
     let ending = if about.is_empty() { kind.to_owned() } else { format!("{kind}-{about}") };
-    let unread = root.names("alerts").iter().filter(|name| name.to_string_lossy().ends_with(&ending)).count()
-        + pending.reserved_alike(Path::new("alerts"), &ending);
+    let unread = root.names(DIRECTORY).iter().filter(|name| name.to_string_lossy().ends_with(&ending)).count()
+        + pending.reserved_alike(Path::new(DIRECTORY), &ending);
     tracing::warn!(kind, "alert");
+    if !places::takes_files(root, Path::new(DIRECTORY)) {
+        tracing::warn!(kind, "alerts/ takes no files, and the alert is lost");
+        return false;
+    }
     // Several of one moment stand one microsecond apart.
     let paths = (0..=SAME_MAX).map(|later| {
         let time = Timestamp::from_micros(now.micros().saturating_add(u64::try_from(later).unwrap_or(0)));
-        Path::new("alerts").join(format!("{time}-{ending}"))
+        Path::new(DIRECTORY).join(format!("{time}-{ending}"))
     });
     let free = paths.filter(|_| unread < SAME_MAX).find(|path| pending.is_free(root, path));
     let is_placed = free.is_some();

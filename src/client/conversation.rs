@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::delivery;
 use super::metadata::{self, Metadata};
 use super::pending::Pending;
 use super::people::People;
+use super::places::takes_messages;
 use super::root::{self, Root};
 use super::state::{self, StateError};
 use crate::clock::Timestamp;
 use crate::disk::open;
-use crate::disk::system::{Disk, Kind, Stat};
+use crate::disk::system::Disk;
 use crate::limits::METADATA_FILE_BYTES_MAX;
 use crate::name;
 use crate::wire::conversation::ConversationRecord;
@@ -241,20 +241,6 @@ fn write_directory(path: &Path, record: &ConversationRecord, people: &People, pe
 pub fn id_in(root: &Root, directory: &Path) -> Option<ConversationId> {
     let path = root.join(directory).join(metadata::FILE);
     Metadata::id_of(&open::read_text(root.disk(), &path, METADATA_FILE_BYTES_MAX)?)
-}
-
-/// Whether a directory takes messages: a person may have made it read-only, put a file in the place of `.delivery/`, or a
-/// link or another filesystem in its own. Then the conversation goes on in one made anew, and holds up no other.
-fn takes_messages(root: &Root, directory: &Path, found: &Stat) -> bool {
-    let disk = root.disk();
-    let deliveries = root.join(directory).join(delivery::DIRECTORY);
-    let takes_deliveries = match disk.stat(&deliveries) {
-        Ok(there) => there.kind == Kind::Directory && disk.is_writable(&deliveries),
-        Err(_) => true,
-    };
-    // What is moved there comes from tmp/, and is synced with the root.
-    let is_here = disk.stat(&root.conversations()).is_ok_and(|all| all.device == found.device);
-    found.kind == Kind::Directory && is_here && takes_deliveries && disk.is_writable(&root.join(directory))
 }
 
 /// The name under `conversations/` of the directory that has this id.

@@ -18,7 +18,7 @@ use super::engine::Engine;
 use super::progress;
 use super::room;
 use super::root::{self, Root};
-use super::taking::{Held, NotSent, Taken};
+use super::taking::{Held, NotSent, Taken, check_leaving};
 use crate::clock::Timestamp;
 use crate::crypto::hash::Hasher;
 use crate::disk::atomic;
@@ -272,8 +272,12 @@ impl Engine {
     fn send_copy(&mut self, taken: Taken, copied: Copied, now: Timestamp) {
         let path = taken.path.clone();
         let is_there = self.root.disk().stat(&self.root.join(&path)).is_ok_and(|found| found.is_same(&taken.stat));
+        let directory = path.parent().unwrap_or(&path);
         let result = match is_there && copied.size == taken.stat.size {
-            true => self.send_taken(taken, Held::Copied(copied), now),
+            // Copying took its time, in which a person may have made the directory read-only.
+            true => check_leaving(directory, &taken, &self.root)
+                .map_err(NotSent::Directory)
+                .and_then(|()| self.send_taken(taken, Held::Copied(copied), now)),
             false => Err(NotSent::Waits("it was moved or written to while it was copied".into())),
         };
         self.note_result(&path, result);

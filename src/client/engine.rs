@@ -111,6 +111,10 @@ pub struct Engine {
     pub(super) try_unopened: bool,
     /// `.delivery/` files of requests that this batch has moved.
     pub(super) moved: HashSet<PathBuf>,
+    /// Those that are still there, because the disk did not let them be removed.
+    pub(super) unremoved: HashSet<PathBuf>,
+    /// Requests that messages cannot be moved out of.
+    pub(super) holding: BTreeSet<PathBuf>,
     /// Outbox files that are sent, and have not left their names yet because their directory does not let them.
     pub(super) untaken: HashSet<FileIdentity>,
     /// Envelopes to delete at our server once this batch is recorded.
@@ -205,6 +209,8 @@ impl Engine {
             // A contact may have been added while no daemon ran.
             try_unopened: true,
             moved: HashSet::new(),
+            unremoved: HashSet::new(),
+            holding: BTreeSet::new(),
             untaken: HashSet::new(),
             deletions: Vec::new(),
             uploads: Vec::new(),
@@ -251,6 +257,7 @@ impl Engine {
                 self.outbox.tick();
                 self.copying.tick();
                 self.look_for_unsealed(now);
+                self.look_at_holding();
                 self.look_at_dropboxes(now);
                 // At most once a second: a stranger can make what is kept expensive to try.
                 if std::mem::take(&mut self.try_unopened) | self.unopened.is_trying() {

@@ -131,6 +131,7 @@ mod parts;
 mod parts_left;
 #[cfg(feature = "daemon")]
 mod pending;
+mod places;
 #[cfg(feature = "daemon")]
 mod prekeys;
 #[cfg(feature = "daemon")]

@@ -4,7 +4,7 @@
 //! that an envelope that comes too early can be opened again later.
 
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::alerts;
 use super::contacts::REQUEST_CARD;
@@ -292,7 +292,7 @@ impl Engine {
         let accepted = self.conversations.get(&payload.conversation).is_some_and(|record| record.accepted);
         let place = match accepted {
             true => self.conversations.place(&self.root, &payload.conversation, &self.people, &mut self.pending),
-            false => Some(self.request_place(&author)),
+            false => self.request_place(&author),
         };
         let Some(place) = place else { return false };
         let hash = received::message_hash(&author, &payload.conversation, &payload.id);
@@ -329,9 +329,9 @@ impl Engine {
         true
     }
 
-    /// The directory of a stranger's request, with their card in it.
-    fn request_place(&mut self, author: &Fingerprint) -> PathBuf {
-        let place = Path::new("requests").join(self.people.name(author));
+    /// The directory of a stranger's request, with their card in it. None where none can be made.
+    fn request_place(&mut self, author: &Fingerprint) -> Option<PathBuf> {
+        let place = requests::place(&self.root, &self.pending, &self.people.name(author))?;
         let card = place.join(REQUEST_CARD);
         if !self.pending.is_reserved(&place)
             && self.pending.is_free(&self.root, &card)
@@ -340,6 +340,6 @@ impl Engine {
             self.pending.make_directory(place.clone());
             self.pending.put(card, format!("{profile}\n"));
         }
-        place
+        Some(place)
     }
 }

@@ -76,7 +76,7 @@ impl Engine {
                 .take(STATUS_LINES_MAX)
                 .collect(),
             dropboxes: self.dropboxes.status().take(STATUS_LINES_MAX).collect(),
-            paused,
+            paused: paused.or_else(|| self.odd_place()),
         }
     }
 

@@ -6,24 +6,33 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::alerts;
 use super::contacts::REQUEST_CARD;
 use super::conversation::Conversations;
 use super::delivery::{self, Delivery};
 use super::engine::Engine;
 use super::pending::Pending;
+use super::places;
 use super::root::Root;
 use crate::clock::Timestamp;
 use crate::disk::open::{self, OpenError};
+use crate::disk::system::Stat;
 use crate::limits::{
     CONTENT_BYTES_MAX, PART_BYTES, REJECTED_CONVERSATIONS_MAX, REQUEST_CONVERSATIONS_MAX, REQUEST_MESSAGES_MAX,
-    REQUESTS_MAX,
+    REQUEST_NAME_TRIES_MAX, REQUESTS_MAX,
 };
 use crate::name;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::{ConversationId, Fingerprint};
 
+/// Where requests wait, relative to the root.
+pub(super) const DIRECTORY: &str = "requests";
+
 /// Said of an envelope that opens one conversation too many with strangers.
 pub const NO_ROOM: &str = "requests/ holds as many messages of strangers as it may";
+
+/// What to do about a directory that takes nothing.
+const MEND_IT: &str = "make it a plain directory on the filesystem of the rest, yours and writable (chmod u+rwx)";
 
 /// A message in `requests/`: its directory, relative to the root, and what is known of it.
 pub(super) type Waiting = (PathBuf, Delivery);
@@ -34,14 +43,28 @@ pub fn room(root: &Root, pending: &Pending, conversations: &Conversations, name:
     if conversations.iter().filter(|record| !record.accepted).count() >= REQUEST_CONVERSATIONS_MAX {
         return 0;
     }
-    let own = Path::new("requests").join(name);
+    let Some(own) = place(root, pending, name) else { return 0 };
     match root.is_directory(&own) || pending.is_reserved(&own) {
         true => REQUEST_MESSAGES_MAX.saturating_sub(filled(root, &own) + pending.reserved_in(&own)),
-        false if root.names("requests").len() + pending.reserved_in(Path::new("requests")) < REQUESTS_MAX => {
+        false if root.names(DIRECTORY).len() + pending.reserved_in(Path::new(DIRECTORY)) < REQUESTS_MAX => {
             REQUEST_MESSAGES_MAX
         }
         false => 0,
     }
+}
+
+/// Where the messages of this stranger go, whose request is, or will be, the directory `name`: under another name where a person
+/// has made something of it that takes none. None where `requests/` itself takes none.
+pub(super) fn place(root: &Root, pending: &Pending, name: &str) -> Option<PathBuf> {
+    if !places::takes_files(root, Path::new(DIRECTORY)) {
+        return None;
+    }
+    let mut tried =
+        (1..=REQUEST_NAME_TRIES_MAX).map(|number| Path::new(DIRECTORY).join(name::numbered_directory(name, number)));
+    tried.find(|place| {
+        let takes = |found: Stat| places::takes_messages(root, place, &found);
+        pending.is_reserved(place) || root.disk().stat(&root.join(place)).map_or(true, takes)
+    })
 }
 
 /// How many messages a request holds; one that came in parts counts as many.
@@ -106,11 +129,49 @@ impl Engine {
         }
     }
 
+    /// Whether messages can be moved out of a request: a person may have made it read-only. Then they stay there, and `status`
+    /// says so; the look behind its mending makes up for it.
+    fn lets_go(&mut self, directory: &Path) -> bool {
+        let lets_go = takes_messages(&self.root, directory);
+        match lets_go {
+            true => self.holding.remove(directory),
+            false => self.holding.insert(directory.to_owned()),
+        };
+        lets_go
+    }
+
+    /// Once a second: whether messages can be moved now that could not.
+    pub(super) fn look_at_holding(&mut self) {
+        let is_mended = |directory: &PathBuf| takes_messages(&self.root, directory) || !self.root.is_taken(directory);
+        if self.holding.iter().any(is_mended) {
+            self.holding.clear();
+            self.more_requests = true;
+        }
+    }
+
+    /// What a person has made of a directory of ours so that work there stands still, and what to do; none where all is well.
+    pub(super) fn odd_place(&self) -> Option<String> {
+        let mut own = [alerts::DIRECTORY, DIRECTORY].iter().map(Path::new);
+        let odd = own.find(|directory| !places::takes_files(&self.root, directory));
+        if let Some(odd) = odd {
+            let lost = if odd == Path::new(DIRECTORY) { "strangers' messages" } else { "alerts" };
+            return Some(format!("{}/ takes no files, so that {lost} are not written: {MEND_IT}", odd.display()));
+        }
+        let holding = self.holding.iter().find(|directory| self.root.is_taken(directory))?;
+        let shown = name::escape_path(holding);
+        Some(format!("messages cannot be moved out of {shown}, and stay there: {MEND_IT}"))
+    }
+
     /// Moves one message with its `.delivery/` file, and acknowledges it. A message that a person deleted stays deleted.
     fn move_message(&mut self, directory: &Path, mut delivery: Delivery, id: &ConversationId, now: Timestamp) {
         let old = directory.join(&delivery.file);
         let old_delivery = directory.join(delivery::DIRECTORY).join(&delivery.file);
-        if !self.moved.insert(old_delivery.clone()) {
+        if !self.lets_go(directory) || !self.moved.insert(old_delivery.clone()) {
+            return;
+        }
+        if self.unremoved.contains(&old_delivery) {
+            self.pending.remove(old);
+            self.pending.remove(old_delivery);
             return;
         }
         let limit = u64::try_from(CONTENT_BYTES_MAX).unwrap_or(u64::MAX);
@@ -167,7 +228,7 @@ impl Engine {
     pub(super) fn drop_requests_of_blocked(&mut self, waiting: &[Waiting]) {
         for (directory, waiting) in waiting {
             let about = directory.join(delivery::DIRECTORY).join(&waiting.file);
-            if self.people.is_blocked(&waiting.from) && self.moved.insert(about.clone()) {
+            if self.people.is_blocked(&waiting.from) && self.lets_go(directory) && self.moved.insert(about.clone()) {
                 let path = directory.join(&waiting.file);
                 if let Ok(found) = self.root.disk().stat(&self.root.join(&path)) {
                     self.erase_message(path, &found);
@@ -180,6 +241,9 @@ impl Engine {
     /// Removes the directories of requests that have been accepted, or whose authors are blocked: they hold nothing but perhaps the card.
     pub(super) fn tidy_requests(&mut self) {
         let moved = std::mem::take(&mut self.moved);
+        // What could not be removed must not be moved once more, and again with every look.
+        self.unremoved.extend(moved.iter().filter(|path| self.root.is_taken(path)).cloned());
+        self.unremoved.retain(|path| self.root.is_taken(path));
         let emptied: BTreeSet<PathBuf> =
             moved.iter().filter_map(|path| path.parent()?.parent().map(Path::to_owned)).collect();
         for directory in emptied.iter().map(|directory| self.root.join(directory)) {
@@ -194,11 +258,17 @@ impl Engine {
     }
 }
 
+/// Whether a request stands, and messages can be moved there and out of it.
+fn takes_messages(root: &Root, directory: &Path) -> bool {
+    let found = root.disk().stat(&root.join(directory));
+    found.is_ok_and(|found| places::takes_messages(root, directory, &found))
+}
+
 /// All messages in `requests/`, by name, so that each author's are in order.
 pub(super) fn waiting(root: &Root) -> Vec<Waiting> {
     let mut found = Vec::new();
-    for name in root.names("requests") {
-        let relative = Path::new("requests").join(name);
+    for name in root.names(DIRECTORY) {
+        let relative = Path::new(DIRECTORY).join(name);
         let deliveries = relative.join(delivery::DIRECTORY);
         let mut names: Vec<_> =
             root.names(&deliveries).into_iter().filter_map(|name| name.into_string().ok()).collect();

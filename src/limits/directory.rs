@@ -154,6 +154,9 @@ pub const REQUESTS_LEFT_MAX: usize = 256;
 /// Messages kept of one stranger: with each as long as one envelope holds, 1 MiB.
 pub const REQUEST_MESSAGES_MAX: usize = 100;
 
+/// Names under which a stranger's request is tried, where a person has made a file of one, or a directory that takes nothing.
+pub const REQUEST_NAME_TRIES_MAX: u32 = 16;
+
 /// Envelopes that nothing opened, kept to be tried again: 4 MiB.
 pub const UNOPENED_MAX: usize = 256;
 
