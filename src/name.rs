@@ -13,6 +13,8 @@ use std::str::Bytes;
 
 use sha2::{Digest, Sha256};
 
+use crate::limits::{FOREIGN_NAME_TRIES_MAX, NAME_TRIES_MAX};
+
 /// `NAME_MAX` of every Linux filesystem.
 pub const NAME_BYTES_MAX: usize = 255;
 
@@ -131,19 +133,51 @@ pub fn extension(name: &str) -> Option<&str> {
 /// The `number`th try at a message's name that is taken: `-2`, `-3`, … before its extension, if the name has one
 /// behind `TIME-SENDER`. Number 1 is the name itself.
 pub fn numbered_message(name: &str, number: u32) -> String {
-    if number <= 1 {
-        return name.to_owned();
-    }
+    if number <= 1 { name.to_owned() } else { marked_message(name, &number.to_string()) }
+}
+
+fn marked_message(name: &str, mark: &str) -> String {
     // The dot of the time's fraction is no extension: what follows it is longer than 8 or has a dash in it.
     match extension(name) {
-        Some(extension) => format!("{}-{number}.{extension}", &name[..name.len() - extension.len() - 1]),
-        None => format!("{name}-{number}"),
+        Some(extension) => format!("{}-{mark}.{extension}", &name[..name.len() - extension.len() - 1]),
+        None => format!("{name}-{mark}"),
     }
 }
 
 /// The `number`th try at a directory's name that is taken.
 pub fn numbered_directory(name: &str, number: u32) -> String {
-    if number <= 1 { name.to_owned() } else { format!("{name}-{number}") }
+    if number <= 1 { name.to_owned() } else { marked_directory(name, &number.to_string()) }
+}
+
+fn marked_directory(name: &str, mark: &str) -> String {
+    format!("{name}-{mark}")
+}
+
+/// A name for a message with this id that is free: [`numbered_message`] for the first few, then with the first 8 hex digits of the
+/// id in the number's place, then with all 32. That one is free but for what a person has put there: no author has two messages
+/// of one id in one place, however many they send of one time.
+pub fn free_message(name: &str, id: &[u8; 16], is_free: impl Fn(&str) -> bool) -> String {
+    free(name, id, marked_message, is_free)
+}
+
+/// The same for the directory of a conversation with this id.
+pub fn free_directory(name: &str, id: &[u8; 16], is_free: impl Fn(&str) -> bool) -> String {
+    free(name, id, marked_directory, is_free)
+}
+
+fn free(name: &str, id: &[u8; 16], marked: fn(&str, &str) -> String, is_free: impl Fn(&str) -> bool) -> String {
+    let numbered =
+        |name: &str, number: u32| if number == 1 { name.to_owned() } else { marked(name, &number.to_string()) };
+    if let Some(free) = (1..=FOREIGN_NAME_TRIES_MAX).map(|number| numbered(name, number)).find(|name| is_free(name)) {
+        return free;
+    }
+    let digits: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let short = marked(name, &digits[..8]);
+    if is_free(&short) {
+        return short;
+    }
+    let whole = marked(&shorten(name, NAME_BYTES_MAX - COLLISION_BYTES - 1 - digits.len()), &digits);
+    (1..=NAME_TRIES_MAX).map(|number| numbered(&whole, number)).find(|name| is_free(name)).unwrap_or(whole)
 }
 
 /// Whether a file's name in an outbox directory says that it is no message: metadata, hidden files, drafts and leftovers
@@ -269,6 +303,33 @@ mod tests {
         assert_eq!(outbox_directory(&["bob".into(), "carol".into()], "a/b"), "bob,carol_a%2Fb");
         assert_eq!(error_file(&[b'a'; 255]).len(), NAME_BYTES_MAX);
         assert_eq!(error_file(b"x"), b"x.error");
+    }
+
+    #[test]
+    fn many_of_one_name_are_told_apart_by_their_ids() {
+        let id = [0xab; 16];
+        let (eight, all) = ("ab".repeat(4), "ab".repeat(16));
+        let names = |wanted: &str, free: fn(&str, &[u8; 16], &dyn Fn(&str) -> bool) -> String| -> Vec<String> {
+            let mut taken = Vec::new();
+            for _ in 0..20 {
+                let name = free(wanted, &id, &|name| !taken.iter().any(|other| other == name));
+                assert!(name.len() <= NAME_BYTES_MAX, "{name}");
+                taken.push(name);
+            }
+            taken
+        };
+        let messages = |wanted: &str| names(wanted, |wanted, id, is_free| free_message(wanted, id, is_free));
+        let directories = |wanted: &str| names(wanted, |wanted, id, is_free| free_directory(wanted, id, is_free));
+        let found = messages("t-bob-plan.pdf");
+        assert_eq!([&found[0], &found[1], &found[15]], ["t-bob-plan.pdf", "t-bob-plan-2.pdf", "t-bob-plan-16.pdf"]);
+        let beyond = [&eight[..], &all, &format!("{all}-2")].map(|mark| format!("t-bob-plan-{mark}.pdf"));
+        assert_eq!(found[16..19], beyond);
+        let found = directories("2026-11-22-bob-alice_v1.2");
+        assert_eq!([&found[0], &found[1]], ["2026-11-22-bob-alice_v1.2", "2026-11-22-bob-alice_v1.2-2"]);
+        assert_eq!(found[17], format!("2026-11-22-bob-alice_v1.2-{all}"));
+        let longest = message("2026-11-22T101530.123456Z", "bob", &[b"x".repeat(250), b".pdf".to_vec()].concat());
+        assert!(messages(&longest).iter().all(|name| name.ends_with(".pdf")));
+        assert!(directories(&"x".repeat(244))[17].ends_with(&all));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::engine::Engine;
 use super::metadata::{self, Metadata};
 use super::pending::Pending;
 use super::people::People;
@@ -112,28 +113,6 @@ impl Conversations {
         changed.map(|record| (root::conversation_file(&record.id), record.to_bytes())).collect()
     }
 
-    /// A name for a new conversation's directory, free in `conversations/` and in `outbox/`.
-    pub fn free_name(
-        root: &Root,
-        pending: &Pending,
-        people: &People,
-        opener: &Fingerprint,
-        participants: &[Fingerprint],
-        subject: &str,
-        created: Timestamp,
-    ) -> String {
-        let others = participants.iter().filter(|fingerprint| *fingerprint != opener);
-        let mut recipients: Vec<String> = others.map(|fingerprint| people.name(fingerprint)).collect();
-        recipients.sort();
-        let wanted = name::conversation(&created.date(), &people.name(opener), &recipients, subject);
-        let free = |name: &String| {
-            pending.is_free(root, &Path::new("conversations").join(name))
-                && pending.is_free(root, &Path::new("outbox").join(name))
-        };
-        let mut names = (1..).map(|number| name::numbered_directory(&wanted, number));
-        names.find(free).expect("a directory does not hold 2^32 names")
-    }
-
     /// Makes both directories of an accepted conversation, `conversations/NAME` and its twin `outbox/NAME`, each with
     /// our `metadata.toml`.
     pub fn make_directories(&self, id: &ConversationId, people: &People, pending: &mut Pending) {
@@ -223,12 +202,34 @@ impl Conversations {
             self.places.insert(*id, moved);
             return Some(path);
         }
-        let mut names = (1..).map(|number| name::numbered_directory(&record.directory, number));
-        let anew = names.find(|name| pending.is_free(root, &Path::new("conversations").join(name)))?;
+        let is_free = |name: &str| pending.is_free(root, &Path::new("conversations").join(name));
+        let anew = name::free_directory(&record.directory, &id.0, is_free);
         let path = Path::new("conversations").join(&anew);
         write_directory(&path, record, people, pending);
         self.places.insert(*id, anew);
         Some(path)
+    }
+}
+
+impl Engine {
+    /// A name for a new conversation's directory, free in `conversations/` and in `outbox/`.
+    pub(super) fn free_directory(
+        &self,
+        id: &ConversationId,
+        opener: &Fingerprint,
+        participants: &[Fingerprint],
+        subject: &str,
+        created: Timestamp,
+    ) -> String {
+        let others = participants.iter().filter(|fingerprint| *fingerprint != opener);
+        let mut recipients: Vec<String> = others.map(|fingerprint| self.people.name(fingerprint)).collect();
+        recipients.sort();
+        let wanted = name::conversation(&created.date(), &self.people.name(opener), &recipients, subject);
+        let is_free = |name: &str| {
+            let places = ["conversations", "outbox"].map(|parent| Path::new(parent).join(name));
+            places.iter().all(|place| self.pending.is_free(&self.root, place))
+        };
+        name::free_directory(&wanted, &id.0, is_free)
     }
 }
 

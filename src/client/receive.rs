@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use super::alerts;
 use super::contacts::REQUEST_CARD;
-use super::conversation::Conversations;
 use super::delivery::{self, Delivery};
 use super::engine::Engine;
 use super::judge::{Judged, Verdict, judge};
@@ -238,11 +237,9 @@ impl Engine {
         let created = introduction.created.min(now);
         let id = payload.conversation;
         let standing = self.standing_directory(&id);
-        let directory = standing.clone().unwrap_or_else(|| {
-            let (root, people) = (&self.root, &self.people);
-            let subject = &introduction.subject;
-            Conversations::free_name(root, &self.pending, people, author, &participants, subject, created)
-        });
+        let directory = standing
+            .clone()
+            .unwrap_or_else(|| self.free_directory(&id, author, &participants, &introduction.subject, created));
         let record = ConversationRecord {
             id,
             salt: introduction.salt,
@@ -310,7 +307,7 @@ impl Engine {
         self.received.add(hash, now.seconds(), &mut self.pending);
         let author_name = self.people.name(&author);
         let wanted = name::message(&time.to_string(), &author_name, &content.file_name);
-        let file = self.free_message_name(&place, &wanted);
+        let file = self.free_message_name(&place, &wanted, &payload.id);
         let delivery = Delivery {
             id: payload.id,
             from: author,
@@ -341,5 +338,70 @@ impl Engine {
             self.pending.put(card, format!("{profile}\n"));
         }
         Some(place)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::client::assembling::tests::Bench;
+    use crate::wire::identity::{MessageId, participants_hash};
+    use crate::wire::payload::Content;
+    use crate::wire::transcript::Transcript;
+
+    impl Bench {
+        /// What alice writes, in one envelope.
+        pub(in crate::client) fn message(&self, id: u8, counter: u64, content: &[u8]) -> Payload {
+            Payload {
+                id: MessageId([id; 16]),
+                conversation: self.conversation.id,
+                participants: participants_hash(&self.conversation.participants()),
+                time: self.now,
+                incarnation: [3; 16],
+                counter,
+                introduction: None,
+                profile: None,
+                resent: 0,
+                transcript: Some(Transcript::default()),
+                part: None,
+                content: Some(Content { file_name: Vec::new(), bytes: Zeroizing::new(content.to_vec()) }),
+            }
+        }
+    }
+
+    #[test]
+    fn any_number_of_messages_of_one_time_and_conversations_of_one_name_are_named_in_a_few_tries() {
+        let mut bob = Bench::new();
+        let author = bob.alice;
+        for number in 0..40 {
+            bob.engine.stand(author, bob.message(number, 1, &[number]), None, bob.now);
+            if number % 3 == 0 {
+                bob.settle();
+            }
+        }
+        bob.settle();
+        let name = |number: u8| match number {
+            0 => format!("{}-alice", bob.now),
+            1..16 => format!("{}-alice-{}", bob.now, number + 1),
+            _ => format!("{}-alice-{}", bob.now, format!("{number:02x}").repeat(4)),
+        };
+        let mut expected: Vec<_> = (0..40).map(|number| (name(number), vec![number])).collect();
+        let mut messages = bob.messages();
+        expected.sort();
+        messages.sort();
+        assert_eq!(messages, expected);
+
+        let participants = bob.conversation.participants();
+        let directory = |number: u8| {
+            let id = ConversationId([number; 16]);
+            let name = bob.engine.free_directory(&id, &author, &participants, "one", bob.now);
+            bob.engine.pending.make_directory(Path::new("conversations").join(&name));
+            name
+        };
+        let names: Vec<String> = (0..20).map(directory).collect();
+        assert!(names[0].ends_with("_one") && names[15].ends_with("_one-16"), "{names:?}");
+        assert!(names[16].ends_with("_one-10101010") && names[19].ends_with("_one-13131313"), "{names:?}");
     }
 }

@@ -108,15 +108,8 @@ impl Engine {
         let Some(waiting_record) = self.conversations.get(id).filter(|record| !record.accepted).cloned() else {
             return;
         };
-        let directory = Conversations::free_name(
-            &self.root,
-            &self.pending,
-            &self.people,
-            opener,
-            &waiting_record.participants(),
-            &waiting_record.subject,
-            waiting_record.created,
-        );
+        let (participants, subject) = (waiting_record.participants(), &waiting_record.subject);
+        let directory = self.free_directory(id, opener, &participants, subject, waiting_record.created);
         self.conversations.add(ConversationRecord { accepted: true, directory, ..waiting_record });
         self.conversations.make_directories(id, &self.people, &mut self.pending);
         self.transcripts.note_changed(id);
@@ -185,7 +178,7 @@ impl Engine {
         if matches!(read, Ok(_) | Err(OpenError::TooLarge { .. })) {
             let author = self.people.name(&delivery.from);
             let wanted = name::renamed_message(&delivery.file, &delivery.from_name, &author);
-            let file = self.free_message_name(&place, &wanted);
+            let file = self.free_message_name(&place, &wanted, &delivery.id);
             match read {
                 Ok(bytes) => {
                     self.pending.place(place.join(&file), Zeroizing::new(bytes.to_vec()));

@@ -6,7 +6,6 @@ use std::path::Path;
 use rand_core::RngCore as _;
 use zeroize::Zeroizing;
 
-use super::conversation::Conversations;
 use super::copying::Copied;
 use super::delivery::{self, Delivery, Recipient, State};
 use super::directory::{self, ID_FILE, Meaning};
@@ -132,10 +131,8 @@ impl Engine {
         self.last_time = created;
         let profiles = participants.iter().filter_map(|participant| self.people.profile(participant).cloned());
         let standing = self.standing_directory(&id);
-        let directory = standing.clone().unwrap_or_else(|| {
-            let (root, people) = (&self.root, &self.people);
-            Conversations::free_name(root, &self.pending, people, &own, participants, &subject, created)
-        });
+        let directory =
+            standing.clone().unwrap_or_else(|| self.free_directory(&id, &own, participants, &subject, created));
         let record = ConversationRecord {
             id,
             salt,
@@ -176,7 +173,6 @@ impl Engine {
         let own = self.people.own_fingerprint();
         let own_name = self.people.name(&own);
         let wanted = name::message(&time.to_string(), &own_name, &file_name);
-        let file = self.free_message_name(&place, &wanted);
         let (message, bytes, size, hash) = match &held {
             Held::Bytes(bytes) => {
                 let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -184,6 +180,7 @@ impl Engine {
             }
             Held::Copied(copied) => (copied.message, Zeroizing::default(), copied.size, copied.sha256),
         };
+        let file = self.free_message_name(&place, &wanted, &message);
         let shared = Shared {
             author: own,
             conversation: *id,
@@ -248,10 +245,8 @@ impl Engine {
     }
 
     /// A name for a message that is free in its conversation's directory.
-    pub(super) fn free_message_name(&self, place: &Path, wanted: &str) -> String {
-        let mut names = (1..).map(|number| name::numbered_message(wanted, number));
-        let free = names.find(|name| self.pending.is_free(&self.root, &place.join(name)));
-        free.expect("a directory does not hold 2^32 names")
+    pub(super) fn free_message_name(&self, place: &Path, wanted: &str, id: &MessageId) -> String {
+        name::free_message(wanted, &id.0, |name| self.pending.is_free(&self.root, &place.join(name)))
     }
 }
 

@@ -152,7 +152,7 @@ impl Bench {
     }
 
     /// Messages in the conversation, with their content.
-    fn messages(&self) -> Vec<(String, Vec<u8>)> {
+    pub(in crate::client) fn messages(&self) -> Vec<(String, Vec<u8>)> {
         let directory = self.root.join("conversations/with-alice");
         let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
         let files = entries.map(|entry| entry.unwrap()).filter(|entry| entry.file_type().unwrap().is_file());
