@@ -11,7 +11,7 @@
 //! | having all former keys of one or of all participants | `a_thief_of_yesterdays_backup_…` | `attacks_ratchet`: `who_has_all_former_keys_of_one_…`, `…_of_all_…`, `a_stolen_state_…` |
 //! | sending in someone's name | `who_opens_a_session_in_someones_name_…` | `ratchet`: `an_opening_by_somebody_else_…`; `attacks_ratchet` |
 //! | replay, of first messages too | `first_messages_and_others_that_are_replayed_…`; `hostile_peer`: `a_repeated_envelope_…`, `a_key_that_is_used_again_…` | `ratchet`: `any_order_…` |
-//! | different content to different participants | `different_content_to_different_participants_…` | |
+//! | different content to different participants | `different_content_to_different_participants_…`, `two_messages_under_one_id_…` | |
 //! | asking for a rekey | `a_server_that_lies_about_the_counter_…`; `hostile_peer`: `garbage_…`, `a_stranger_who_says_…`; `recovery` | `client::counter` |
 //! | adding many users or bogus users | `bogus_participants_…`, `many_strangers_…`; `hostile_peer`: `nobody_squats_on_…` | |
 //! | impersonating a former participant | `who_takes_the_name_of_a_former_participant_…`; `hostile_peer`: `a_stranger_who_calls_themself_…`; `identity`: `other_keys_under_a_contacts_name_…` | |
@@ -42,6 +42,7 @@ use chatterbox::wire::reply::{Reply, ServerMessage};
 use chatterbox::wire::request::Command;
 use chatterbox::wire::session::sessions_from_bytes;
 use chatterbox::wire::state::{AccountKeys, PrekeySecret, prekeys_from_bytes};
+use chatterbox::wire::transcript::Transcript;
 use lying_server::store::Fate;
 use lying_server::wire::{Damage, FRAME, HANDSHAKE, Harm, Way};
 use lying_server::{LyingServer, Trick};
@@ -686,6 +687,55 @@ async fn different_content_to_different_participants_is_noticed_and_cannot_be_pa
     assert_eq!((forks(&carol), forks(&bob)), (1, 1));
     bob.stop();
     assert_eq!(bob.heard_from("mallory"), ["we meet at noon"]);
+}
+
+/// Two messages under one id: Bob gets one first, Carol the other, and each would drop the one that comes second as the one they know.
+/// Both would have the hashes of both, and agree.
+#[tokio::test]
+async fn two_messages_under_one_id_are_noticed_and_none_vanishes_behind_the_other() {
+    let world = World::new();
+    let [bob, carol] = world.friends(["bob", "carol"]);
+    let mut to_bob = Peer::new("mallory", &bob).await;
+    let mut to_carol = Peer::new("mallory", &carol).await;
+    (to_carol.keys, to_carol.profile) = (to_bob.keys.clone(), to_bob.profile.clone());
+    for user in [&bob, &carol] {
+        fs::write(user.at("contacts/mallory.card"), to_bob.profile.to_string()).unwrap();
+    }
+    let profiles = vec![to_bob.profile.clone(), profile(&bob), profile(&carol)];
+    let all: Vec<Fingerprint> = profiles.iter().map(|profile| profile.identity().fingerprint()).collect();
+    let mut first = to_bob.payload("yes");
+    first.conversation = ConversationId::of_participants(&all);
+    first.participants = participants_hash(&all);
+    first.introduction.as_mut().unwrap().profiles = profiles;
+    first.transcript = Some(Transcript::default());
+    let previous = first.transcript_hash(to_bob.fingerprint()).unwrap();
+    let mut second = Payload { counter: 2, transcript: Some(Transcript { previous, seen: vec![] }), ..first.clone() };
+    second.content.as_mut().unwrap().bytes = b"no".to_vec().into();
+    for payload in [&first, &second] {
+        to_bob.send(payload).await;
+    }
+    for payload in [&second, &first] {
+        to_carol.send(payload).await;
+    }
+    for (user, heard, hidden) in [(&bob, "yes", 2), (&carol, "no", 1)] {
+        let text = wait_for_alert(user, "mallory sent two different messages under one id in ");
+        assert!(text.contains(&format!(": their number {hidden} is not shown.")), "{text}");
+        assert_eq!(user.heard_from("mallory"), [heard]);
+    }
+    // The very same ones once more are no others, and what is not shown counts as missing.
+    let mut last = Payload { counter: 3, ..to_bob.payload("last") };
+    (last.conversation, last.participants, last.incarnation) =
+        (first.conversation, first.participants, first.incarnation);
+    (last.introduction, last.transcript) = (None, Some(Transcript { previous: [7; 32], seen: vec![] }));
+    for payload in [Payload { resent: 1, ..first }, Payload { resent: 1, ..second }, last] {
+        to_bob.send(&payload).await;
+    }
+    bob.wait_for_message("last");
+    assert_eq!(bob.heard_from("mallory"), ["yes", "last"]);
+    let directory = bob.wait_for_message("yes").parent().unwrap().to_owned();
+    let gaps = bob.wait_for("a gap", || fs::read_to_string(directory.join(".gaps")).ok());
+    assert!(gaps.contains(&format!("gap: {} 2 2 ", to_bob.fingerprint())), "{gaps}");
+    assert_eq!([alerts(&bob).len(), alerts(&carol).len()], [1, 1]);
 }
 
 fn somebody(name: &str, like: &SignedProfile) -> SignedProfile {

@@ -81,7 +81,7 @@ impl Acknowledging {
     }
 
     /// Hands out what is owed to somebody.
-    fn take_owed(&mut self, author: &Fingerprint) -> BTreeMap<(ConversationId, MessageId), u64> {
+    pub(super) fn take_owed(&mut self, author: &Fingerprint) -> BTreeMap<(ConversationId, MessageId), u64> {
         self.due.remove(author);
         let owed = self.peers.get_mut(author).map(|peer| std::mem::take(&mut peer.owed)).unwrap_or_default();
         if !owed.is_empty() {

@@ -50,8 +50,8 @@ impl Engine {
         {
             self.recall(&payload.conversation, &place);
         }
-        if self.received.contains(&hash) {
-            if part.number == 0 {
+        if self.received.has_message(&hash) {
+            if part.number == 0 && !self.is_another(author, &payload, now) {
                 // As whatever comes again: its author may not have heard that it is here, and our state may have been lost since.
                 self.enter_first(author, &payload, now);
                 self.owe_acknowledgement(author, &payload.conversation, payload.id, now);
@@ -72,6 +72,11 @@ impl Engine {
             }
             false => self.write_part(&hash, payload, part, now),
         }
+    }
+
+    fn is_another(&mut self, author: Fingerprint, payload: &Payload, now: Timestamp) -> bool {
+        let transcript = payload.transcript.clone().unwrap_or_default();
+        payload.shared(author).is_some_and(|shared| self.heed_same_id(&shared, &transcript, now))
     }
 
     fn begin_content(&mut self, named: Named, payload: Payload, part: Part, now: Timestamp) {

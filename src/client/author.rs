@@ -43,6 +43,8 @@ pub enum Cause {
     Twice,
     /// What its author sent behind it names another.
     Previous,
+    /// Its author sent another under the same id.
+    SameId,
     /// A participant has another, by their place.
     Claim(u8),
     /// A participant has one of ours that we have not written.
@@ -56,6 +58,7 @@ impl Cause {
         match self {
             Self::Twice => 62,
             Self::Previous => 61,
+            Self::SameId => 60,
             Self::Claim(by) => by % 20,
             Self::Unwritten(by) => 20 + by % 20,
         }
@@ -65,6 +68,7 @@ impl Cause {
         match number {
             62 => Some(Self::Twice),
             61 => Some(Self::Previous),
+            60 => Some(Self::SameId),
             0..20 => Some(Self::Claim(number)),
             20..40 => Some(Self::Unwritten(number - 20)),
             _ => None,

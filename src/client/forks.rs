@@ -7,6 +7,8 @@ use super::engine::Engine;
 use super::transcripts::Place;
 use crate::clock::Timestamp;
 use crate::wire::author::{AuthorRecord, Claim};
+use crate::wire::identity::message_hash;
+use crate::wire::transcript::{Shared, Transcript};
 
 impl Engine {
     /// Compares what somebody has of us with what we have written.
@@ -24,6 +26,19 @@ impl Engine {
             _ => return,
         };
         self.alert_fork(mine, Contradiction { counter: claim.counter, cause }, now);
+    }
+
+    /// Whether somebody sends another message under an id under which we have one. Its place in the transcript stays open: entered
+    /// there, it would count as seen by us. Who sends two messages so to one of us, and in another order to another, would else show
+    /// each a different one, and both would agree that they have the same.
+    pub(super) fn heed_same_id(&mut self, shared: &Shared<'_>, transcript: &Transcript, now: Timestamp) -> bool {
+        let message = message_hash(&shared.author, &shared.conversation, &shared.id);
+        let is_another = self.received.contradicts(&message, &transcript.hash(shared));
+        if is_another {
+            let contradiction = Contradiction { counter: shared.counter, cause: Cause::SameId };
+            self.alert_fork(&(shared.conversation, shared.author), contradiction, now);
+        }
+        is_another
     }
 
     /// Tells a person of two hashes that met. Where they cannot be told now, they will be: in a conversation that waits, when it
@@ -66,6 +81,11 @@ impl Engine {
                  They restored a backup, use two copies of their account, or sent different things to different people: ask \
                  them and the others which they have."
             ),
+            Cause::SameId => format!(
+                "{author} sent two different messages under one id in {directory}: their number {counter} is not shown.\n\
+                 Their program is broken, or they send different things to different people: ask them and the others which \
+                 they have."
+            ),
             Cause::Claim(by) if is_ours => format!(
                 "{} has another message {counter} of yours in {directory} than you sent.\n\
                  If you restored a backup or use two copies of this account, that is why; else their program is broken or \
@@ -89,7 +109,7 @@ impl Engine {
         };
         // Counted by who tells as well: nobody's tales keep another's from being heard.
         let about = match cause {
-            Cause::Twice | Cause::Previous => place.1.short(8),
+            Cause::Twice | Cause::Previous | Cause::SameId => place.1.short(8),
             Cause::Claim(by) | Cause::Unwritten(by) => alerts::by_word(&place.1, participants.get(usize::from(by))),
         };
         alerts::raise(&self.root, &mut self.pending, now, "fork", &about, &text)

@@ -296,15 +296,20 @@ impl Engine {
         if payload.resent > 0 {
             self.recall(&payload.conversation, &place);
         }
+        let transcript = payload.transcript.clone().unwrap_or_default();
+        if self.heed_same_id(&shared, &transcript, now) {
+            return false;
+        }
+        let transcript_hash = transcript.hash(&shared);
         // Also of one that was here: our state may have been lost since.
-        let time = self.enter_transcript(&shared, &payload.transcript.clone().unwrap_or_default(), now);
+        let time = self.enter_transcript(&shared, &transcript, now);
         // Also for what was sent again, in another envelope: its author may not have heard that it was here.
         self.owe_acknowledgement(author, &payload.conversation, payload.id, now);
-        if self.received.contains(&hash) {
+        if self.received.has_message(&hash) {
             return false;
         }
         let Some(content) = payload.content else { return false };
-        self.received.add(hash, now.seconds(), &mut self.pending);
+        self.received.add_message(&hash, &transcript_hash, now.seconds(), &mut self.pending);
         let author_name = self.people.name(&author);
         let wanted = name::message(&time.to_string(), &author_name, &content.file_name);
         let file = self.free_message_name(&place, &wanted, &payload.id);
@@ -347,7 +352,9 @@ pub(super) mod tests {
 
     use super::*;
     use crate::client::assembling::tests::Bench;
+    use crate::limits::CONTENT_BYTES_MAX;
     use crate::wire::identity::{MessageId, participants_hash};
+    use crate::wire::part::Part;
     use crate::wire::payload::Content;
     use crate::wire::transcript::Transcript;
 
@@ -403,5 +410,39 @@ pub(super) mod tests {
         let names: Vec<String> = (0..20).map(directory).collect();
         assert!(names[0].ends_with("_one") && names[15].ends_with("_one-16"), "{names:?}");
         assert!(names[16].ends_with("_one-10101010") && names[19].ends_with("_one-13131313"), "{names:?}");
+    }
+
+    #[test]
+    fn another_message_under_a_known_id_is_told_and_neither_entered_nor_acknowledged_in_one_piece_or_in_parts() {
+        let mut bob = Bench::new();
+        let (author, place) = (bob.alice, (bob.conversation.id, bob.alice));
+        let in_parts = |payload: Payload| {
+            let (size, sha256) = (CONTENT_BYTES_MAX as u64 + 1, [9; 32]);
+            Payload { part: Some(Part { number: 0, size, sha256 }), ..payload }
+        };
+        let take = |bob: &mut Bench, payload: Payload| {
+            bob.engine.place_message(author, payload, bob.now);
+            bob.settle();
+            let highest = bob.engine.transcripts.get(&place).unwrap().incarnations[0].highest;
+            (bob.messages().len(), bob.engine.acknowledging.take_owed(&author).len(), highest, bob.alerts().len())
+        };
+        let first = bob.message(1, 1, b"yes");
+        let (other, alike, mut behind) =
+            (bob.message(1, 2, b"no"), bob.message(1, 1, b"no"), bob.message(2, 2, b"honest"));
+        behind.transcript =
+            first.transcript_hash(author).map(|previous| Transcript { previous, ..Transcript::default() });
+        assert_eq!(take(&mut bob, first.clone()), (1, 1, 1, 0));
+        assert_eq!(take(&mut bob, Payload { resent: 1, ..first.clone() }), (1, 1, 1, 0), "the same");
+        bob.restart();
+        assert_eq!(take(&mut bob, first.clone()), (1, 1, 1, 0), "the same");
+        assert_eq!(take(&mut bob, other.clone()), (1, 0, 1, 1));
+        assert_eq!(take(&mut bob, in_parts(other)), (1, 0, 1, 1));
+        assert_eq!(take(&mut bob, alike), (1, 0, 1, 1), "and with the same count");
+        let text = &bob.alerts()[0];
+        assert!(
+            text.starts_with("alice sent two different messages under one id in with-alice: their number 2"),
+            "{text}"
+        );
+        assert_eq!(take(&mut bob, behind), (2, 1, 2, 1));
     }
 }

@@ -1,8 +1,8 @@
 //! The hashes of envelopes and messages that were received: what makes at-least-once delivery exactly once (design,
 //! section 7). A message that is sent again comes in another envelope, and is known by the hash of its author,
-//! conversation and id.
+//! conversation and id, and by which message it was: its transcript hash.
 //!
-//! `keys/received-N` holds one 40-byte entry for each, the hash and the second of its receipt, little-endian. N counts
+//! `keys/received-N` holds one 40-byte entry for each, two for a message, the hash and the second of its receipt, little-endian. N counts
 //! periods of [`PERIOD_S`]; a file is removed when its last entry has outlived [`RECEIVED_HASH_LIFETIME_S`].
 
 use std::collections::{BTreeMap, HashSet};
@@ -18,11 +18,13 @@ use crate::disk::system::Disk;
 use crate::limits::{RECALLED_FILES_MAX, RECALLED_MAX, RECEIVED_HASH_LIFETIME_S};
 use crate::wire::identity::ConversationId;
 pub use crate::wire::identity::message_hash;
+use crate::wire::transcript::TranscriptHash;
 
 const PERIOD_S: u64 = 7 * 86_400;
 const ENTRY_BYTES: usize = 40;
 const PREFIX: &str = "received-";
 const REFUSED_LABEL: &[u8] = b"chatterbox 1 refused message\0";
+const KNOWN_LABEL: &[u8] = b"chatterbox 1 known message\0";
 
 /// All hashes that are remembered, by period.
 #[derive(Debug, Default)]
@@ -52,14 +54,31 @@ impl Received {
         Ok(received)
     }
 
-    /// Whether an envelope or a message with this hash was received.
+    /// Whether a message was received.
+    pub fn has_message(&self, message: &[u8; 32]) -> bool {
+        self.contains(message) || self.contains(&known_hash(message, &[]))
+    }
+
+    /// Whether what was received under this message's hash is another message than the one with this transcript hash. Of one that
+    /// only `.delivery/` tells of, or that an older program received, that is not known.
+    pub fn contradicts(&self, message: &[u8; 32], transcript: &TranscriptHash) -> bool {
+        self.contains(&known_hash(message, &[])) && !self.contains(&known_hash(message, transcript))
+    }
+
+    /// Remembers a message, and which it was.
+    pub fn add_message(&mut self, message: &[u8; 32], transcript: &TranscriptHash, now_s: u64, pending: &mut Pending) {
+        self.add(known_hash(message, &[]), now_s, pending);
+        self.add(known_hash(message, transcript), now_s, pending);
+    }
+
+    /// Whether an envelope with this hash was received; and a message, by an older program, or as `.delivery/` tells.
     pub fn contains(&self, hash: &[u8; 32]) -> bool {
         self.recalled.contains(hash) || self.periods.values().any(|hashes| hashes.contains(hash))
     }
 
     /// Whether a message was received, or refused.
     pub fn is_done_with(&self, message: &[u8; 32]) -> bool {
-        self.contains(message) || self.contains(&refused_hash(message))
+        self.has_message(message) || self.contains(&refused_hash(message))
     }
 
     /// Remembers a hash.
@@ -87,6 +106,12 @@ impl Received {
 /// What comes of it then vanishes, and is not acknowledged.
 pub fn refused_hash(message: &[u8; 32]) -> [u8; 32] {
     sha256(&[REFUSED_LABEL, message])
+}
+
+/// `SHA-256(LABEL("known message") || hash || transcript hash)` says which message was received; without the transcript hash, that
+/// one was. Two entries, since who repeats an id would else show different messages to different people.
+fn known_hash(message: &[u8; 32], transcript: &[u8]) -> [u8; 32] {
+    sha256(&[KNOWN_LABEL, message, transcript])
 }
 
 impl Engine {
@@ -152,5 +177,20 @@ mod tests {
         }
         std::fs::write(scratch.path().join("received-7"), vec![1; 40 * 4_096]).unwrap();
         assert!(Received::load(&RealDisk, scratch.path()).unwrap().contains(&[1; 32]));
+    }
+
+    #[test]
+    fn another_message_under_a_known_id_is_told_from_the_same_one_and_what_older_programs_noted_is_not_compared() {
+        let (mut received, mut pending) = (Received::default(), Pending::default());
+        let (old, new) = ([1; 32], [2; 32]);
+        received.add(old, 5, &mut pending);
+        received.recalled.insert([3; 32]);
+        received.add_message(&new, &[7; 32], 5, &mut pending);
+        for known in [old, new, [3; 32]] {
+            assert!(received.has_message(&known) && received.is_done_with(&known));
+            assert!(!received.contradicts(&known, &[7; 32]));
+            assert_eq!(received.contradicts(&known, &[8; 32]), known == new);
+        }
+        assert!(!received.has_message(&[4; 32]) && !received.contradicts(&[4; 32], &[7; 32]));
     }
 }
