@@ -6,8 +6,8 @@ use std::collections::btree_map::Entry;
 
 use crate::clock::Timestamp;
 use crate::limits::{
-    CLAIM_AHEAD_MAX, CLAIM_LIFETIME_S, FORMER_INCARNATIONS_MAX, GAP_ALERT_S, GAP_ROOM_MAX_MICROS, GAP_ROOM_MICROS,
-    GAP_WAITS_S, GAPS_MAX, HELD_MESSAGES_MAX,
+    CLAIM_AHEAD_MAX, CLAIM_ASKED_ANEW_S, CLAIM_LIFETIME_S, FORMER_INCARNATIONS_MAX, GAP_ALERT_S, GAP_ROOM_MAX_MICROS,
+    GAP_ROOM_MICROS, GAP_WAITS_S, GAPS_MAX, HELD_MESSAGES_MAX,
 };
 use crate::wire::author::{AuthorRecord, Claim, Gap, Held, Incarnation, KeptClaim, Progress};
 use crate::wire::transcript::TranscriptHash;
@@ -266,9 +266,11 @@ impl AuthorRecord {
                 return Claimed::Nothing;
             }
             Entry::Occupied(mut before) => {
-                // More of it is to be asked for. It is missing as long as before: who claims more and more puts no alert off.
-                let Progress { since, is_told, .. } = before.get().progress;
-                before.insert(KeptClaim { claim, progress: Progress { since, is_told, ..progress } });
+                // It is missing as long as before: who claims more and more puts no alert off, and makes nobody ask all the time.
+                let known = before.get().progress;
+                let waits = (known.last..known.last.saturating_add(CLAIM_ASKED_ANEW_S)).contains(&now_s);
+                let (asked, last) = if waits { (known.asked, known.last) } else { (0, now_s) };
+                before.insert(KeptClaim { claim, progress: Progress { asked, last, ..known } });
             }
             Entry::Vacant(none) => drop(none.insert(KeptClaim { claim, progress })),
         }
@@ -323,15 +325,15 @@ impl AuthorRecord {
         gap.map(|gap| &mut gap.progress).into_iter().chain(claims)
     }
 
-    /// Whether somebody's claim has been about an incarnation of which nothing came, for too long.
-    pub fn has_stale_claim(&self, now_s: u64) -> bool {
-        self.claims.values().any(|kept| is_stale(kept, &self.incarnations, now_s))
+    /// Whether a claim is to be let go: by somebody who is blocked, or one that came to nothing for too long.
+    pub fn has_stale_claim(&self, is_blocked: impl Fn(u8) -> bool, now_s: u64) -> bool {
+        self.claims.iter().any(|(by, kept)| is_blocked(*by) || is_stale(kept, &self.incarnations, now_s))
     }
 
     /// Lets go of those claims.
-    pub fn forget_stale_claims(&mut self, now_s: u64) {
+    pub fn forget_stale_claims(&mut self, is_blocked: impl Fn(u8) -> bool, now_s: u64) {
         let incarnations = &self.incarnations;
-        self.claims.retain(|_, kept| !is_stale(kept, incarnations, now_s));
+        self.claims.retain(|by, kept| !is_blocked(*by) && !is_stale(kept, incarnations, now_s));
     }
 
     /// Whether a person was told of such a contradiction.
@@ -416,9 +418,10 @@ impl AuthorRecord {
     }
 }
 
+/// What is claimed of an incarnation that has written may be missing in truth: a person is told first.
 fn is_stale(kept: &KeptClaim, incarnations: &[Incarnation], now_s: u64) -> bool {
     let is_known = incarnations.iter().any(|known| known.id == kept.claim.incarnation);
-    !is_known && now_s >= kept.progress.since.saturating_add(CLAIM_LIFETIME_S)
+    (!is_known || kept.progress.is_told) && now_s >= kept.progress.since.saturating_add(CLAIM_LIFETIME_S)
 }
 
 impl Progress {

@@ -25,9 +25,7 @@ impl Engine {
             // Nothing is asked of somebody whose answer would be dropped.
             let is_ours = self.conversations.get(&conversation).is_some_and(|record| record.accepted)
                 && !self.people.is_blocked(&author);
-            if self.transcripts.get(&place).is_some_and(|theirs| theirs.has_stale_claim(now_s)) {
-                self.transcripts.change(&place, |theirs| theirs.forget_stale_claims(now_s));
-            }
+            self.forget_claims(&place, now_s);
             let Some(theirs) = self.transcripts.get(&place).filter(|_| is_ours) else { continue };
             // A claim about somebody who never wrote makes us talk to no server that others choose.
             let is_met = !theirs.incarnations.is_empty()
@@ -57,6 +55,16 @@ impl Engine {
         for (author, missing) in wanted.into_iter().filter(|(_, missing)| !missing.is_empty()) {
             self.transcripts.asked.insert(author, now_s);
             self.queue_note(author, &Control { missing, ..Control::default() }, now);
+        }
+    }
+
+    /// Lets go of claims of which nothing more is to be expected.
+    fn forget_claims(&mut self, place: &Place, now_s: u64) {
+        let Some(theirs) = self.transcripts.get(place).filter(|theirs| !theirs.claims.is_empty()) else { return };
+        let participants = self.participants_by_place(&place.0);
+        let is_blocked = |by: u8| participants.get(usize::from(by)).is_some_and(|by| self.people.is_blocked(by));
+        if theirs.has_stale_claim(is_blocked, now_s) {
+            self.transcripts.change(place, |theirs| theirs.forget_stale_claims(is_blocked, now_s));
         }
     }
 
@@ -149,10 +157,12 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::client::assembling::tests::Bench;
     use crate::client::author::Entered;
-    use crate::limits::MAILBOX_QUIET_WAIT_MS;
+    use crate::limits::{CLAIM_LIFETIME_S, GAP_ALERT_S, MAILBOX_QUIET_WAIT_MS};
     use crate::wire::author::Claim;
 
     #[test]
@@ -176,5 +186,44 @@ mod tests {
         let message = Entered { incarnation: [7; 16], counter: 1, time: bob.now, hash: [2; 32], previous: [0; 32] };
         bob.engine.transcripts.change(&place, |theirs| theirs.enter(&message, false, now_s));
         assert!(asked(&mut bob) > 0, "she has written");
+    }
+
+    #[test]
+    fn what_somebody_claims_is_missing_no_more_two_weeks_behind_the_alert_or_when_they_are_blocked() {
+        let mut bob = Bench::new();
+        let eve = bob.join_stranger("eve");
+        let place = (bob.conversation.id, bob.alice);
+        let by = bob.engine.participants_by_place(&place.0).iter().position(|other| *other == eve);
+        let by = u8::try_from(by.unwrap()).unwrap();
+        let begun_s = bob.now.seconds();
+        let message = Entered { incarnation: [7; 16], counter: 5, time: bob.now, hash: [2; 32], previous: [0; 32] };
+        bob.engine.transcripts.change(&place, |theirs| theirs.enter(&message, true, begun_s));
+        let tell = |bob: &mut Bench, now_s: u64| {
+            let claim = Claim { incarnation: [7; 16], counter: 60_000, hash: [1; 32] };
+            bob.engine.transcripts.change(&place, |theirs| theirs.claim(by, claim, false, now_s));
+        };
+        let look = |bob: &mut Bench, now_s: u64| {
+            bob.now = Timestamp::from_micros(now_s * 1_000_000);
+            bob.engine.look_for_gaps(bob.now);
+            bob.settle();
+            let gaps = fs::read_to_string(bob.root.join("conversations/with-alice/.gaps")).unwrap_or_default();
+            (gaps.contains(" 6 60000 "), bob.alerts().len())
+        };
+        tell(&mut bob, begun_s);
+        bob.engine.stand(bob.alice, bob.message(1, 1, b"so that it stands"), None, bob.now);
+        bob.settle();
+        assert_eq!(look(&mut bob, begun_s), (true, 0));
+        assert_eq!(look(&mut bob, begun_s + GAP_ALERT_S), (true, 1));
+        assert_eq!(look(&mut bob, begun_s + CLAIM_LIFETIME_S - 1), (true, 1));
+        assert_eq!(look(&mut bob, begun_s + CLAIM_LIFETIME_S), (false, 1));
+
+        let now_s = bob.now.seconds();
+        tell(&mut bob, now_s);
+        assert_eq!(look(&mut bob, now_s), (true, 1));
+        let card = bob.conversation.profiles.iter().find(|profile| profile.identity().fingerprint() == eve).unwrap();
+        fs::create_dir_all(bob.root.blocked()).unwrap();
+        fs::write(bob.root.blocked().join("eve.card"), format!("{card}\n")).unwrap();
+        bob.restart();
+        assert_eq!(look(&mut bob, now_s), (false, 1));
     }
 }

@@ -19,9 +19,12 @@ pub const UNSEEN_CONVERSATIONS_MAX: usize = 16;
 /// session (`ratchet`). Who is more than that behind has lost their state, and a liar shows no larger gap.
 pub const CLAIM_AHEAD_MAX: u64 = 65_536;
 
-/// How long somebody's claim counts about an incarnation of which nothing comes: what an author has sent is kept that long to be
-/// sent again.
+/// How long somebody's claim counts about what does not come: what an author has sent is kept that long to be sent again.
 pub const CLAIM_LIFETIME_S: u64 = 14 * 86_400;
+
+/// How long what somebody claims of an author is not asked for from the beginning again, however much more of it they claim: three
+/// notes a day for each who tells.
+pub const CLAIM_ASKED_ANEW_S: u64 = 86_400;
 
 /// How long it is waited for what is missing before it is asked for, the first time, the second and the third. Messages to several
 /// people leave within 10 seconds of each other where nothing else is set, and overtake each other anyway. What has not come after

@@ -246,17 +246,44 @@ fn who_claims_more_and_more_puts_no_alert_off() {
 }
 
 #[test]
-fn a_claim_about_an_incarnation_of_which_nothing_comes_ends() {
+fn who_claims_more_and_more_makes_nobody_ask_more_than_three_times_a_day() {
+    let mut record = all_of([message(1)]);
+    let days = 3;
+    let mut asked = Vec::new();
+    for second in (0..days * 86_400).step_by(30) {
+        record.claim(3, claim(2 + second / 30), false, NOW_S + second);
+        let open = record.open().remove(0);
+        if open.is_due(NOW_S + second) {
+            record.note_asked(&open, NOW_S + second);
+            asked.push(second / 86_400);
+        }
+    }
+    assert_eq!(asked, [0, 0, 0, 1, 1, 1, 2, 2, 2]);
+}
+
+#[test]
+fn a_claim_of_which_nothing_comes_ends_and_where_it_may_be_true_a_person_is_told_before() {
+    let nobody = |_| false;
     let mut record = all_of([message(1)]);
     let unheard = Claim { incarnation: ANEW, ..claim(2) };
     assert_eq!(record.claim(3, Claim { counter: CLAIM_AHEAD_MAX + 1, ..unheard }, false, NOW_S), Claimed::Nothing);
     record.claim(3, unheard, false, NOW_S);
     record.claim(4, claim(2), false, NOW_S);
-    assert!(!record.has_stale_claim(NOW_S + CLAIM_LIFETIME_S - 1));
-    assert!(record.has_stale_claim(NOW_S + CLAIM_LIFETIME_S));
-    record.forget_stale_claims(NOW_S + CLAIM_LIFETIME_S);
-    assert_eq!(record.claims.keys().collect::<Vec<_>>(), [&4], "what is known of is missing until it comes");
-    assert!(!record.has_stale_claim(NOW_S + CLAIM_LIFETIME_S));
+    record.claim(5, claim(60_000), false, NOW_S);
+    assert!(!record.has_stale_claim(nobody, NOW_S + CLAIM_LIFETIME_S - 1));
+    assert!(record.has_stale_claim(nobody, NOW_S + CLAIM_LIFETIME_S));
+    record.forget_stale_claims(nobody, NOW_S + CLAIM_LIFETIME_S);
+    assert_eq!(record.claims.keys().collect::<Vec<_>>(), [&4, &5], "what is known of is told first");
+    assert!(!record.has_stale_claim(nobody, NOW_S + CLAIM_LIFETIME_S));
+    assert!(record.has_stale_claim(|by| by == 5, NOW_S), "by somebody who is blocked");
+    record.forget_stale_claims(|by| by == 5, NOW_S);
+    assert_eq!(ranges(&record), [(2, 2)]);
+    let open = record.open().remove(0);
+    record.note_told(&open, NOW_S + GAP_ALERT_S);
+    record.claim(4, claim(3), false, NOW_S + CLAIM_LIFETIME_S - 1);
+    assert!(!record.has_stale_claim(nobody, NOW_S + CLAIM_LIFETIME_S - 1));
+    record.forget_stale_claims(nobody, NOW_S + CLAIM_LIFETIME_S);
+    assert_eq!(ranges(&record), [], "also where they have claimed more meanwhile");
 }
 
 #[test]
