@@ -404,7 +404,7 @@ pub(super) mod tests {
         let directory = |number: u8| {
             let id = ConversationId([number; 16]);
             let name = bob.engine.free_directory(&id, &author, &participants, "one", bob.now);
-            bob.engine.pending.make_directory(Path::new("conversations").join(&name));
+            bob.engine.pending.make_directory(std::path::Path::new("conversations").join(&name));
             name
         };
         let names: Vec<String> = (0..20).map(directory).collect();
