@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use support::{User, World, entries};
@@ -157,4 +158,47 @@ fn a_blocked_stranger_leaves_no_request_no_message_and_no_alert_and_hears_nothin
     let request = wait_for_request(&bob, 1);
     let shown = done(&bob, &["request", "show", &name_of(&request)]);
     assert!(shown.contains("forgiven") && !shown.contains("do you hear me?"), "{shown}");
+}
+
+#[test]
+fn what_a_person_has_linked_or_put_into_a_request_is_not_overwritten_with_it() {
+    let world = World::new();
+    let [bob, carol] = strangers(&world);
+    for verb in ["reject", "block"] {
+        for content in ["keep this", "erase this"] {
+            carol.drop_file("bob", content, format!("{content}, {verb}"));
+        }
+        let request = wait_for_request(&bob, 2);
+        let of = |content: &str| {
+            let is_it = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|text| text.starts_with(content));
+            entries(&request).into_iter().find(is_it).unwrap()
+        };
+        let (linked, watched) = (bob.at(format!("linked-{verb}")), fs::File::open(of("erase this")).unwrap());
+        fs::hard_link(of("keep this"), &linked).unwrap();
+        for own in ["notes.txt", ".delivery/notes.txt"] {
+            fs::write(request.join(own), "mine").unwrap();
+        }
+        let refused = bob.cli(&["request", verb, &name_of(&request)]);
+        assert_eq!(refused.status.code(), Some(75), "{refused:?}");
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.contains("does not get empty") && said.contains("what is not the daemon's stays"), "{said}");
+        assert_eq!(fs::read_to_string(&linked).unwrap(), format!("keep this, {verb}"));
+        // Of somebody who is blocked, the daemon may have been faster.
+        bob.wait_for("it to be overwritten", || {
+            let mut start = [1; 16];
+            let read = watched.read_at(&mut start, 0).unwrap();
+            start[..read].iter().all(|byte| *byte == 0).then_some(())
+        });
+        assert!(entries(&request).iter().all(|path| !path.to_string_lossy().contains("Z-")));
+        assert_eq!(request.join("card").exists(), verb == "reject");
+        for own in ["notes.txt", ".delivery/notes.txt"] {
+            assert_eq!(fs::read_to_string(request.join(own)).unwrap(), "mine");
+            fs::remove_file(request.join(own)).unwrap();
+        }
+        match verb {
+            "reject" => drop(done(&bob, &["request", verb, &name_of(&request)])),
+            _ => fs::remove_dir_all(&request).unwrap(),
+        }
+        assert!(!request.exists());
+    }
 }

@@ -1,5 +1,7 @@
 //! `chatterbox request`: what strangers wrote, and the decision about it.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -16,8 +18,9 @@ use super::show::Show;
 use super::verified::Verified;
 use crate::app::failure::{Exit, Failure};
 use crate::client::contacts::{self, Contact, ContactFault, REQUEST_CARD};
-use crate::client::delivery;
+use crate::client::delivery::{self, Delivery};
 use crate::disk::atomic;
+use crate::disk::open;
 use crate::disk::real::RealDisk;
 use crate::disk::system::{Disk as _, Kind};
 use crate::limits::REJECT_TRIES_MAX;
@@ -255,26 +258,21 @@ fn card(context: &Context, doing: &str, request: &Directory, name: &str) -> Resu
 }
 
 /// Erases a request where it stands: whoever is killed over it leaves a request that can be rejected again. What the daemon
-/// adds meanwhile is erased with it.
+/// adds meanwhile is erased with it; what is not the daemon's stays.
 fn erase(doing: &str, request: &Path) -> Result<(), Failure> {
     let failed = |error: &std::io::Error| Failure::io(doing, error, "Check that the directory requests/ is yours.");
+    let mut named = BTreeSet::new();
     for _ in 0..REJECT_TRIES_MAX {
-        // The card last: until then it says who it was.
-        for directory in [request.to_owned(), request.join(delivery::DIRECTORY)] {
-            let entries = match RealDisk.entries(&directory) {
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                entries => entries.map_err(|error| failed(&error))?,
-            };
-            for entry in entries.into_iter().filter(|entry| entry.kind != Kind::Directory && entry.name != REQUEST_CARD)
-            {
-                atomic::erase(&RealDisk, &directory.join(entry.name)).map_err(|error| causes::disk(doing, &error))?;
+        // Those of earlier tries, too: a message comes after what tells of it.
+        named.extend(told_of(request).map_err(|error| failed(&error))?);
+        for name in &named {
+            // What tells of it last: until then the next try knows whose it is.
+            for directory in [request, &request.join(delivery::DIRECTORY)] {
+                erase_file(doing, &directory.join(name))?;
             }
         }
-        let removed = remove_if_there(&request.join(delivery::DIRECTORY), |path| RealDisk.remove_directory(path))
-            .and_then(|()| remove_if_there(&request.join(REQUEST_CARD), |path| RealDisk.unlink(path)))
-            .and_then(|()| remove_if_there(request, |path| RealDisk.remove_directory(path)));
-        match removed {
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+        match remove_emptied(request) {
+            Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory) => {}
             Err(error) => return Err(failed(&error)),
             Ok(()) => {
                 let parent = request.parent().unwrap_or(request);
@@ -284,6 +282,49 @@ fn erase(doing: &str, request: &Path) -> Result<(), Failure> {
     }
     let cause = format!("{} does not get empty", output::shown(request));
     Err(Failure::new(Exit::TemporaryFailure, doing, cause, "Look into it: what is not the daemon's stays."))
+}
+
+/// The messages of a request that the daemon tells of, by their names.
+fn told_of(request: &Path) -> std::io::Result<Vec<OsString>> {
+    let directory = request.join(delivery::DIRECTORY);
+    let entries = match RealDisk.entries(&directory) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Vec::new(),
+        entries => entries?,
+    };
+    let is_told = |name: &OsString| {
+        let text = open::read_text(&RealDisk, &directory.join(name), delivery::BYTES_MAX);
+        let told = text.as_deref().and_then(Delivery::parse);
+        told.is_some_and(|told| Some(told.file.as_str()) == name.to_str())
+    };
+    Ok(entries.into_iter().map(|entry| entry.name).filter(is_told).collect())
+}
+
+/// Overwrites and removes a file, unless it has another name, by which somebody keeps it: then only this one goes.
+fn erase_file(doing: &str, path: &Path) -> Result<(), Failure> {
+    let failed = |error: &std::io::Error| Failure::io(doing, error, "Check that the directory requests/ is yours.");
+    match RealDisk.stat(path) {
+        Ok(found) if found.kind == Kind::Directory => Ok(()),
+        Ok(found) if found.links > 1 => {
+            remove_if_there(path, |path| RealDisk.unlink(path)).map_err(|error| failed(&error))
+        }
+        Ok(_) => atomic::erase(&RealDisk, path).map_err(|error| causes::disk(doing, &error)),
+        Err(error) if atomic::is_absent(&error) => Ok(()),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// Removes a request that holds nothing but its card. The card last: until then it says who it was.
+fn remove_emptied(request: &Path) -> std::io::Result<()> {
+    remove_if_there(&request.join(delivery::DIRECTORY), |path| RealDisk.remove_directory(path))?;
+    let entries = match RealDisk.entries(request) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    if entries.iter().any(|entry| entry.name != REQUEST_CARD) {
+        return Err(ErrorKind::DirectoryNotEmpty.into());
+    }
+    remove_if_there(&request.join(REQUEST_CARD), |path| RealDisk.unlink(path))?;
+    remove_if_there(request, |path| RealDisk.remove_directory(path))
 }
 
 /// Chatterboxd may have removed it in the same moment.
