@@ -202,3 +202,35 @@ fn what_a_person_has_linked_or_put_into_a_request_is_not_overwritten_with_it() {
         assert!(!request.exists());
     }
 }
+
+#[test]
+fn a_request_that_was_decided_about_does_not_come_back_with_a_crash() {
+    let world = World::new();
+    let [mut bob, carol] = strangers(&world);
+    let mut crash = |after: &str, decide: &dyn Fn(&User, &PathBuf)| {
+        carol.drop_file("bob", "x", after);
+        let request = wait_for_request(&bob, 1);
+        decide(&bob, &request);
+        // Before the log is emptied, which it is when nothing else has happened for a while.
+        bob.kill();
+        fs::remove_file(bob.at("status")).unwrap();
+        bob.start();
+        bob.wait_for_status("connection: connected");
+        assert!(entries(&bob.at("requests")).is_empty(), "{after}: {}", support::tree(&bob.root));
+    };
+    crash("rejected", &|bob, request| {
+        // What it has not emptied by now it cannot empty meanwhile.
+        bob.daemon.as_ref().unwrap().signal("STOP");
+        done(bob, &["request", "reject", &name_of(request)]);
+    });
+    crash("removed", &|bob, request| {
+        bob.daemon.as_ref().unwrap().signal("STOP");
+        fs::remove_dir_all(request).unwrap();
+    });
+    crash("accepted", &|bob, request| {
+        fs::rename(request.join("card"), bob.at("contacts/carol.card")).unwrap();
+        bob.wait_until_gone(request);
+    });
+    bob.wait_for_message("accepted");
+    assert_eq!(bob.heard_from("carol"), ["accepted"]);
+}

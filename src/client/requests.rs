@@ -2,6 +2,7 @@
 //! Adding the card to `contacts/` accepts: the messages move to their conversations. Moving it to `blocked/` erases them.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -15,6 +16,7 @@ use super::pending::Pending;
 use super::places;
 use super::root::Root;
 use crate::clock::Timestamp;
+use crate::disk::atomic;
 use crate::disk::open::{self, OpenError};
 use crate::disk::system::Stat;
 use crate::limits::{
@@ -30,6 +32,9 @@ pub(super) const DIRECTORY: &str = "requests";
 
 /// Said of an envelope that opens one conversation too many with strangers.
 pub const NO_ROOM: &str = "requests/ holds as many messages of strangers as it may";
+
+/// What the daemon has in a request beside its messages.
+const OWN_NAMES: [&str; 2] = [REQUEST_CARD, delivery::DIRECTORY];
 
 /// What to do about a directory that takes nothing.
 const MEND_IT: &str = "make it a plain directory on the filesystem of the rest, yours and writable (chmod u+rwx)";
@@ -249,6 +254,47 @@ impl Engine {
             }
         }
     }
+}
+
+/// Removes what a replay has made anew of requests that were rejected or accepted before the crash: a directory goes by no step
+/// of the journal, and while the log still has the steps that made it, these are done again, without the message. Only behind a
+/// replay: who removes messages of a request by hand keeps its card otherwise.
+pub(super) fn remove_ghosts(root: &Root) {
+    let directories = root.names(DIRECTORY).into_iter().map(|name| Path::new(DIRECTORY).join(name));
+    for directory in directories.filter(|directory| takes_messages(root, directory)) {
+        if let Err(error) = remove_ghost(root, &directory) {
+            // It may be decided about once more.
+            tracing::warn!(%error, "what is left of a request cannot be removed");
+        }
+    }
+}
+
+fn unless_absent(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if atomic::is_absent(&error) => Ok(()),
+        result => result,
+    }
+}
+
+/// Removes a request without a message, if nothing else of anybody is in it.
+fn remove_ghost(root: &Root, directory: &Path) -> io::Result<()> {
+    let (disk, deliveries) = (root.disk(), directory.join(delivery::DIRECTORY));
+    let told = root.names(&deliveries);
+    let is_there =
+        |name| !matches!(disk.stat(&root.join(directory).join(name)), Err(error) if atomic::is_absent(&error));
+    if told.iter().any(is_there) || root.names(directory).iter().any(|name| !OWN_NAMES.iter().any(|own| name == own)) {
+        return Ok(());
+    }
+    for path in told.iter().map(|name| root.join(deliveries.join(name))) {
+        let text = open::read_text(disk, &path, delivery::BYTES_MAX);
+        if text.as_deref().and_then(Delivery::parse).is_some() {
+            disk.unlink(&path)?;
+        }
+    }
+    // The card stays where anything else does.
+    unless_absent(disk.remove_directory(&root.join(&deliveries)))?;
+    unless_absent(disk.unlink(&root.join(directory).join(REQUEST_CARD)))?;
+    unless_absent(disk.remove_directory(&root.join(directory)))
 }
 
 /// Whether a request stands, and messages can be moved there and out of it.

@@ -14,6 +14,7 @@ use super::engine::Engine;
 use super::event::{Event, HomeOrder, Order};
 use super::hooks::HookQueue;
 use super::policy::Policy;
+use super::requests;
 use super::root::{CANCEL_DIRECTORY, Root};
 use super::status::Status;
 use super::status_file::StatusFile;
@@ -31,6 +32,7 @@ pub(super) fn open(root: &Root, policy: Policy) -> Result<(Journal, Engine), Dae
     let (journal, replayed) = Journal::open(root.shared_disk(), root.path())?;
     if replayed.transactions > 0 {
         tracing::info!(transactions = replayed.transactions, "finished what was begun before");
+        requests::remove_ghosts(root);
     }
     Ok((journal, Engine::load(root.clone(), policy)?))
 }
