@@ -207,7 +207,9 @@ impl Sent {
         let entries =
             self.files.values().flat_map(|file| &file.entries).map(|entry| ((entry.recipient, entry.message), entry));
         newest.extend(entries.filter(|(key, _)| wanted.contains(key)));
-        let may_be_sealed = newest.into_values().filter(|entry| entry.resent < RESENT_TIMES_MAX);
+        // What it became may have come to be known since it was asked for.
+        let is_open = |entry: &&SentEntry| self.index.get(&entry.key()).is_some_and(|known| known.fate <= Fate::Failed);
+        let may_be_sealed = newest.into_values().filter(|entry| entry.resent < RESENT_TIMES_MAX).filter(is_open);
         let mut found: Vec<SentEntry> = may_be_sealed.cloned().collect();
         found.sort_by_key(|entry| (entry.time, entry.message));
         found

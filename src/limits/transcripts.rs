@@ -46,9 +46,12 @@ pub const GAP_ROOM_MAX_MICROS: u64 = 10_000;
 /// How often one peer is heard that asks for what is missing. They ask each 30 seconds at most, for all that is due then.
 pub const MISSING_INTERVAL_S: u64 = 10;
 
-/// Messages that wait to be sent again to those who lack them, in all: half a minute of envelopes for each of four people. Who
-/// asks beyond that is not heard, and asks again.
+/// Messages that are to be sent again to those who lack them, in all: half a minute of envelopes for each of four people. Who
+/// asks beyond that is not heard, and asks again. As many more may wait for room.
 pub const MISSING_WAITING_MAX: usize = 8_192;
+
+/// Of those that wait for room how many are tried in a second, however many others have their turn: a quarter of what is sent then.
+pub const MISSING_TRIES_MAX: usize = 16;
 
 /// Size of `.gaps` that is read: a line for each gap of 19 authors.
 pub const GAP_FILE_BYTES_MAX: u64 = 1024 * 1024;
