@@ -360,7 +360,7 @@ fn a_sent_file_that_cannot_leave_is_sent_once_and_holds_nothing_up() {
     talk(&alice, &bob, "before it");
     let file = bob.at("outbox/alice/stays");
     let log = strace::log_in(world.scratch.path(), "refused");
-    let tracer = Tracer::refuse(bob.daemon.as_ref().unwrap(), &log, "renameat2", "EACCES", &[file.clone()]);
+    let tracer = Tracer::refuse(bob.daemon.as_ref().unwrap(), &log, "renameat2", "EACCES", std::slice::from_ref(&file));
     fs::write(&file, "sent once").unwrap();
     alice.wait_for_message("sent once");
     let said = bob.wait_for_file("outbox/alice.error");

@@ -144,7 +144,7 @@ fn a_member_of_ours_writes_into_a_conversation_that_waits_only_as_far_as_there_i
             content: Some(Content { file_name: Vec::new(), bytes: Zeroizing::new(b"hello".to_vec()) }),
         };
         let (people, conversations) = (&bench.engine.people, &bench.engine.conversations);
-        judge(&profile.identity(), &payload.to_bytes(), people, conversations, false, |_, _| has_room)
+        judge(profile.identity(), &payload.to_bytes(), people, conversations, false, |_, _| has_room)
     };
     assert!(matches!(judged(&waits, false), Err(NotOpened::NotNow(requests::NO_ROOM))));
     assert!(judged(&waits, true).is_ok());
