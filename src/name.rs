@@ -309,17 +309,17 @@ mod tests {
     fn many_of_one_name_are_told_apart_by_their_ids() {
         let id = [0xab; 16];
         let (eight, all) = ("ab".repeat(4), "ab".repeat(16));
-        let names = |wanted: &str, free: fn(&str, &[u8; 16], &dyn Fn(&str) -> bool) -> String| -> Vec<String> {
+        let names = |marked: fn(&str, &str) -> String, wanted: &str| -> Vec<String> {
             let mut taken = Vec::new();
             for _ in 0..20 {
-                let name = free(wanted, &id, &|name| !taken.iter().any(|other| other == name));
+                let name = free(wanted, &id, marked, |name| !taken.iter().any(|other| other == name));
                 assert!(name.len() <= NAME_BYTES_MAX, "{name}");
                 taken.push(name);
             }
             taken
         };
-        let messages = |wanted: &str| names(wanted, |wanted, id, is_free| free_message(wanted, id, is_free));
-        let directories = |wanted: &str| names(wanted, |wanted, id, is_free| free_directory(wanted, id, is_free));
+        let messages = |wanted: &str| names(marked_message, wanted);
+        let directories = |wanted: &str| names(marked_directory, wanted);
         let found = messages("t-bob-plan.pdf");
         assert_eq!([&found[0], &found[1], &found[15]], ["t-bob-plan.pdf", "t-bob-plan-2.pdf", "t-bob-plan-16.pdf"]);
         let beyond = [&eight[..], &all, &format!("{all}-2")].map(|mark| format!("t-bob-plan-{mark}.pdf"));
