@@ -87,12 +87,14 @@ struct Running {
     child: Child,
     /// Ready when it has ended. Its status stays where it is until then.
     ended: oneshot::Receiver<()>,
+    /// Whether its status was asked for. Until then its number, and so its group's, is nobody else's.
+    is_asked_for: bool,
 }
 
 impl Running {
     fn watch(child: Child) -> io::Result<Self> {
         let (tell, ended) = oneshot::channel();
-        let running = Self { child, ended };
+        let running = Self { child, ended, is_asked_for: false };
         let pid = running.pid();
         let wait = move |options| {
             let wait = || rustix::process::waitid(WaitId::Pid(pid), options).map(drop);
@@ -119,6 +121,7 @@ impl Running {
         let hook = hook.file_name();
         self.end();
         let problem = if in_time {
+            self.is_asked_for = true;
             match self.child.try_wait() {
                 Ok(Some(status)) if status.success() => None,
                 Ok(Some(status)) => Some(format!("it ended with {status}")),
@@ -147,9 +150,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Once its status was asked for there is nothing to end; asking again gives the same answer.
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if !self.is_asked_for {
+            // Also where it has ended itself: what it left in the background has not.
             self.end();
+            // If it had ended before, nobody else asks for its status.
+            let _ = self.child.try_wait();
         }
     }
 }
@@ -262,6 +267,19 @@ mod tests {
             let child = Command::new("sh").args(["-c", &script]).process_group(0).spawn().unwrap();
             Running::watch(child).unwrap().wait(Hook::Message, Duration::from_secs(1_000)).await;
         });
+        await_end(&process(&pid));
+    }
+
+    #[test]
+    fn what_a_hook_that_has_ended_left_in_the_background_ends_when_the_daemon_stops() {
+        let scratch = tempfile::tempdir().unwrap();
+        let pid = scratch.path().join("pid");
+        let script = format!("sleep 1000 & echo $! >{}", pid.display());
+        let child = Command::new("sh").args(["-c", &script]).process_group(0).spawn().unwrap();
+        let running = Running::watch(child).unwrap();
+        // Until it has ended, without asking for its status.
+        rustix::process::waitid(WaitId::Pid(running.pid()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        drop(running);
         await_end(&process(&pid));
     }
 }
