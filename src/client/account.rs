@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use rand_core::CryptoRngCore;
 use thiserror::Error;
 
-use super::alerts;
-use super::requests;
 use super::root::Root;
 use super::state::{self, StateError};
 use crate::clock::Timestamp;
@@ -136,6 +134,9 @@ pub fn load_profile(root: &Root) -> Result<SignedProfile, StateError> {
     SignedProfile::from_bytes(&bytes).map_err(|error| StateError::malformed(&path, error))
 }
 
+/// Directories into which the daemon only puts what a person is to read.
+const WAITED_FOR_BY_NOTHING: [&str; 2] = ["alerts", "requests"];
+
 /// Makes what is missing of a root's directories, mode 0700. Where a file has the name of one that nothing else waits for, it
 /// stays: `status` says so.
 ///
@@ -144,9 +145,7 @@ pub fn load_profile(root: &Root) -> Result<SignedProfile, StateError> {
 pub fn make_directories(root: &Root) -> Result<(), AtomicError> {
     atomic::make_private_directory(root.disk(), root.path())?;
     let make = |name: &&str| match atomic::make_private_directory(root.disk(), &root.join(name)) {
-        Err(AtomicError::Io { cause, .. })
-            if [alerts::DIRECTORY, requests::DIRECTORY].contains(name) && atomic::is_in_the_way(&cause) =>
-        {
+        Err(AtomicError::Io { cause, .. }) if WAITED_FOR_BY_NOTHING.contains(name) && atomic::is_in_the_way(&cause) => {
             Ok(())
         }
         made => made,

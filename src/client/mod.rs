@@ -70,6 +70,7 @@ mod directory;
 mod dropbox_files;
 #[cfg(feature = "daemon")]
 mod dropbox_room;
+#[cfg(feature = "daemon")]
 mod dropboxes;
 #[cfg(feature = "daemon")]
 mod dropped;
@@ -131,6 +132,7 @@ mod parts;
 mod parts_left;
 #[cfg(feature = "daemon")]
 mod pending;
+#[cfg(feature = "daemon")]
 mod places;
 #[cfg(feature = "daemon")]
 mod prekeys;
