@@ -13,13 +13,18 @@ use std::str::Bytes;
 
 use sha2::{Digest, Sha256};
 
-use crate::limits::{FOREIGN_NAME_TRIES_MAX, NAME_TRIES_MAX};
-
 /// `NAME_MAX` of every Linux filesystem.
 pub const NAME_BYTES_MAX: usize = 255;
 
 /// An account's own name at most: short enough that several fit a directory's name.
 pub const ACCOUNT_NAME_BYTES_MAX: usize = 64;
+
+/// Numbered names (`-2`, `-3`, …) tried for a file whose name is taken. Nobody has this many by accident.
+pub const NAME_TRIES_MAX: u32 = 10_000;
+
+/// The same for what others send, before its id is put into its name: each try is a look at the disk, and whoever sends any
+/// number of messages of one time makes each of them look no longer than the first ones.
+pub const FOREIGN_NAME_TRIES_MAX: u32 = 16;
 
 /// Room kept free behind a name for `-2`, `-3`, … on a collision.
 const COLLISION_BYTES: usize = 11;

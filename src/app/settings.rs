@@ -100,7 +100,7 @@ pub enum SettingsFault {
     #[error("dialer: {0}")]
     Dialer(#[from] UnknownWay),
     /// A time that is none, or too short or too long.
-    #[error("{key} must be a time such as \"10s\", from {} to {}", say(*least), say(*most))]
+    #[error("{key} must be a time such as \"{}\", from {} to {}", say((*least).max(Duration::from_secs(10))), say(*least), say(*most))]
     Time {
         /// The setting.
         key: &'static str,

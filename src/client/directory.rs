@@ -164,6 +164,7 @@ fn by_name(
     let text = raw.to_str().map_or_else(|| name::escape(raw.as_bytes()), str::to_owned);
     let mut participants = match (people.listed(&text), tied) {
         (Ok(listed), _) => listed,
+        (Err(fault @ WhoFault::Blocked(_)), _) => return Err(fault.into()),
         // A name that lists no contacts says nothing against the id: a person renamed the directory.
         (Err(_), Some(id)) => return Ok(Meaning::Known { id, needs_id: false }),
         (Err(fault), None) => return Err(fault.into()),

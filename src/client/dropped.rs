@@ -15,7 +15,8 @@ use super::state::{self, StateError};
 use crate::disk::atomic;
 use crate::disk::open::{FileIdentity, OpenError};
 use crate::disk::system::{Disk, Stat};
-use crate::limits::{DROPBOX_ENTRIES_MAX, DROPBOX_ENTRIES_PER_S, NAME_TRIES_MAX};
+use crate::limits::{DROPBOX_ENTRIES_MAX, DROPBOX_ENTRIES_PER_S};
+use crate::name::NAME_TRIES_MAX;
 use crate::wire::dropped::DroppedFile;
 
 /// The notes.

@@ -146,12 +146,14 @@ impl Engine {
     /// Messages that their recipient's server has had since before `limit`, and that nobody has acknowledged although others
     /// of the conversation were: perhaps their recipient cannot read them.
     fn give_up_unacknowledged(&mut self, limit: Timestamp, now: Timestamp) {
-        // Of those who are blocked nothing is heard: their silence says nothing.
-        let expects = |key: &SentKey| {
-            !self.people.is_blocked(&key.recipient)
-                && self.acknowledging.is_acknowledging(&key.recipient, &key.conversation)
-        };
+        let expects = |key: &SentKey| self.acknowledging.is_acknowledging(&key.recipient, &key.conversation);
         let mut open = self.sent.open_before(limit.seconds(), expects);
+        // Of those who are blocked nothing is heard: their silence says nothing, also once they are not blocked any more.
+        let unheard = |key: &SentKey| self.people.is_blocked(&key.recipient);
+        for entry in self.sent.open_before(now.seconds(), unheard).into_iter().take(GIVEN_UP_MAX) {
+            open.retain(|other| other.key() != entry.key());
+            self.sent.decide(&entry.key(), Fate::Failed, &mut self.pending);
+        }
         open.sort_unstable_by_key(|entry| (entry.sealed, entry.time));
         let period = humantime::format_duration(self.policy.retry_period);
         let reason =

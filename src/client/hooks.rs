@@ -162,6 +162,9 @@ impl Engine {
                 Ok(found) => {
                     // What the system would not run is tried again, but the same file is no news.
                     let identity = found.map(|found| found.identity());
+                    if identity.is_none() {
+                        self.hooks.failed.remove(&hook);
+                    }
                     let is_still = |refusal: &Refusal| refusal.tried.is_some() && refusal.tried == identity;
                     if !self.hooks.refused.get(&hook).is_some_and(is_still) {
                         self.hooks.refused.remove(&hook);
@@ -174,7 +177,7 @@ impl Engine {
 
     /// The same, where something was refused: what a person mends is seen soon.
     pub(super) fn look_at_hooks_when_due(&mut self, now: Timestamp) {
-        if self.hooks.look_is_due || !self.hooks.refused.is_empty() {
+        if self.hooks.look_is_due || !self.hooks.refused.is_empty() || !self.hooks.failed.is_empty() {
             self.look_at_hooks(now);
         }
     }

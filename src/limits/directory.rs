@@ -107,13 +107,6 @@ pub const JOURNAL_RECORD_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// that appending seldom has to grow the file.
 pub const JOURNAL_LOG_BYTES: u64 = JOURNAL_CHECKPOINT_BYTES + 1024 * 1024;
 
-/// Numbered names (`-2`, `-3`, …) tried for a file whose name is taken. Nobody has this many by accident.
-pub const NAME_TRIES_MAX: u32 = 10_000;
-
-/// The same for what others send, before its id is put into its name: each try is a look at the disk, and whoever sends any
-/// number of messages of one time makes each of them look no longer than the first ones.
-pub const FOREIGN_NAME_TRIES_MAX: u32 = 16;
-
 /// Tries to get the root's lock while only somebody's look at it stands in the way, which takes microseconds.
 pub const LOCK_TRIES_MAX: u32 = 1_000;
 

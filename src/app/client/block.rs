@@ -14,8 +14,8 @@ use crate::client::people::WhoFault;
 use crate::disk::atomic::{self, AtomicError};
 use crate::disk::real::RealDisk;
 use crate::disk::system::Disk as _;
-use crate::limits::NAME_TRIES_MAX;
 use crate::name;
+use crate::name::NAME_TRIES_MAX;
 
 const REMEDY: &str = "Check that contacts/ and blocked/ are yours.";
 

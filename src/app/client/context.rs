@@ -123,7 +123,7 @@ pub(super) fn own_profile(root: &Root) -> Result<SignedProfile, Failure> {
 }
 
 fn require(doing: &str, path: &Path, absent: &str) -> Result<(), Failure> {
-    const REMEDY: &str = "Make an account with `chatterbox init NAME --server ADDRESS --dialer direct`, or name the \
+    const REMEDY: &str = "Make an account with `chatterbox init NAME --server ADDRESS`, or name the \
                           directory that has one with --root DIR.";
     match std::fs::symlink_metadata(path) {
         Ok(_) => Ok(()),

@@ -44,7 +44,7 @@ const PROGRAM: &str = "chatterbox";
 
 const EXAMPLES: &str = "\
 Examples:
-  chatterbox init alice --server chatterbox-server://HOST:PORT/KEY --dialer direct
+  chatterbox init alice --server chatterbox-server://HOST:PORT/KEY
   chatterbox card > alice.card          give this to the people you want to hear from
   chatterbox contact add bob < bob.card
   echo 'Lunch at noon?' | chatterbox send bob

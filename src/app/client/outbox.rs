@@ -16,8 +16,9 @@ use crate::client::contacts::Contact;
 use crate::client::metadata::{self, Metadata};
 use crate::disk::real::RealDisk;
 use crate::disk::{atomic, open};
-use crate::limits::{METADATA_FILE_BYTES_MAX, NAME_TRIES_MAX, PARTICIPANTS_MAX, SUBJECT_BYTES_MAX};
+use crate::limits::{METADATA_FILE_BYTES_MAX, PARTICIPANTS_MAX, SUBJECT_BYTES_MAX};
 use crate::name;
+use crate::name::NAME_TRIES_MAX;
 use crate::wire::identity::Fingerprint;
 
 /// A conversation that somebody names on the command line.

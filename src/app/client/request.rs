@@ -19,7 +19,7 @@ use super::verified::Verified;
 use crate::app::failure::{Exit, Failure};
 use crate::client::contacts::{self, Contact, ContactFault, REQUEST_CARD};
 use crate::client::delivery::{self, Delivery};
-use crate::disk::atomic;
+use crate::disk::atomic::{self, AtomicError};
 use crate::disk::open;
 use crate::disk::real::RealDisk;
 use crate::disk::system::{Disk as _, Kind};
@@ -307,7 +307,11 @@ fn erase_file(doing: &str, path: &Path) -> Result<(), Failure> {
         Ok(found) if found.links > 1 => {
             remove_if_there(path, |path| RealDisk.unlink(path)).map_err(|error| failed(&error))
         }
-        Ok(_) => atomic::erase(&RealDisk, path).map_err(|error| causes::disk(doing, &error)),
+        Ok(_) => match atomic::erase(&RealDisk, path) {
+            // The daemon was faster, which has heard of the decision too.
+            Err(AtomicError::Io { cause, .. }) if atomic::is_absent(&cause) => Ok(()),
+            erased => erased.map_err(|error| causes::disk(doing, &error)),
+        },
         Err(error) if atomic::is_absent(&error) => Ok(()),
         Err(error) => Err(failed(&error)),
     }

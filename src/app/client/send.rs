@@ -19,8 +19,9 @@ use crate::disk::atomic::{AtomicError, Unnamed};
 use crate::disk::lock;
 use crate::disk::open::{OpenError, RegularFile};
 use crate::disk::real::RealDisk;
-use crate::limits::{COUNTED_BYTES_MAX, NAME_TRIES_MAX, SEND_LIMIT_BYTES};
+use crate::limits::{COUNTED_BYTES_MAX, SEND_LIMIT_BYTES};
 use crate::name;
+use crate::name::NAME_TRIES_MAX;
 
 /// What is read at a time.
 const PORTION_BYTES: usize = 64 * 1024;

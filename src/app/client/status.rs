@@ -58,7 +58,36 @@ impl StatusCommand {
             Some(Condition::Connected) => wait_connected(root, self.timeout)?,
             None => Report::read(root)?,
         };
-        if self.json { output.json(&Json::new(&report, &own)) } else { output.text(&text(&report, &own)) }
+        let unread = Unread::count(root);
+        match self.json {
+            true => output.json(&Json::new(&report, &own, unread)),
+            false => output.text(&(text(&report, &own) + &unread.lines())),
+        }
+    }
+}
+
+/// What waits for a person, whether a daemon runs or not.
+#[derive(Clone, Copy, Debug)]
+struct Unread {
+    requests: usize,
+    alerts: usize,
+}
+
+impl Unread {
+    fn count(root: &Root) -> Self {
+        let count = |directory: &str| {
+            let names = root.names(directory);
+            names.iter().filter(|name| !name.as_encoded_bytes().starts_with(b".")).count()
+        };
+        Self { requests: count("requests"), alerts: count("alerts") }
+    }
+
+    fn lines(self) -> String {
+        let line = |name: &str, count: usize| match count {
+            0 => String::new(),
+            count => format!("{name}: {count}\n"),
+        };
+        line("requests", self.requests) + &line("alerts", self.alerts)
     }
 }
 
@@ -187,6 +216,8 @@ struct Json<'a> {
     refused: &'a [String],
     hooks: Vec<HookTrouble<'a>>,
     dropboxes: Vec<DropboxLine<'a>>,
+    requests: usize,
+    alerts: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -220,7 +251,7 @@ struct HookTrouble<'a> {
 }
 
 impl<'a> Json<'a> {
-    fn new(report: &'a Report, own: &'a SignedProfile) -> Self {
+    fn new(report: &'a Report, own: &'a SignedProfile, unread: Unread) -> Self {
         let (daemon, pid, status) = match report {
             Report::NotRunning => ("not running", None, None),
             Report::Starting(pid) => ("starting", *pid, None),
@@ -247,6 +278,8 @@ impl<'a> Json<'a> {
             waiting: pairs(|status| &status.waiting).map(|(path, reason)| Waiting { path, reason }).collect(),
             dropboxes: pairs(|status| &status.dropboxes).map(|(name, state)| DropboxLine { name, state }).collect(),
             refused: status.map_or(&[], |status| &status.refused),
+            requests: unread.requests,
+            alerts: unread.alerts,
             hooks: pairs(|status| &status.hooks).map(|(hook, reason)| HookTrouble { hook, reason }).collect(),
         }
     }

@@ -112,7 +112,14 @@ impl Until {
             true => Ok(()),
             false => {
                 let cause = format!("it failed for {}", failed.join(", "));
-                let remedy = "The reason stands above; alerts/ says what to do.";
+                let is_own = |line: &Recipient| match &line.state {
+                    State::Failed(reason) => reason.starts_with("cancelled"),
+                    _ => true,
+                };
+                let remedy = match recipients.iter().all(is_own) {
+                    true => "It was cancelled here; send it again if they are to have it.",
+                    false => "The reason stands above; alerts/ says what to do.",
+                };
                 Err(Failure::new(Exit::Unavailable, watch.doing, cause, remedy))
             }
         }

@@ -66,11 +66,8 @@ fn a_large_content_that_waits_in_vain_is_given_up_whatever_else_waits_and_not_wh
     assert_eq!(left(&bench), [0; 0], "what lay in the future counts from the first look");
 }
 
-#[test]
-fn what_was_sent_is_remembered_beyond_its_age_until_what_waited_for_us_is_here() {
-    let mut bench = Bench::new();
-    let sealed = bench.now.seconds() - SENT_LIFETIME_S - 7 * 86_400;
-    let entry = SentEntry {
+fn entry(bench: &Bench, sealed: u64) -> SentEntry {
+    SentEntry {
         recipient: bench.alice,
         message: MessageId([1; 16]),
         conversation: bench.conversation.id,
@@ -83,7 +80,31 @@ fn what_was_sent_is_remembered_beyond_its_age_until_what_waited_for_us_is_here()
         sealed,
         resent: 0,
         transcript: Arc::default(),
-    };
+    }
+}
+
+#[test]
+fn the_silence_of_somebody_who_is_blocked_says_nothing_also_afterwards() {
+    let mut bench = Bench::new();
+    let before = bench.now.seconds() - 1;
+    bench.engine.sent.add(entry(&bench, before), before, &mut bench.engine.pending);
+    bench.engine.give_up_unacknowledged(bench.now, bench.now);
+    assert_eq!(bench.engine.sent.open(|_| true).len(), 1);
+    std::fs::create_dir_all(bench.root.join("blocked")).unwrap();
+    std::fs::rename(bench.root.join("contacts/alice.card"), bench.root.join("blocked/alice.card")).unwrap();
+    bench.engine.handle(Event::Hint(Hint::Rescan), bench.now).unwrap();
+    assert!(bench.engine.people.is_blocked(&bench.alice));
+    bench.engine.give_up_unacknowledged(bench.now, bench.now);
+    assert!(bench.engine.sent.open(|_| true).is_empty(), "it is not looked at any more");
+    bench.settle();
+    assert_eq!(bench.alerts(), [""; 0]);
+}
+
+#[test]
+fn what_was_sent_is_remembered_beyond_its_age_until_what_waited_for_us_is_here() {
+    let mut bench = Bench::new();
+    let sealed = bench.now.seconds() - SENT_LIFETIME_S - 7 * 86_400;
+    let entry = entry(&bench, sealed);
     let key = entry.key();
     bench.engine.sent.add(entry, sealed, &mut bench.engine.pending);
     bench.settle();

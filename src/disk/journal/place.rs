@@ -23,8 +23,8 @@ use super::apply::{Mode, in_directory};
 use crate::disk::atomic;
 use crate::disk::open::{OpenError, read_regular};
 use crate::disk::system::Disk;
-use crate::limits::NAME_TRIES_MAX;
 use crate::name;
+use crate::name::NAME_TRIES_MAX;
 
 pub(super) fn place(
     disk: &dyn Disk,
