@@ -501,6 +501,8 @@ fn a_connection_that_sends_and_one_that_only_receives_differ_in_the_number_of_fr
     bob.wait_for_message("a session");
     alice.stop();
     bob.stop();
+    // Bob's would be a fourth connection.
+    bob.set("acknowledge = false");
     let server = world.server.listen_address();
     let (host, port) = server.split_once(':').unwrap();
     let capture = Capture::of_loopback(&format!("host {host} and tcp port {port}"));
