@@ -162,6 +162,31 @@ fn a_file_in_the_place_of_what_tells_of_a_strangers_messages_stays_and_they_get_
     request_made_odd(make_odd, |request| fs::read(request.join(".delivery")).unwrap() == b"mine");
 }
 
+/// Her conversation was rejected, and then her card was added: it is no stranger's, and still waits for a decision.
+#[test]
+fn what_a_contact_writes_where_requests_take_nothing_waits_at_the_server() {
+    let world = World::new();
+    let [mut alice, mut bob, mut carol] = people(&world);
+    alice.start();
+    carol.start();
+    start(&mut bob);
+    carol.drop_file("bob", "x", "first");
+    let request = request_with(&bob, "first");
+    let card = fs::read(request.join("card")).unwrap();
+    fs::remove_dir_all(&request).unwrap();
+    talk(&alice, &bob, "what was rejected");
+    fs::write(bob.at("contacts/carol.card"), card).unwrap();
+    put_a_file_there(&bob.at("requests"));
+    talk(&alice, &bob, "whose card was added");
+    carol.drop_file("bob", "x", "second");
+    carol.wait_until_accepted(&carol.wait_for_message("second"));
+    talk_twice(&alice, &mut bob, "what cannot appear");
+    mend_a_file(&bob.at("requests"));
+    bob.stop();
+    start(&mut bob);
+    bob.wait_for("what waited", || bob.heard_from("carol").contains(&"second".to_owned()).then_some(()));
+}
+
 #[test]
 fn what_waits_in_a_request_made_read_only_is_accepted_once_when_it_can_be_moved() {
     let world = World::new();

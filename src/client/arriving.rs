@@ -225,6 +225,13 @@ impl Arriving {
         self.contents.iter().find(|(_, arrival)| arrival.is_next()).map(|(hash, _)| *hash)
     }
 
+    /// It is asked again in a second.
+    pub fn wait(&mut self, hash: &MessageHash) {
+        if let Some(arrival) = self.contents.get_mut(hash) {
+            arrival.is_stuck = true;
+        }
+    }
+
     /// Goes on with its hash, some megabytes at most.
     pub fn go_on(&mut self, root: &Root, hash: &MessageHash) -> Hashed {
         let Some(arrival) = self.contents.get_mut(hash) else { return Hashed::Lost };

@@ -9,6 +9,7 @@ use super::arriving::{Hashed, MessageHash};
 use super::engine::Engine;
 use super::progress;
 use super::received::{message_hash, refused_hash};
+use super::requests;
 use super::room;
 use super::root;
 use crate::clock::Timestamp;
@@ -146,6 +147,11 @@ impl Engine {
             return self.refuse_damaged(named, "all of its parts came, and they are not what it says", now);
         }
         let message = record.message().clone();
+        let waits = self.conversations.get(&named.conversation).is_some_and(|record| !record.accepted);
+        if waits && requests::place(&self.root, &self.pending, &self.people.name(&named.author)).is_none() {
+            // Until `requests/` takes something again.
+            return self.arriving.wait(hash);
+        }
         self.arriving.remove(hash);
         self.parts_left.note_room();
         let content = root::arriving_content(hash);

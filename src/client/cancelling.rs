@@ -76,8 +76,9 @@ impl Engine {
         for (recipient, Lacking { places, is_doubtful, is_held_back, has_begun }) in lacking {
             self.let_go(recipient, &places, Because::GivenUp, now);
             let is_large = self.large.end(&message, &recipient);
-            // A large content of which something was held back is not whole anywhere.
-            let may_be_whole = is_doubtful && !(is_large && is_held_back);
+            let was_sent = self.sent.was_sent_again(&SentKey { recipient, conversation, message });
+            // A large content of which something was held back is not whole anywhere, where it is sent for the first time.
+            let may_be_whole = was_sent || (is_doubtful && !(is_large && is_held_back));
             let reason = if may_be_whole { REASON_DOUBTFUL } else { REASON };
             self.set_state_quietly(&conversation, &file, &recipient, State::Failed(reason.to_owned()), now);
             // Who asks for it again does not get it.

@@ -90,7 +90,8 @@ impl Engine {
         self.recovery.tell_again(&recipient);
         let mut failed = BTreeMap::new();
         for Removed { message, conversation, file, may_have_arrived, .. } in gone {
-            let is_unknown = if may_have_arrived { "; it is not known whether it arrived" } else { "" };
+            let was_sent = self.sent.was_sent_again(&SentKey { recipient, conversation, message });
+            let is_unknown = if may_have_arrived || was_sent { "; it is not known whether it arrived" } else { "" };
             let reason = format!("{reason}{is_unknown}");
             self.large.end(&message, &recipient);
             if self.fail(&SentKey { recipient, conversation, message }, &file, Fate::Failed, &reason, now) {
@@ -129,7 +130,9 @@ impl Engine {
             if is_served || self.spool.parts_of(&recipient, &message) > 0 {
                 continue;
             }
-            let reason = self.why_unconfirmed(&recipient);
+            let was_sent = self.sent.was_sent_again(&SentKey { recipient, conversation, message });
+            let is_unknown = if was_sent { "; it is not known whether it arrived" } else { "" };
+            let reason = format!("{}{is_unknown}", self.why_unconfirmed(&recipient));
             self.large.end(&message, &recipient);
             self.let_go(recipient, &[], Because::GivenUp, now);
             if self.fail(&SentKey { recipient, conversation, message }, &file, Fate::Failed, &reason, now) {
@@ -146,12 +149,14 @@ impl Engine {
     /// Messages that their recipient's server has had since before `limit`, and that nobody has acknowledged although others
     /// of the conversation were: perhaps their recipient cannot read them.
     fn give_up_unacknowledged(&mut self, limit: Timestamp, now: Timestamp) {
-        let expects = |key: &SentKey| self.acknowledging.is_acknowledging(&key.recipient, &key.conversation);
+        let expects = |key: &SentKey| {
+            !self.people.is_blocked(&key.recipient)
+                && self.acknowledging.is_acknowledging(&key.recipient, &key.conversation)
+        };
         let mut open = self.sent.open_before(limit.seconds(), expects);
         // Of those who are blocked nothing is heard: their silence says nothing, also once they are not blocked any more.
         let unheard = |key: &SentKey| self.people.is_blocked(&key.recipient);
         for entry in self.sent.open_before(now.seconds(), unheard).into_iter().take(GIVEN_UP_MAX) {
-            open.retain(|other| other.key() != entry.key());
             self.sent.decide(&entry.key(), Fate::Failed, &mut self.pending);
         }
         open.sort_unstable_by_key(|entry| (entry.sealed, entry.time));

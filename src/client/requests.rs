@@ -257,12 +257,12 @@ impl Engine {
 }
 
 /// Removes what a replay has made anew of requests that were rejected or accepted before the crash: a directory goes by no step
-/// of the journal, and while the log still has the steps that made it, these are done again, without the message. Only behind a
-/// replay: who removes messages of a request by hand keeps its card otherwise.
-pub(super) fn remove_ghosts(root: &Root) {
-    let directories = root.names(DIRECTORY).into_iter().map(|name| Path::new(DIRECTORY).join(name));
+/// of the journal, and while the log still has the steps that made it, these are done again, without the message. Only those that the
+/// replay has `made`: who removes messages of a request by hand keeps its card.
+pub(super) fn remove_ghosts(root: &Root, made: &[PathBuf]) {
+    let directories = made.iter().filter(|directory| directory.parent() == Some(Path::new(DIRECTORY)));
     for directory in directories.filter(|directory| takes_messages(root, directory)) {
-        if let Err(error) = remove_ghost(root, &directory) {
+        if let Err(error) = remove_ghost(root, directory) {
             // It may be decided about once more.
             tracing::warn!(%error, "what is left of a request cannot be removed");
         }

@@ -16,7 +16,7 @@ use super::sessions::NotOpened;
 use crate::limits::{
     ARRIVING_STRANGERS_MAX, DISK_RESERVE_BYTES, DISK_RESERVE_PERCENT, PART_BYTES, STRANGER_CONTENT_BYTES_MAX,
 };
-use crate::wire::identity::Fingerprint;
+use crate::wire::identity::{ConversationId, Fingerprint};
 use crate::wire::part::Part;
 use crate::wire::payload::Payload;
 
@@ -74,6 +74,9 @@ impl Room<'_> {
             judged => judged?,
         };
         let (Verdict::Message(payload) | Verdict::Opens { payload, .. }) = &judged.verdict else { return Ok(judged) };
+        if matches!(judged.verdict, Verdict::Message(_)) && !self.has_place(author, &payload.conversation) {
+            return Err(NotOpened::NotNow(requests::NO_ROOM));
+        }
         let Some(part) = payload.part else { return Ok(judged) };
         // Also a member of another conversation of ours: this one waits for a decision.
         let is_ours = self.conversations.get(&payload.conversation).is_some_and(|record| record.accepted);
@@ -92,6 +95,13 @@ impl Room<'_> {
             // It is refused.
             Some(_) => Ok(judged),
         }
+    }
+
+    /// Whether what somebody writes in a conversation that we know could appear. Where that waits for a decision, a person may have
+    /// made something of `requests/` that takes nothing: then it stays at our server, whoever its author is.
+    fn has_place(&self, author: &Fingerprint, conversation: &ConversationId) -> bool {
+        let waits = self.conversations.get(conversation).is_some_and(|record| !record.accepted);
+        !waits || requests::place(self.root, self.pending, &self.people.name(author)).is_some()
     }
 
     /// Why there is no room for a part, if there is none.

@@ -98,6 +98,11 @@ impl Sent {
         self.files.get(&number)?.entries.get(place)
     }
 
+    /// Whether a message is on its way for the second time at least: then its recipient may have it, whatever becomes of this one.
+    pub fn was_sent_again(&self, key: &SentKey) -> bool {
+        self.get(key).is_some_and(|entry| entry.resent > 0)
+    }
+
     /// Remembers what became of a message, unless that, or something that outweighs it, is known. True if it is news.
     pub fn decide(&mut self, key: &SentKey, fate: Fate, pending: &mut Pending) -> bool {
         if !self.note_fate(key, fate) {

@@ -64,7 +64,14 @@ impl Engine {
                 && self.acknowledging.was_heard_since(&entry.recipient, entry.sealed)
         };
         let mut due = self.sent.open(expects);
-        due.retain(|entry| is_due(entry));
+        // Whoever has got one as often as may be, and acknowledges nothing, may have turned it off: that is told of it in time.
+        let is_in_vain = |entry: &&SentEntry| {
+            let sealed = Timestamp::from_micros(entry.sealed.saturating_mul(1_000_000));
+            entry.resent >= UNCONFIRMED_RESENT_MAX && now.millis_since(sealed) >= wait_ms
+        };
+        let in_vain: HashSet<_> =
+            due.iter().copied().filter(is_in_vain).map(|entry| (entry.recipient, entry.conversation)).collect();
+        due.retain(|entry| is_due(entry) && !in_vain.contains(&(entry.recipient, entry.conversation)));
         due.sort_unstable_by_key(|entry| (entry.sealed, entry.time, entry.message));
         // What is on its way to one takes no place from the others.
         let mut peers: HashMap<Fingerprint, (HashSet<MessageId>, usize)> = HashMap::new();

@@ -32,7 +32,7 @@ pub(super) fn open(root: &Root, policy: Policy) -> Result<(Journal, Engine), Dae
     let (journal, replayed) = Journal::open(root.shared_disk(), root.path())?;
     if replayed.transactions > 0 {
         tracing::info!(transactions = replayed.transactions, "finished what was begun before");
-        requests::remove_ghosts(root);
+        requests::remove_ghosts(root, &replayed.directories);
     }
     Ok((journal, Engine::load(root.clone(), policy)?))
 }
@@ -73,7 +73,7 @@ impl Worker {
             if self.await_root()? {
                 found = self.rescan();
             }
-            self.take_untaken();
+            self.note_untaken();
             let mut more = self.engine.work_outbox(Timestamp::now());
             more |= self.engine.work_arriving(Timestamp::now());
             self.watch_directories();
@@ -144,13 +144,8 @@ impl Worker {
         }
     }
 
-    /// Files that are sent leave the outbox where they could not before, and the engine knows which still cannot.
-    fn take_untaken(&mut self) {
-        if self.journal.untaken().next().is_some()
-            && let Err(error) = self.journal.settle()
-        {
-            tracing::warn!(%error, "looking at files that were sent and could not be moved");
-        }
+    /// The engine knows which files are sent and cannot leave the outbox yet.
+    fn note_untaken(&mut self) {
         let untaken: Vec<_> = self.journal.untaken().collect();
         self.engine.note_untaken(&untaken);
     }

@@ -24,6 +24,8 @@ use crate::wire::identity::participants_hash;
 use crate::wire::payload::Content;
 use crate::wire::transcript::Transcript;
 
+mod places;
+
 /// Bob, who has a conversation with alice, who sends.
 pub(in crate::client) struct Bench {
     scratch: TempDir,
@@ -482,19 +484,4 @@ fn content_of_which_nothing_is_noted_goes_at_the_next_start() {
     bench.journal.commit(&mut batch).unwrap();
     bench.restart();
     bench.assert_nothing_is_kept();
-}
-
-#[test]
-fn two_contents_at_a_time_do_not_mix() {
-    let mut bench = Bench::new();
-    let (first, second) = (bench.sent(1, 5 * PART_BYTES), bench.sent(2, 5 * PART_BYTES));
-    for number in [4, 0, 3, 1, 2] {
-        bench.take(first.part(number));
-        bench.take(second.part(4 - number));
-    }
-    let mut contents: Vec<Vec<u8>> = bench.messages().into_iter().map(|(_, bytes)| bytes).collect();
-    contents.sort();
-    let mut expected = vec![first.bytes, second.bytes];
-    expected.sort();
-    assert!(contents == expected);
 }

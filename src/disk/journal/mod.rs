@@ -85,10 +85,12 @@ impl fmt::Debug for Journal {
 }
 
 /// What opening the journal found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replayed {
     /// Transactions that were in the log, and have been applied to their end.
     pub transactions: usize,
+    /// The directories that they make, relative to the root.
+    pub directories: Vec<PathBuf>,
     /// Whether they were recorded before this boot of the machine: after a power failure, as far as we know.
     pub other_boot: bool,
 }
@@ -126,7 +128,15 @@ impl Journal {
             applier.taking.expect(contents(&found.transactions));
         }
         let steps = found.transactions.into_iter().flat_map(|transaction| transaction.steps);
-        let pending = steps.map(|step| (step, mode)).collect();
+        let mut directories = Vec::new();
+        let pending = steps
+            .inspect(|step| {
+                if let Step::MakeDirectory { path } = step {
+                    directories.push(path.clone());
+                }
+            })
+            .map(|step| (step, mode))
+            .collect();
         let root = root.to_owned();
         let mut journal =
             Self { disk, root_directory, root_identity, root, boot, log, applier, pending, poisoned: false };
@@ -134,7 +144,7 @@ impl Journal {
         journal.empty()?;
         journal.applier.taking.replayed();
         journal.applier.sweep_unfinished()?;
-        Ok((journal, Replayed { transactions, other_boot: mode == Mode::OtherBoot }))
+        Ok((journal, Replayed { transactions, directories, other_boot: mode == Mode::OtherBoot }))
     }
 
     /// Records `batch` with one sync. From then on it will happen, all of it, in order, whatever crashes; each transaction

@@ -92,13 +92,6 @@ enum Settled {
     Removed(RegularFile),
 }
 
-impl Settled {
-    fn held(error: &io::Error) -> Self {
-        tracing::warn!(%error, "an outbox file that is sent cannot be moved out of its directory now");
-        Self::Held
-    }
-}
-
 impl Taking {
     pub(super) fn new(disk: Arc<dyn Disk>, root: &Path) -> Self {
         let (contents, listings) = (HashMap::new(), HashMap::new());
@@ -137,6 +130,10 @@ impl Taking {
             }
         }
         let settled = self.move_away(&take, mode, meanwhile)?;
+        if matches!(settled, Settled::Held) {
+            // Once: it is tried again each second.
+            tracing::warn!("an outbox file that is sent cannot be moved out of its directory now");
+        }
         self.note(take, mode, settled);
         Ok(())
     }
@@ -147,7 +144,7 @@ impl Taking {
         let scratch = self.root.join(&take.scratch);
         for _ in 0..TAKE_TRIES_MAX {
             let found = match self.locate(take, mode) {
-                Err(error) if atomic::is_in_the_way(&error) => return Ok(Settled::held(&error)),
+                Err(error) if atomic::is_in_the_way(&error) => return Ok(Settled::Held),
                 found => found?,
             };
             let Some(found) = found else { return Ok(Settled::Absent) };
@@ -157,7 +154,7 @@ impl Taking {
                 Ok(()) => return self.settle(take, mode),
                 // It, or its directory, was renamed since: another look.
                 Err(error) if atomic::is_absent(&error) => {}
-                Err(error) if atomic::is_in_the_way(&error) => return Ok(Settled::held(&error)),
+                Err(error) if atomic::is_in_the_way(&error) => return Ok(Settled::Held),
                 Err(error) => return Err(error),
             }
         }
