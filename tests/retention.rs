@@ -22,11 +22,13 @@ fn expire(user: &User, age: &str) {
     set(user, &format!("expire = \"{age}\""));
 }
 
-/// For the next start.
+/// For the next start. Whole at once: a daemon that is starting may read it just now.
 fn set(user: &User, line: &str) {
     let path = user.at("chatterbox.toml");
     let text = fs::read_to_string(&path).unwrap();
-    fs::write(path, format!("{text}\n{line}\n")).unwrap();
+    let new = user.at("tmp/new-settings");
+    fs::write(&new, format!("{text}\n{line}\n")).unwrap();
+    fs::rename(new, path).unwrap();
 }
 
 /// Sends a message, and waits until the recipient's server has it.
