@@ -644,24 +644,30 @@ async fn who_takes_the_name_of_a_former_participant_is_not_taken_for_them() {
     assert_eq!(contents, [&b"all three"[..], b"carol agrees", b"it is me"]);
 }
 
+/// Mallory, whom both know, with a way to each of them, and her first message of a conversation of the three.
+async fn mallory_between(bob: &User, carol: &User, content: &str) -> (Peer, Peer, Payload) {
+    let to_bob = Peer::new("mallory", bob).await;
+    let mut to_carol = Peer::new("mallory", carol).await;
+    (to_carol.keys, to_carol.profile) = (to_bob.keys.clone(), to_bob.profile.clone());
+    for user in [bob, carol] {
+        fs::write(user.at("contacts/mallory.card"), to_bob.profile.to_string()).unwrap();
+    }
+    let profiles = vec![to_bob.profile.clone(), profile(bob), profile(carol)];
+    let all: Vec<Fingerprint> = profiles.iter().map(|profile| profile.identity().fingerprint()).collect();
+    let mut payload = to_bob.payload(content);
+    payload.conversation = ConversationId::of_participants(&all);
+    payload.participants = participants_hash(&all);
+    payload.introduction.as_mut().unwrap().profiles = profiles;
+    (to_bob, to_carol, payload)
+}
+
 /// Each gets what was sealed to them, under its author's name, and nobody can pass another's message on as its author's. That two
 /// got different content shows as soon as one of them writes to the other.
 #[tokio::test]
 async fn different_content_to_different_participants_is_noticed_and_cannot_be_passed_on() {
     let world = World::new();
     let [mut bob, carol] = world.friends(["bob", "carol"]);
-    let mut to_bob = Peer::new("mallory", &bob).await;
-    let mut to_carol = Peer::new("mallory", &carol).await;
-    (to_carol.keys, to_carol.profile) = (to_bob.keys.clone(), to_bob.profile.clone());
-    for user in [&bob, &carol] {
-        fs::write(user.at("contacts/mallory.card"), to_bob.profile.to_string()).unwrap();
-    }
-    let profiles = vec![to_bob.profile.clone(), profile(&bob), profile(&carol)];
-    let all: Vec<Fingerprint> = profiles.iter().map(|profile| profile.identity().fingerprint()).collect();
-    let mut payload = to_bob.payload("we meet at noon");
-    payload.conversation = ConversationId::of_participants(&all);
-    payload.participants = participants_hash(&all);
-    payload.introduction.as_mut().unwrap().profiles = profiles;
+    let (mut to_bob, mut to_carol, mut payload) = mallory_between(&bob, &carol, "we meet at noon").await;
     let for_bob = to_bob.seal(&payload.to_bytes()).await;
     to_bob.deliver(for_bob.clone()).await;
     payload.content.as_mut().unwrap().bytes = b"we meet at nine".to_vec().into();
@@ -696,18 +702,7 @@ async fn different_content_to_different_participants_is_noticed_and_cannot_be_pa
 async fn two_messages_under_one_id_are_noticed_and_none_vanishes_behind_the_other() {
     let world = World::new();
     let [bob, carol] = world.friends(["bob", "carol"]);
-    let mut to_bob = Peer::new("mallory", &bob).await;
-    let mut to_carol = Peer::new("mallory", &carol).await;
-    (to_carol.keys, to_carol.profile) = (to_bob.keys.clone(), to_bob.profile.clone());
-    for user in [&bob, &carol] {
-        fs::write(user.at("contacts/mallory.card"), to_bob.profile.to_string()).unwrap();
-    }
-    let profiles = vec![to_bob.profile.clone(), profile(&bob), profile(&carol)];
-    let all: Vec<Fingerprint> = profiles.iter().map(|profile| profile.identity().fingerprint()).collect();
-    let mut first = to_bob.payload("yes");
-    first.conversation = ConversationId::of_participants(&all);
-    first.participants = participants_hash(&all);
-    first.introduction.as_mut().unwrap().profiles = profiles;
+    let (mut to_bob, mut to_carol, mut first) = mallory_between(&bob, &carol, "yes").await;
     first.transcript = Some(Transcript::default());
     let previous = first.transcript_hash(to_bob.fingerprint()).unwrap();
     let mut second = Payload { counter: 2, transcript: Some(Transcript { previous, seen: vec![] }), ..first.clone() };

@@ -91,6 +91,17 @@ fn request_with(bob: &User, content: &str) -> PathBuf {
     })
 }
 
+/// The same three, who run, and what Carol has written to Bob, in a request. `begin` starts him.
+fn with_request(world: &World, content: &str, begin: fn(&mut User)) -> ([User; 3], PathBuf) {
+    let [mut alice, mut bob, mut carol] = people(world);
+    alice.start();
+    carol.start();
+    begin(&mut bob);
+    carol.drop_file("bob", "x", content);
+    let request = request_with(&bob, content);
+    ([alice, bob, carol], request)
+}
+
 /// As `cp` does.
 fn accept(bob: &User, request: &Path) {
     fs::write(bob.at("contacts/carol.card"), fs::read(request.join("card")).unwrap()).unwrap();
@@ -103,12 +114,7 @@ fn second(place: &Path) -> PathBuf {
 /// What a person makes of a stranger's request, behind which the next message goes into another directory.
 fn request_made_odd(make_odd: impl Fn(&Path), is_as_left: impl Fn(&Path) -> bool) {
     let world = World::new();
-    let [mut alice, mut bob, mut carol] = people(&world);
-    alice.start();
-    carol.start();
-    start(&mut bob);
-    carol.drop_file("bob", "x", "first");
-    let request = request_with(&bob, "first");
+    let ([alice, mut bob, carol], request) = with_request(&world, "first", start);
     make_odd(&request);
     carol.drop_file("bob", "x", "second");
     assert_eq!(request_with(&bob, "second"), second(&request));
@@ -166,12 +172,7 @@ fn a_file_in_the_place_of_what_tells_of_a_strangers_messages_stays_and_they_get_
 #[test]
 fn what_a_contact_writes_where_requests_take_nothing_waits_at_the_server() {
     let world = World::new();
-    let [mut alice, mut bob, mut carol] = people(&world);
-    alice.start();
-    carol.start();
-    start(&mut bob);
-    carol.drop_file("bob", "x", "first");
-    let request = request_with(&bob, "first");
+    let ([alice, mut bob, carol], request) = with_request(&world, "first", start);
     let card = fs::read(request.join("card")).unwrap();
     fs::remove_dir_all(&request).unwrap();
     talk(&alice, &bob, "what was rejected");
@@ -190,12 +191,7 @@ fn what_a_contact_writes_where_requests_take_nothing_waits_at_the_server() {
 #[test]
 fn what_waits_in_a_request_made_read_only_is_accepted_once_when_it_can_be_moved() {
     let world = World::new();
-    let [mut alice, mut bob, mut carol] = people(&world);
-    alice.start();
-    carol.start();
-    start(&mut bob);
-    carol.drop_file("bob", "x", "let me in");
-    let request = request_with(&bob, "let me in");
+    let ([alice, mut bob, _carol], request) = with_request(&world, "let me in", start);
     set_mode(&request, 0o500);
     accept(&bob, &request);
     let paused = bob.wait_for_status("paused: ");
@@ -217,12 +213,7 @@ fn what_cannot_be_removed_from_a_request_is_moved_once() {
         return;
     }
     let world = World::new();
-    let [mut alice, mut bob, mut carol] = people(&world);
-    alice.start();
-    carol.start();
-    bob.start();
-    carol.drop_file("bob", "x", "let me in");
-    let request = request_with(&bob, "let me in");
+    let ([alice, bob, _carol], request) = with_request(&world, "let me in", User::start);
     let told = entries(&request.join(".delivery")).pop().unwrap();
     let message = request.join(told.file_name().unwrap());
     let log = strace::log_in(world.scratch.path(), "refused");

@@ -342,7 +342,9 @@ mod tests {
         assert_eq!(loaded.next_place(), until);
         assert_eq!(times(&loaded.asked_for(&BOB, 0, 0, until)), [1, 2, 3, 4]);
         assert_eq!(times(&loaded.asked_for(&BOB, 103, 0, until)), [3, 4], "only since then");
+        assert!(!loaded.was_sent_again(&entry(1, 0).key()));
         loaded.add(SentEntry { resent: 1, ..entry(1, 200) }, 200, &mut pending);
+        assert!(loaded.was_sent_again(&entry(1, 0).key()));
         assert_eq!(times(&loaded.asked_for(&BOB, 0, 0, until)), [2, 3, 4], "it was sealed anew");
         let later = loaded.next_place();
         assert_eq!(times(&loaded.asked_for(&BOB, 0, 0, later)), [1, 2, 3, 4], "who asks later is given it again");

@@ -27,7 +27,7 @@ impl Steady {
     pub fn pass(&mut self, now: Timestamp) {
         let step_ms = now.millis_since(self.last.replace(now).unwrap_or(now));
         let passed_ms = std::mem::take(&mut self.passed_ms);
-        // What is to be doubted for some time is so by steps that are seen: a sleep makes nobody put a clock right.
+        // A sleep is no jump; nor does it end a doubt, since nobody puts a clock right meanwhile.
         let is_slept = step_ms > CLOCK_STEP_MAX_MS && step_ms <= passed_ms.saturating_add(CLOCK_STEP_MAX_MS);
         let step_ms = if is_slept { 0 } else { step_ms };
         if step_ms <= CLOCK_STEP_MAX_MS {

@@ -53,22 +53,33 @@ impl Engine {
         if !self.unconfirmed.is_due(wait_ms, now) {
             return;
         }
+        let due = self.unconfirmed_for(wait_ms, now);
+        let mut found: Vec<Fingerprint> = due.iter().map(|(peer, _)| *peer).collect();
+        found.sort_unstable();
+        found.dedup();
+        let silent = self.unconfirmed.silent(&found, wait_ms.min(UNCONFIRMED_HEARD_MS), now);
+        for (peer, message) in due.into_iter().filter(|(peer, _)| silent.contains(peer)) {
+            self.asked_again.ask(peer, message);
+        }
+    }
+
+    /// What is not acknowledged `wait_ms` after it was sealed, and longer each time that it was sent again, by those who were heard
+    /// since; the oldest first.
+    fn unconfirmed_for(&self, wait_ms: u64, now: Timestamp) -> Vec<(Fingerprint, MessageId)> {
+        let age_ms =
+            |entry: &SentEntry| now.millis_since(Timestamp::from_micros(entry.sealed.saturating_mul(1_000_000)));
         let expects = |key: &SentKey| {
             !self.people.is_blocked(&key.recipient)
                 && self.acknowledging.is_acknowledging(&key.recipient, &key.conversation)
         };
         let is_due = |entry: &SentEntry| {
-            let sealed = Timestamp::from_micros(entry.sealed.saturating_mul(1_000_000));
             entry.resent < UNCONFIRMED_RESENT_MAX
-                && now.millis_since(sealed) >= wait_ms << entry.resent
+                && age_ms(entry) >= wait_ms << entry.resent
                 && self.acknowledging.was_heard_since(&entry.recipient, entry.sealed)
         };
         let mut due = self.sent.open(expects);
         // Whoever has got one as often as may be, and acknowledges nothing, may have turned it off: that is told of it in time.
-        let is_in_vain = |entry: &&SentEntry| {
-            let sealed = Timestamp::from_micros(entry.sealed.saturating_mul(1_000_000));
-            entry.resent >= UNCONFIRMED_RESENT_MAX && now.millis_since(sealed) >= wait_ms
-        };
+        let is_in_vain = |entry: &&SentEntry| entry.resent >= UNCONFIRMED_RESENT_MAX && age_ms(entry) >= wait_ms;
         let in_vain: HashSet<_> =
             due.iter().copied().filter(is_in_vain).map(|entry| (entry.recipient, entry.conversation)).collect();
         due.retain(|entry| is_due(entry) && !in_vain.contains(&(entry.recipient, entry.conversation)));
@@ -84,20 +95,20 @@ impl Engine {
             is_taken
         });
         due.truncate(UNCONFIRMED_MAX);
-        let due: Vec<_> = due.into_iter().map(|entry| (entry.recipient, entry.message)).collect();
-        let mut found: Vec<Fingerprint> = due.iter().map(|(peer, _)| *peer).collect();
-        found.sort_unstable();
-        found.dedup();
-        let silent = self.unconfirmed.silent(&found, wait_ms.min(UNCONFIRMED_HEARD_MS), now);
-        for (peer, message) in due.into_iter().filter(|(peer, _)| silent.contains(peer)) {
-            self.asked_again.ask(peer, message);
-        }
+        due.into_iter().map(|entry| (entry.recipient, entry.message)).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use zeroize::Zeroizing;
+
     use super::*;
+    use crate::client::assembling::tests::Bench;
+    use crate::wire::control::Messages;
+    use crate::wire::spool::{Form, Spooled};
 
     const BOB: Fingerprint = Fingerprint([1; 32]);
     const CAROL: Fingerprint = Fingerprint([2; 32]);
@@ -115,6 +126,58 @@ mod tests {
         assert_eq!(unconfirmed.silent(&[CAROL], 60_000, at(170)), []);
         assert_eq!(unconfirmed.silent(&[BOB, CAROL], 60_000, at(220)), [CAROL]);
         assert_eq!(unconfirmed.silent(&[CAROL], 60_000, at(50)), [], "the clock was set back");
+    }
+
+    #[test]
+    fn who_is_heard_and_acknowledges_others_is_sent_it_again_until_one_was_sent_in_vain() {
+        let mut bench = Bench::new();
+        let (alice, conversation, now) = (bench.alice, bench.conversation.id, bench.now);
+        let add = |bench: &mut Bench, id: u8, resent: u32, age_s: u64| {
+            let sealed = now.seconds() - age_s;
+            let entry = SentEntry {
+                recipient: alice,
+                message: MessageId([id; 16]),
+                conversation,
+                file: id.to_string(),
+                file_name: Vec::new(),
+                time: now,
+                incarnation: [1; 16],
+                counter: id.into(),
+                sha256: [0; 32],
+                sealed,
+                resent,
+                transcript: Arc::default(),
+            };
+            bench.engine.sent.add(entry, sealed, &mut bench.engine.pending);
+        };
+        let due = |bench: &Bench| -> Vec<u8> {
+            let due = bench.engine.unconfirmed_for(100_000, now).into_iter();
+            due.map(|(peer, message)| if peer == alice { message.0[0] } else { 0 }).collect()
+        };
+        for (id, resent, age_s) in [(1, 0, 500), (2, 0, 300), (3, 0, 99), (4, 1, 199), (5, 1, 200)] {
+            add(&mut bench, id, resent, age_s);
+        }
+        bench.engine.acknowledging.note_heard(alice, now);
+        assert_eq!(due(&bench), [0; 0], "she has never acknowledged anything");
+        let acknowledged = [Messages { conversation, ids: vec![MessageId([1; 16])] }];
+        bench.engine.heed_acknowledged(alice, &acknowledged, now);
+        assert_eq!(due(&bench), [0; 0], "and was not heard since");
+        bench.engine.acknowledging.note_heard(alice, now);
+        assert_eq!(due(&bench), [2, 5]);
+        let waiting = Spooled {
+            message: MessageId([2; 16]),
+            conversation,
+            file: "2".to_owned(),
+            is_part: false,
+            spreads: false,
+            form: Form::Waiting(Zeroizing::new(vec![1])),
+        };
+        bench.engine.spool.push(alice, waiting, now, &mut bench.engine.pending);
+        assert_eq!(due(&bench), [5], "what is on its way is not lost");
+        add(&mut bench, 6, UNCONFIRMED_RESENT_MAX, 99);
+        assert_eq!(due(&bench), [5]);
+        add(&mut bench, 7, UNCONFIRMED_RESENT_MAX, 100);
+        assert_eq!(due(&bench), [0; 0], "she may have turned it off");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The engine's thread: events, transaction, commit, what may follow; and what it does when the disk does not take it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,11 +128,16 @@ impl Worker {
             self.look_again();
             self.status.tick();
         }
-        self.engine.steady.note_uptime(clock::uptime_ms());
-        if let Err(error) = self.engine.handle(event, Timestamp::now()) {
+        if let Err(error) = self.engine_handles(event) {
             // Only looks at the directory fail; the next look finds what this one missed.
             tracing::warn!(%error, "looking at the directory");
         }
+    }
+
+    /// With the time since the machine was started, asked with the clock: a sleep between two events is no jump of it.
+    fn engine_handles(&mut self, event: Event) -> io::Result<()> {
+        self.engine.steady.note_uptime(clock::uptime_ms());
+        self.engine.handle(event, Timestamp::now())
     }
 
     /// Once a second: at what gives no hint.
@@ -158,7 +164,7 @@ impl Worker {
         self.watching.watch(Path::new("dropboxes"));
         self.watching.watch(Path::new("outbox"));
         self.watching.watch(Path::new(CANCEL_DIRECTORY));
-        if let Err(error) = self.engine.handle(Event::Hint(Hint::Rescan), Timestamp::now()) {
+        if let Err(error) = self.engine_handles(Event::Hint(Hint::Rescan)) {
             self.write_status(Some(format!("the directory cannot be read: {error}")));
             return None;
         }
