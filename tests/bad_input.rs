@@ -78,6 +78,7 @@ fn files_that_are_no_messages_get_an_error_each_and_hold_up_no_other() {
         assert_two_sentences(&error);
         assert!(fs::symlink_metadata(alice.at("outbox").join(name)).is_ok(), "{name} stays");
     }
+    alice.wait_for_message("good");
     assert_eq!(alice.heard_from("alice"), ["good"]);
     // The error goes with its cause.
     fs::write(outbox.join("empty"), "no more").unwrap();
@@ -149,6 +150,7 @@ fn hidden_and_linked_directories_are_left_alone() {
     alice.drop_file("bob", "x", "public");
     bob.wait_for_message("public");
     alice.wait_until_gone("outbox/bob.error");
+    alice.wait_for_message("public");
     assert_eq!(alice.heard_from("alice"), ["public"]);
     assert_eq!(entries(&elsewhere), [elsewhere.join("diary")]);
     fs::rename(alice.at("outbox/.other"), alice.at("outbox/ready")).unwrap();
@@ -220,6 +222,7 @@ fn drafts_are_left_alone_and_counted() {
     // A directory event makes the daemon count.
     fs::create_dir(alice.at("outbox/other")).unwrap();
     alice.wait_for_status("ignored: 6");
+    alice.wait_for_message("real");
     assert_eq!(alice.heard_from("alice"), ["real"]);
     assert!(alice.at("outbox/bob/x.tmp").exists());
 }

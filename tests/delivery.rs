@@ -212,6 +212,7 @@ fn what_the_server_acknowledged_survives_kill_9_of_the_server_and_of_both_daemon
     let mut heard = bob.heard_from("alice");
     heard.sort_by_key(|text| text.parse::<u32>().unwrap());
     assert_eq!(heard, numbers, "each once");
+    alice.wait_for("her own copies", || (alice.heard_from("alice").len() >= numbers.len()).then_some(()));
     assert_eq!(alice.heard_from("alice").len(), numbers.len());
     assert!(entries(&bob.at("alerts")).is_empty() && entries(&alice.at("alerts")).is_empty());
 }

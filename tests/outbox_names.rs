@@ -153,6 +153,7 @@ fn what_a_look_finds_goes_by_time_then_by_name_with_digits_as_numbers() {
     pair.alice.start();
     pair.wait_for_all();
     for user in [&pair.alice, &pair.bob] {
+        wanted.iter().for_each(|text| drop(user.wait_for_message(text)));
         assert_eq!(user.heard_from("alice"), wanted, "at the start");
     }
     // And where the directory comes as a whole while the daemon runs.
@@ -164,8 +165,11 @@ fn what_a_look_finds_goes_by_time_then_by_name_with_digits_as_numbers() {
     wanted.iter().for_each(|text| pair.expect(text.as_bytes()));
     pair.wait_for_all();
     for user in [&pair.alice, &pair.bob] {
-        let messages = user.messages().into_iter().filter(|(directory, _, _)| directory.ends_with("_whole"));
-        let heard: Vec<String> = messages.map(|(_, _, content)| String::from_utf8(content).unwrap()).collect();
+        let heard = || -> Vec<String> {
+            let messages = user.messages().into_iter().filter(|(directory, _, _)| directory.ends_with("_whole"));
+            messages.map(|(_, _, content)| String::from_utf8(content).unwrap()).collect()
+        };
+        let heard = user.wait_for("the whole", || Some(heard()).filter(|heard| heard.len() >= wanted.len()));
         assert_eq!(heard, wanted, "as a whole");
     }
     pair.everything_arrives_once();

@@ -31,9 +31,11 @@ fn twin(user: &User) -> String {
     })
 }
 
-/// All that both have heard of an author, whole, and each message once.
+/// All that each has heard of an author, whole, and each message once. An author's own copy is a file a moment after the
+/// recipients' may be, so the last is waited for.
 fn assert_heard(users: &[&User], author: &str, wanted: &[String]) {
     for user in users {
+        wanted.last().into_iter().for_each(|last| drop(user.wait_for_message(last)));
         assert_eq!(user.heard_from(author), wanted, "{}'s, of {author}\n{}", user.name, support::tree(&user.root));
     }
 }
