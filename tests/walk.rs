@@ -203,6 +203,12 @@ const PASSING: &[[&str; 4]] = &[
     ],
 ];
 
+/// Sends an envelope each second, more or less, from the next start on.
+const SLOWLY: &str = "printf '%s\\n' 'schedule = \"poisson\"' 'schedule_mean = \"1s\"' >> chatterbox.toml";
+
+/// Takes that back.
+const QUICKLY: &str = "sed /^schedule/d chatterbox.toml > tmp/sh/t; mv tmp/sh/t chatterbox.toml";
+
 struct Walk {
     seen: Seen,
     document: Document,
@@ -449,9 +455,9 @@ impl Walk {
         self.alice("ls alerts/*Z-hook-on-message && grep -q '^hook: on-message: ' status");
         self.alice.sh("rm hooks/on-message");
         self.alice("! grep -q '^hook: ' status");
-        self.alice_stopped("printf '%s\\n' 'schedule = \"poisson\"' 'schedule_mean = \"1s\"' >> chatterbox.toml");
+        self.alice_stopped(SLOWLY);
         self.alice("grep -q '^schedule: ' status");
-        self.alice_stopped_elsewhere("sed /^schedule/d chatterbox.toml > tmp/sh/t; mv tmp/sh/t chatterbox.toml");
+        self.alice_stopped_elsewhere(QUICKLY);
     }
 
     fn dropbox(&mut self) {
@@ -486,11 +492,14 @@ impl Walk {
         self.alice.sh("head -c 5000000 /dev/zero > tmp/sh/huge.bin; mv tmp/sh/huge.bin outbox/bob/");
         self.bob("ls alerts/*Z-refused-*");
         self.alice("grep -q ' failed ' conversations/*-alice-bob/.delivery/*-alice-huge.bin");
+        // A part now and then, so that whoever looks sees it on its way however slow they are.
+        self.alice_stopped(SLOWLY);
         self.alice.sh("head -c 3000000 /dev/zero > tmp/sh/large.bin; mv tmp/sh/large.bin outbox/bob/");
         self.alice("grep -q '^progress: ' conversations/*-alice-bob/.delivery/*large.bin");
+        self.bob("grep -q '^receiving: from alice: ' status");
         // It stops in the middle, and goes on.
         self.alice.user.kill();
-        self.bob("grep -q '^receiving: from alice: ' status");
+        self.alice.sh(QUICKLY);
         self.alice.start();
         self.alice("grep -q ' delivered ' conversations/*-alice-bob/.delivery/*large.bin");
         self.bob("cat conversations/*-alice-bob/*large.bin | wc -c | grep -qx 3000000");
@@ -525,6 +534,7 @@ impl Walk {
             &mut self.seen,
             "test -n \"$(message 'behind it')\" && grep -q '^gap: ' conversations/*-alice-carol/.gaps",
         );
+        self.alice_stopped(SLOWLY);
         self.alice.sh("head -c 6000000 /dev/zero > tmp/sh/new.bin; mv tmp/sh/new.bin outbox/carol/");
         self.carol.until(&mut self.seen, "grep -q '^receiving: from alice: ' status");
         self.alice.user.kill();
