@@ -77,6 +77,22 @@ fn a_server_that_is_gone_fails_what_waits_and_after_its_return_all_goes_through_
 }
 
 #[test]
+fn what_never_left_says_nothing_of_having_arrived() {
+    let world = World::new();
+    let (mut alice, mut bob, mut server) = apart(&world);
+    alice.start();
+    bob.start();
+    sends(&alice, "before", "delivered");
+    alice.stop();
+    server.kill();
+    alice.start();
+    let (message, _) = sends(&alice, "lost", "failed");
+    let text = alice.delivery(&message);
+    assert!(text.contains(": their server did not confirm it within 2s: ") && !text.contains("not known"), "{text}");
+    assert!(!wait_for_alert(&alice).contains("not known"));
+}
+
+#[test]
 fn of_many_messages_that_fail_together_one_alert_speaks() {
     let world = World::new();
     let (mut alice, mut bob, mut server) = apart(&world);

@@ -28,12 +28,10 @@ const REASON_DOUBTFUL: &str = "cancelled; it is not known whether it had arrived
 #[derive(Default)]
 struct Lacking {
     places: Vec<u64>,
-    /// At least one envelope was handed to the network.
-    is_doubtful: bool,
-    /// At least one envelope was not.
-    is_held_back: bool,
     /// Of a large content some parts were sealed.
     has_begun: bool,
+    /// And some were not.
+    lacks_parts: bool,
 }
 
 impl Engine {
@@ -61,20 +59,22 @@ impl Engine {
             named = Some((found.conversation, found.file));
             let recipient = lacking.entry(found.recipient).or_default();
             recipient.places.push(found.sequence);
-            recipient.is_doubtful |= found.is_handed_out;
-            recipient.is_held_back |= !found.is_handed_out;
         }
         if let Some(large) = self.large.get(&message) {
             named = Some((large.conversation, large.file.clone()));
             for known in &large.recipients {
                 let recipient = lacking.entry(known.fingerprint).or_default();
                 recipient.has_begun = known.next > 0;
-                recipient.is_held_back |= known.next < large.parts();
+                recipient.lacks_parts = known.next < large.parts();
             }
         }
         let Some((conversation, file)) = named else { return };
-        for (recipient, Lacking { places, is_doubtful, is_held_back, has_begun }) in lacking {
-            self.let_go(recipient, &places, Because::GivenUp, now);
+        for (recipient, Lacking { places, has_begun, lacks_parts }) in lacking {
+            let gone = self.let_go(recipient, &places, Because::GivenUp, now);
+            let left = gone.iter().filter(|removed| removed.may_have_arrived).count();
+            // What did not go could not be read just now: it may leave before it can.
+            let is_doubtful = left > 0 || gone.len() < places.len();
+            let is_held_back = lacks_parts || gone.len() > left;
             let is_large = self.large.end(&message, &recipient);
             let was_sent = self.sent.was_sent_again(&SentKey { recipient, conversation, message });
             // A large content of which something was held back is not whole anywhere, where it is sent for the first time.

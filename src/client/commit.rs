@@ -103,10 +103,10 @@ impl Engine {
             if profiles_changed {
                 orders.push(Order { recipient: profile.clone(), errand: Errand::NewProfile, spreads: false });
             }
-            for (sequence, item) in self.spool.hand_out(&self.root, &recipient) {
+            for (sequence, item, ticket) in self.spool.hand_out(&self.root, &recipient) {
                 let spreads = item.spreads || is_released_at_once;
                 if let Form::Sealed { envelope, opening } = item.form {
-                    let errand = Errand::Deliver { sequence, envelope, alone: opening };
+                    let errand = Errand::Deliver { sequence, envelope, alone: opening, ticket };
                     orders.push(Order { recipient: profile.clone(), errand, spreads });
                 }
             }

@@ -149,13 +149,8 @@ impl Courier {
         let mut backoff = Backoff::foreign(&self.dialer);
         while self.wait().await {
             let ended = self.visit(&mut backoff).await;
-            // What was refused was answered, and is the first of those that are under way.
-            let answered = usize::from(matches!(ended, Ended::Failed(LinkError::Refused(_))));
-            let sequences = self.errands.interrupted(answered);
+            self.errands.interrupted();
             let recipient = self.fingerprint();
-            if !sequences.is_empty() && self.tell(Event::Unanswered { recipient, sequences }).await.is_none() {
-                return;
-            }
             match ended {
                 Ended::Idle => {}
                 Ended::Failed(error) => {
@@ -276,7 +271,9 @@ impl Courier {
                     break;
                 }
                 let command = command(errand, self.profile().account);
-                self.errands.started();
+                if !self.errands.start() {
+                    continue;
+                }
                 asked.push_back(link.send(command).await?);
             }
             let Some(id) = asked.pop_front() else { return Ok(()) };
@@ -346,6 +343,10 @@ pub(super) fn answered(
         // So that the deliveries behind it do not wait. Also "no such account": somebody who gave out a card and has not started their daemon yet has none.
         (Errand::TakePrekey, Err(refusal)) => {
             Ok(Event::NoPrekey { recipient, reason: format!("{}: {refusal}", server.host_port()) })
+        }
+        (Errand::Deliver { ticket, .. }, Err(refusal)) => {
+            ticket.refused();
+            Err(refusal.into())
         }
         (_, Err(refusal)) => Err(refusal.into()),
         (_, Ok(_)) => Err(LinkError::OutOfTurn),

@@ -301,7 +301,6 @@ impl Engine {
                 self.receive(stored, now);
             }
             Event::Accepted { recipient, sequence } => self.accepted(&recipient, sequence, now),
-            Event::Unanswered { recipient, sequences } => self.spool.note_unanswered(&recipient, &sequences),
             Event::Prekey { recipient, prekey } => self.take_prekey(recipient, &prekey, now),
             Event::NoPrekey { recipient, reason } => self.ask_again_later(recipient, &reason, now),
             Event::Trouble { recipient, reason } => {

@@ -74,9 +74,16 @@ impl Errands {
         self.queue.front().map(|waiting| waiting.due)
     }
 
-    /// One more, the next in order, is about to be sent.
-    pub fn started(&mut self) {
-        self.under_way += 1;
+    /// One more, the next in order, is about to be sent. False if it was taken back: then the one behind it is next.
+    #[must_use]
+    pub fn start(&mut self) -> bool {
+        let next = self.queue.get(self.under_way);
+        let may_leave = next.is_none_or(|next| next.errand.claim());
+        match may_leave {
+            true => self.under_way += 1,
+            false => drop(self.queue.remove(self.under_way)),
+        }
+        may_leave
     }
 
     /// The first one is done.
@@ -85,17 +92,10 @@ impl Errands {
         self.under_way = self.under_way.saturating_sub(1);
     }
 
-    /// The connection is over: nothing is on its way any more. Hands out which messages were, but for as many as were
-    /// `answered`.
-    pub fn interrupted(&mut self, answered: usize) -> Vec<u64> {
-        let under_way = self.queue.iter().take(std::mem::take(&mut self.under_way)).skip(answered);
-        let sequences = under_way.filter_map(|waiting| match waiting.errand {
-            Errand::Deliver { sequence, .. } => Some(sequence),
-            _ => None,
-        });
-        let sequences = sequences.collect();
+    /// The connection is over: nothing is on its way any more.
+    pub fn interrupted(&mut self) {
+        self.under_way = 0;
         self.queue.retain(|waiting| !waiting.is_let_go);
-        sequences
     }
 
     /// These messages are done with, and perhaps prekeys are. What is under way is answered first.
@@ -118,6 +118,7 @@ impl Errands {
 #[cfg(test)]
 mod tests {
     use super::super::schedules::Dice;
+    use super::super::ticket::Ticket;
     use super::*;
     use crate::limits::ENVELOPE_BYTES;
     use crate::wire::envelope::Envelope;
@@ -172,10 +173,10 @@ mod tests {
         let mut errands = Errands::new(Duration::ZERO);
         errands.push(Errand::TakePrekey, false, now, &mut dice);
         for sequence in 1..=5 {
-            let deliver = Errand::Deliver { sequence, envelope: envelope.clone(), alone: false };
+            let deliver = Errand::Deliver { sequence, envelope: envelope.clone(), alone: false, ticket: Ticket::new() };
             errands.push(deliver, false, now, &mut dice);
         }
-        (0..3).for_each(|_| errands.started());
+        assert!((0..3).all(|_| errands.start()));
         errands.done();
         errands.let_go(&[1, 3, 5].into(), true);
         let left = |errands: &Errands| -> Vec<u64> {
@@ -186,16 +187,31 @@ mod tests {
             errands.queue.iter().map(sequence).collect()
         };
         assert_eq!(left(&errands), [1, 2, 4], "1 and 2 are under way");
-        assert_eq!(errands.interrupted(0), [1, 2]);
+        errands.interrupted();
         assert_eq!(left(&errands), [2, 4]);
-        (0..2).for_each(|_| errands.started());
-        assert_eq!(errands.interrupted(1), [4], "2 was refused");
         errands.push(Errand::TakePrekey, false, now, &mut dice);
         errands.let_go(&[2].into(), true);
         assert_eq!(left(&errands), [4, 0]);
         errands.let_go(&BTreeSet::new(), false);
         assert_eq!(left(&errands), [4]);
-        assert!(errands.interrupted(0).is_empty(), "nothing was under way");
+    }
+
+    #[test]
+    fn what_was_taken_back_does_not_leave_and_holds_up_nothing() {
+        let (now, mut dice) = (Instant::now(), Dice::new(5));
+        let envelope = Envelope::from_slice(&[1; ENVELOPE_BYTES]).unwrap();
+        let mut errands = Errands::new(Duration::ZERO);
+        let tickets: Vec<Ticket> = (0..4).map(|_| Ticket::new()).collect();
+        for (sequence, ticket) in (0..).zip(&tickets) {
+            let deliver =
+                Errand::Deliver { sequence, envelope: envelope.clone(), alone: false, ticket: ticket.clone() };
+            errands.push(deliver, false, now, &mut dice);
+        }
+        assert!(tickets[1].withdraw());
+        let started: Vec<bool> = (0..4).map(|_| errands.start()).collect();
+        assert_eq!(started, [true, false, true, true]);
+        assert!(errands.due(3, now).is_none(), "nothing is behind these");
+        assert!([0, 2, 3].iter().all(|left| !tickets[*left].withdraw()), "these have left");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::hook_file::Hook;
+use super::ticket::Ticket;
 use crate::disk::watch::Hint;
 use crate::wire::envelope::Envelope;
 use crate::wire::identity::Fingerprint;
@@ -44,13 +45,6 @@ pub enum Event {
         recipient: Fingerprint,
         /// Its place in the recipient's queue.
         sequence: u64,
-    },
-    /// A connection ended before these were answered: whether the recipient's server has them is not known.
-    Unanswered {
-        /// Whose.
-        recipient: Fingerprint,
-        /// Their places in the recipient's queue.
-        sequences: Vec<u64>,
     },
     /// A recipient's server handed out a prekey, not yet checked.
     Prekey {
@@ -122,6 +116,8 @@ pub enum Errand {
         envelope: Envelope,
         /// It opens a session: nothing else leaves before it is accepted.
         alone: bool,
+        /// To be claimed before it leaves.
+        ticket: Ticket,
     },
     /// Take a prekey.
     TakePrekey,
@@ -134,6 +130,17 @@ pub enum Errand {
         /// Whether a prekey is still wanted.
         wants_prekey: bool,
     },
+}
+
+impl Errand {
+    /// It is about to be done. False if it must not be any more.
+    #[must_use]
+    pub fn claim(&self) -> bool {
+        match self {
+            Self::Deliver { ticket, .. } => ticket.claim(),
+            _ => true,
+        }
+    }
 }
 
 /// An errand with whom it is for.

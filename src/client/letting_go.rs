@@ -69,7 +69,7 @@ impl Engine {
                 }
                 if let Form::Sealed { envelope, .. } = &opening.form {
                     let hash = ratchet::opening_hash(&envelope::tag(envelope), &envelope::ephemeral(envelope));
-                    self.sessions.abandon(&recipient, &hash, self.spool.may_have_arrived(&recipient, *place));
+                    self.sessions.abandon(&recipient, &hash, !self.spool.withdraw(&recipient, *place));
                 }
             }
             let removed = self.spool.remove(&recipient, *place, &mut self.pending);

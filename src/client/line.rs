@@ -141,6 +141,7 @@ impl Line {
 mod tests {
     use std::time::Duration;
 
+    use super::super::ticket::Ticket;
     use super::*;
     use crate::crypto::dh::SecretKey;
     use crate::crypto::sign::SigningKey;
@@ -172,7 +173,7 @@ mod tests {
 
     fn order(recipient: &SignedProfile, sequence: u64) -> Order {
         let envelope = Envelope::from_slice(&[1; ENVELOPE_BYTES]).unwrap();
-        let errand = Errand::Deliver { sequence, envelope, alone: false };
+        let errand = Errand::Deliver { sequence, envelope, alone: false, ticket: Ticket::new() };
         Order { recipient: recipient.clone(), errand, spreads: false }
     }
 

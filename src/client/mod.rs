@@ -181,6 +181,8 @@ mod tags;
 #[cfg(feature = "daemon")]
 mod taking;
 #[cfg(feature = "daemon")]
+mod ticket;
+#[cfg(feature = "daemon")]
 mod tidying;
 #[cfg(feature = "daemon")]
 mod transcripts;

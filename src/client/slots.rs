@@ -107,9 +107,17 @@ impl Visitor {
     async fn carry_out(self, Turn { recipient, errand }: Turn) {
         let fingerprint = recipient.identity().fingerprint();
         let profile = recipient.profile();
-        let mut is_sent = false;
-        let outcome = self.visit(&profile.server, command(&errand, profile.account), &mut is_sent).await;
-        let is_answered = outcome.is_ok();
+        let mut is_taken_back = false;
+        let command = || {
+            is_taken_back = !errand.claim();
+            // A visit that has begun has its request, whatever becomes of what it was for.
+            if is_taken_back { Command::Ping } else { command(&errand, profile.account) }
+        };
+        let outcome = self.visit(&profile.server, command).await;
+        if is_taken_back {
+            let _ = self.ended.send((fingerprint, Ok(())));
+            return;
+        }
         let event = outcome.and_then(|outcome| answered(&errand, fingerprint, &profile.server, outcome));
         let (event, result) = match event {
             Ok(event) => (event, Ok(())),
@@ -120,13 +128,6 @@ impl Visitor {
                 (Event::Trouble { recipient: fingerprint, reason }, Err(errand))
             }
         };
-        if let Err(Errand::Deliver { sequence, .. }) = &result
-            && is_sent
-            && !is_answered
-        {
-            let unanswered = Event::Unanswered { recipient: fingerprint, sequences: vec![*sequence] };
-            let _ = self.events.send(unanswered).await;
-        }
         // Both fail only when the engine is gone. The engine is told first: it may have to be waited for, and the next of
         // this recipient must not be ahead of it.
         let _ = self.events.send(event).await;
@@ -134,23 +135,21 @@ impl Visitor {
     }
 
     async fn cover(self) {
-        if self.visit(&self.home, Command::Ping, &mut false).await.is_err() {
+        if self.visit(&self.home, || Command::Ping).await.is_err() {
             tracing::debug!("a visit for cover failed");
         }
     }
 
-    /// One request on a connection that nothing ties to any other. Notes whether the server may have got it.
+    /// One request on a connection that nothing ties to any other, and which one is asked for when that stands.
     async fn visit(
         &self,
         server: &ServerAddress,
-        command: Command,
-        is_sent: &mut bool,
+        command: impl FnOnce() -> Command,
     ) -> Result<Result<Reply, Refusal>, LinkError> {
         let isolation = Isolation::fresh(&mut OsRng);
         let visiting = async {
             let mut link = Link::open(&self.dialer, &isolation, server, SecretKey::random(&mut OsRng)).await?;
-            *is_sent = true;
-            let id = link.send(command).await?;
+            let id = link.send(command()).await?;
             link.reply(id, REPLY_TIMEOUT_MS).await
         };
         timeout(Duration::from_millis(VISIT_TIMEOUT_MS), visiting).await.unwrap_or(Err(LinkError::Silent))

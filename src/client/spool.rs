@@ -7,6 +7,7 @@ use std::path::Path;
 use super::pending::Pending;
 use super::root::{self, Root};
 use super::state::{self, StateError};
+use super::ticket::Ticket;
 use crate::clock::Timestamp;
 use crate::disk::system::Disk;
 use crate::limits::{COURIER_QUEUE_MAX, SPOOL_HELD_MAX};
@@ -39,8 +40,8 @@ struct Item {
     file: String,
     is_waiting: bool,
     is_opening: bool,
-    /// It was written to a connection that ended before its answer, or sealed in a former run, which may have done so.
-    may_have_arrived: bool,
+    /// Whether it was written to a connection. What was sealed in a former run may have been.
+    ticket: Ticket,
     spreads: bool,
     /// When a look first found that its place is a time in the future: the clock was ahead when it was queued.
     ahead_since: Option<Timestamp>,
@@ -58,8 +59,6 @@ pub struct Found {
     pub conversation: ConversationId,
     /// Its file's name in the conversation's directory.
     pub file: String,
-    /// Whether its courier has it, or had it in an earlier run.
-    pub is_handed_out: bool,
 }
 
 /// What a message was, for its `.delivery` line.
@@ -94,7 +93,7 @@ impl Item {
             file: spooled.file.clone(),
             is_waiting: matches!(spooled.form, Form::Waiting(_)),
             is_opening: matches!(spooled.form, Form::Sealed { opening: true, .. }),
-            may_have_arrived: false,
+            ticket: Ticket::new(),
             spreads: spooled.spreads,
             ahead_since: None,
             held: Some(spooled),
@@ -125,13 +124,6 @@ impl Item {
 }
 
 impl Queue {
-    /// Whether the recipient's server may have it, for all that we know: what its courier has may be there just now, before an
-    /// answer or its absence tells.
-    fn may_have_arrived(&self, sequence: u64) -> bool {
-        let item = self.items.get(&sequence);
-        item.is_some_and(|item| item.may_have_arrived || (!item.is_waiting && sequence <= self.handed_out))
-    }
-
     fn add(&mut self, sequence: u64, item: Item) {
         self.waiting += usize::from(item.is_waiting);
         if item.is_part {
@@ -170,7 +162,9 @@ impl Spool {
                 let spooled = Spooled::from_bytes(&state::read(disk, &path)?)
                     .map_err(|error| StateError::malformed(&path, error))?;
                 let mut item = Item::new(spooled);
-                item.may_have_arrived = !item.is_waiting;
+                if !item.is_waiting {
+                    item.ticket = Ticket::doubtful();
+                }
                 if queue.items.len() >= SPOOL_HELD_MAX {
                     item.held = None;
                 }
@@ -238,11 +232,10 @@ impl Spool {
         items.into_iter().any(|(place, item)| item.conversation == *conversation && !places.contains(place))
     }
 
-    /// Takes a message out that was accepted or given up.
+    /// Takes a message out that was accepted or given up. Nobody sends it from now on.
     pub fn remove(&mut self, recipient: &Fingerprint, sequence: u64, pending: &mut Pending) -> Option<Removed> {
-        let queue = self.queues.get_mut(recipient)?;
-        let may_have_arrived = queue.may_have_arrived(sequence);
-        let item = queue.take(sequence)?;
+        let item = self.queues.get_mut(recipient)?.take(sequence)?;
+        let may_have_arrived = !item.ticket.withdraw();
         let path = root::spool_file(recipient, sequence);
         match item.is_waiting {
             true => pending.erase(path),
@@ -265,9 +258,9 @@ impl Spool {
         self.item(recipient, sequence).is_some_and(|item| item.is_opening)
     }
 
-    /// Whether the recipient's server may have a message, for all that we know.
-    pub fn may_have_arrived(&self, recipient: &Fingerprint, sequence: u64) -> bool {
-        self.queues.get(recipient).is_some_and(|queue| queue.may_have_arrived(sequence))
+    /// Nobody sends this message from now on, unless it has left. True if it cannot have arrived.
+    pub fn withdraw(&self, recipient: &Fingerprint, sequence: u64) -> bool {
+        self.item(recipient, sequence).is_some_and(|item| item.ticket.withdraw())
     }
 
     /// Whether sealed messages are behind one, other than these.
@@ -277,7 +270,8 @@ impl Spool {
         behind.any(|(place, item)| !item.is_waiting && others.binary_search(place).is_err())
     }
 
-    /// An envelope goes on its way as nobody's: its message is done with. Hands out what it was, if it was anybody's.
+    /// An envelope goes on its way as nobody's: its message is done with, and may arrive all the same. Hands out what it was, if
+    /// it was anybody's.
     pub fn disown(
         &mut self,
         recipient: &Fingerprint,
@@ -286,15 +280,14 @@ impl Spool {
         pending: &mut Pending,
     ) -> Option<Removed> {
         let queue = self.queues.get_mut(recipient)?;
-        let may_have_arrived = queue.may_have_arrived(sequence);
         let item = queue.items.get_mut(&sequence)?;
-        let removed = item.removed(may_have_arrived);
+        let removed = item.removed(true);
         let nobodys = Spooled { conversation: ConversationId([0; 16]), file: String::new(), ..whole };
         if item.conversation == nobodys.conversation {
             return None;
         }
         pending.put(root::spool_file(recipient, sequence), nobodys.to_bytes().to_vec());
-        *item = Item { may_have_arrived: item.may_have_arrived, ..Item::new(nobodys) };
+        *item = Item { ticket: item.ticket.clone(), ..Item::new(nobodys) };
         Some(removed)
     }
 
@@ -324,16 +317,6 @@ impl Spool {
             }
         }
         places
-    }
-
-    /// These were written to a connection that ended before their answers.
-    pub fn note_unanswered(&mut self, recipient: &Fingerprint, places: &[u64]) {
-        let Some(queue) = self.queues.get_mut(recipient) else { return };
-        for place in places {
-            if let Some(item) = queue.items.get_mut(place) {
-                item.may_have_arrived = true;
-            }
-        }
     }
 
     /// The first messages of a recipient that wait for a session, at most `limit`, in order.
@@ -370,7 +353,6 @@ impl Spool {
                 sequence: *sequence,
                 conversation: item.conversation,
                 file: item.file.clone(),
-                is_handed_out: queue.may_have_arrived(*sequence),
             }));
         }
         all
@@ -394,17 +376,20 @@ impl Spool {
         items.filter(|item| item.is_waiting).map(|item| item.spreads).next().unwrap_or(true)
     }
 
-    /// The next sealed messages for a recipient's courier, at most [`COURIER_QUEUE_MAX`] ahead of what was accepted.
-    pub fn hand_out(&mut self, root: &Root, recipient: &Fingerprint) -> Vec<(u64, Spooled)> {
+    /// The next sealed messages for a recipient's courier, each with its place and its ticket, at most [`COURIER_QUEUE_MAX`] ahead
+    /// of what was accepted.
+    pub fn hand_out(&mut self, root: &Root, recipient: &Fingerprint) -> Vec<(u64, Spooled, Ticket)> {
         let Some(queue) = self.queues.get_mut(recipient) else { return Vec::new() };
         let under_way = queue.items.range(..=queue.handed_out).count();
         let ahead = queue.items.range(queue.handed_out + 1..);
         let sealed = ahead.take_while(|(_, item)| !item.is_waiting);
-        let next: Vec<(u64, Spooled)> = sealed
+        let next: Vec<(u64, Spooled, Ticket)> = sealed
             .take(COURIER_QUEUE_MAX.saturating_sub(under_way))
-            .map_while(|(sequence, item)| Some((*sequence, item.whole(root, recipient, *sequence)?)))
+            .map_while(|(sequence, item)| {
+                Some((*sequence, item.whole(root, recipient, *sequence)?, item.ticket.clone()))
+            })
             .collect();
-        queue.handed_out = next.last().map_or(queue.handed_out, |(sequence, _)| *sequence);
+        queue.handed_out = next.last().map_or(queue.handed_out, |(sequence, ..)| *sequence);
         next
     }
 

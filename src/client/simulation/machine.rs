@@ -14,6 +14,7 @@ use crate::client::engine::Engine;
 use crate::client::event::{Errand, Event, Order};
 use crate::client::policy::Policy;
 use crate::client::root::Root;
+use crate::client::ticket::Ticket;
 use crate::clock::Timestamp;
 use crate::crypto::dh::SecretKey;
 use crate::disk::journal::{Journal, JournalError};
@@ -115,7 +116,7 @@ pub(super) struct Running {
     events: VecDeque<Event>,
     pushed: HashSet<u64>,
     /// What couriers have in hand, in order.
-    in_hand: Vec<(Fingerprint, u64, Envelope)>,
+    in_hand: Vec<(Fingerprint, u64, Envelope, Ticket)>,
 }
 
 /// One of the two, running or not.
@@ -261,11 +262,11 @@ impl Machine {
         for Order { recipient, errand, .. } in orders {
             let recipient = recipient.identity().fingerprint();
             let event = match errand {
-                Errand::Deliver { sequence, envelope, alone } => {
+                Errand::Deliver { sequence, envelope, alone, ticket } => {
                     if alone {
                         server.openings.insert(envelope.sha256());
                     }
-                    running.in_hand.push((recipient, sequence, envelope));
+                    running.in_hand.push((recipient, sequence, envelope, ticket));
                     continue;
                 }
                 Errand::TakePrekey => match server.take_prekey(peers[&recipient], now) {
@@ -273,14 +274,17 @@ impl Machine {
                     None => Event::NoPrekey { recipient, reason: "none left".into() },
                 },
                 Errand::LetGo { places, .. } => {
-                    running.in_hand.retain(|(of, sequence, _)| *of != recipient || !places.contains(sequence));
+                    running.in_hand.retain(|(of, sequence, ..)| *of != recipient || !places.contains(sequence));
                     continue;
                 }
                 Errand::NewProfile => continue,
             };
             running.events.push_back(event);
         }
-        for (recipient, sequence, envelope) in std::mem::take(&mut running.in_hand) {
+        for (recipient, sequence, envelope, ticket) in std::mem::take(&mut running.in_hand) {
+            if server.hears != Hears::Nothing && !ticket.claim() {
+                continue;
+            }
             if server.hears != Hears::Nothing {
                 server.deliver(peers[&recipient], &envelope);
             }
@@ -291,10 +295,7 @@ impl Machine {
                 running.events.push_back(Event::Accepted { recipient, sequence });
                 continue;
             }
-            running.in_hand.push((recipient, sequence, envelope));
-            if server.hears == Hears::AndIsNotHeard {
-                running.events.push_back(Event::Unanswered { recipient, sequences: vec![sequence] });
-            }
+            running.in_hand.push((recipient, sequence, envelope, ticket));
         }
         if let Err(error) = running.journal.apply() {
             return self.recover(&error, server, now);

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::recorder::{Recorder, Seen};
+use super::super::ticket::Ticket;
 use super::*;
 use crate::crypto::sign::SigningKey;
 use crate::limits::ENVELOPE_BYTES;
@@ -24,9 +25,13 @@ fn recipient(name: &str, server: &ServerAddress) -> SignedProfile {
 }
 
 fn deliver(recipient: &SignedProfile, sequence: u64) -> Order {
+    deliver_by(recipient, sequence, Ticket::new())
+}
+
+fn deliver_by(recipient: &SignedProfile, sequence: u64, ticket: Ticket) -> Order {
     let byte = u8::try_from(sequence).unwrap();
     let envelope = Envelope::from_slice(&[byte; ENVELOPE_BYTES]).unwrap();
-    let errand = Errand::Deliver { sequence, envelope, alone: false };
+    let errand = Errand::Deliver { sequence, envelope, alone: false, ticket };
     Order { recipient: recipient.clone(), errand, spreads: true }
 }
 
@@ -103,6 +108,25 @@ async fn a_visit_that_failed_gets_another_slot_and_nothing_overtakes_it() {
         }
     }
     assert_eq!(said, [1, 2]);
+}
+
+#[tokio::test]
+async fn what_was_taken_back_before_it_left_is_a_visit_like_any_other_and_does_not_leave() {
+    let (mut bench, address) = Bench::new(0).await;
+    let (bob, ticket) = (recipient("bob", &address), Ticket::new());
+    bench.pacer.line.push(deliver_by(&bob, 1, ticket.clone()));
+    bench.pacer.line.push(deliver(&bob, 2));
+    assert!(ticket.withdraw());
+    // As for cover: a visit to their server that asks for nothing.
+    bench.pacer.slot();
+    let (_, asked) = bench.seen.recv().await.unwrap();
+    assert!(matches!(asked[..], [Command::Ping]), "{asked:?}");
+    let end = bench.ends.recv().await.unwrap();
+    bench.pacer.note(end);
+    let (_, asked) = bench.slot().await;
+    assert!(matches!(&asked[..], [Command::Deliver { envelope, .. }] if envelope.as_bytes()[0] == 2), "{asked:?}");
+    let Some(Event::Accepted { sequence, .. }) = bench.events.recv().await else { panic!("not accepted") };
+    assert_eq!(sequence, 2);
 }
 
 #[tokio::test]

@@ -17,8 +17,8 @@ fn spooled(number: u8) -> Spooled {
     }
 }
 
-fn numbers(handed_out: &[(u64, Spooled)]) -> Vec<u8> {
-    handed_out.iter().map(|(_, spooled)| spooled.message.0[0]).collect()
+fn numbers(handed_out: &[(u64, Spooled, Ticket)]) -> Vec<u8> {
+    handed_out.iter().map(|(_, spooled, _)| spooled.message.0[0]).collect()
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn what_is_on_disk_leaves_memory_and_comes_back_in_its_turn() {
             if next.is_empty() {
                 break;
             }
-            next.iter().for_each(|(sequence, _)| drop(spool.remove(&bob, *sequence, &mut pending)));
+            next.iter().for_each(|(sequence, ..)| drop(spool.remove(&bob, *sequence, &mut pending)));
             out.extend(next);
         }
         assert_eq!(numbers(&out), (0..count).collect::<Vec<_>>());
@@ -88,14 +88,16 @@ fn what_was_queued_while_the_clock_was_ahead_comes_of_age_as_well() {
 }
 
 #[test]
-fn what_its_courier_has_may_have_arrived_and_what_waits_for_its_turn_has_not() {
+fn what_left_may_have_arrived_and_what_its_courier_has_still_is_never_sent() {
     let (mut spool, mut pending) = (Spool::default(), Pending::default());
     let (root, bob) = (Root::new("/nowhere"), Fingerprint([7; 32]));
     spool.push(bob, spooled(0), Timestamp::from_micros(5), &mut pending);
     spool.push(bob, spooled(1), Timestamp::from_micros(6), &mut pending);
-    assert!(!spool.may_have_arrived(&bob, 5));
-    assert_eq!(spool.hand_out(&root, &bob).len(), 2);
+    let handed_out = spool.hand_out(&root, &bob);
+    assert_eq!(handed_out.len(), 2);
+    assert!(handed_out[0].2.claim());
     spool.push(bob, spooled(2), Timestamp::from_micros(7), &mut pending);
     let removed = [5, 6, 7].map(|place| spool.remove(&bob, place, &mut pending).unwrap().may_have_arrived);
-    assert_eq!(removed, [true, true, false]);
+    assert_eq!(removed, [true, false, false]);
+    assert!(!handed_out[1].2.claim());
 }
