@@ -22,6 +22,9 @@ use support::disk::{self, Disk};
 use support::{User, World, entries};
 use zeroize::Zeroizing;
 
+/// What large contents may add to the most memory that a daemon ever holds.
+const RISE_MAX_KIB: u64 = 16 * 1024;
+
 /// A content, and the message that it is of.
 struct Large {
     payload: Payload,
@@ -204,6 +207,35 @@ async fn who_begins_with_much_and_ends_nothing_is_in_nobodys_way() {
     let last = many.last().unwrap();
     last.send(&mut mallory, [1]).await;
     last.wait_for(&bob);
+    assert!(entries(&bob.at("alerts")).is_empty());
+}
+
+/// Pieces of as many contents as may be on their way, backwards and with holes, so that none of them comes to an end.
+#[tokio::test]
+async fn whoever_scatters_pieces_of_many_large_contents_costs_a_bounded_memory() {
+    let world = World::new();
+    let mut bob = world.user("bob");
+    bob.start();
+    let mut mallory = contact(&bob, "mallory").await;
+    let peak = |bob: &User| {
+        let peak = bob.daemon.as_ref().unwrap().peak_memory();
+        peak.strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap()
+    };
+    let before = peak(&bob);
+    // All of it is in his mailbox when he comes.
+    bob.stop();
+    let many: Vec<Large> = (0..ARRIVING_PER_AUTHOR_MAX as u64).map(|n| Large::new(&mallory, 201, n + 2)).collect();
+    for number in (0..200).rev().step_by(4) {
+        for large in &many {
+            large.send(&mut mallory, [number]).await;
+        }
+    }
+    bob.start();
+    wait_until_heard(&mut mallory, &bob, "last").await;
+    assert_eq!(entries(&bob.at("journal/arriving")).len(), many.len());
+    let after = peak(&bob);
+    let _ = writeln!(std::io::stderr(), "peaks of memory, KiB: {before}, then {after}");
+    assert!(after < before + RISE_MAX_KIB, "the peak rose from {before} to {after} KiB");
     assert!(entries(&bob.at("alerts")).is_empty());
 }
 

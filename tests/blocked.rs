@@ -73,7 +73,7 @@ fn a_conversation_that_somebody_opened_while_they_were_blocked_begins_where_they
     // A look at the contacts is behind this.
     bob.drop_file("carol", "x", "refused");
     bob.wait_for_file("outbox/carol.error");
-    fs::remove_dir_all(bob.at("outbox/carol")).unwrap();
+    support::remove_tree(bob.at("outbox/carol"));
     carol.drop_file("bob", "x", "unseen");
     wait_until_accepted(&carol, "unseen");
     alice.drop_file("bob", "x", "behind it");

@@ -264,7 +264,7 @@ fn a_renamed_conversation_is_followed_and_a_deleted_one_made_anew() {
     fs::rename(bob.directory("conversations", "-alice-bob"), &renamed).unwrap();
     alice.drop_file("bob", "2", "two");
     assert_eq!(bob.wait_for_message("two").parent(), Some(renamed.as_path()));
-    fs::remove_dir_all(&renamed).unwrap();
+    support::remove_tree(&renamed);
     alice.drop_file("bob", "3", "three");
     bob.wait_for_message("three");
     assert_eq!(bob.heard_from("alice"), ["three"]);

@@ -136,7 +136,7 @@ fn request_made_odd(make_odd: impl Fn(&Path), is_as_left: impl Fn(&Path) -> bool
 #[test]
 fn a_file_in_the_place_of_a_request_stays_and_the_stranger_gets_another_directory() {
     let make_odd = |request: &Path| {
-        fs::remove_dir_all(request).unwrap();
+        support::remove_tree(request);
         fs::write(request, "mine").unwrap();
     };
     request_made_odd(make_odd, |request| fs::read(request).unwrap() == b"mine");
@@ -147,7 +147,7 @@ fn a_link_in_the_place_of_a_request_is_not_followed_and_the_stranger_gets_anothe
     let elsewhere = tempfile::tempdir().unwrap();
     set_mode(elsewhere.path(), 0o777);
     let make_odd = |request: &Path| {
-        fs::remove_dir_all(request).unwrap();
+        support::remove_tree(request);
         symlink(elsewhere.path(), request).unwrap();
     };
     request_made_odd(make_odd, |request| request.is_symlink() && entries(elsewhere.path()).is_empty());
@@ -162,7 +162,7 @@ fn a_request_made_read_only_stays_as_it_is_and_the_stranger_gets_another_directo
 #[test]
 fn a_file_in_the_place_of_what_tells_of_a_strangers_messages_stays_and_they_get_another_directory() {
     let make_odd = |request: &Path| {
-        fs::remove_dir_all(request.join(".delivery")).unwrap();
+        support::remove_tree(request.join(".delivery"));
         fs::write(request.join(".delivery"), "mine").unwrap();
     };
     request_made_odd(make_odd, |request| fs::read(request.join(".delivery")).unwrap() == b"mine");
@@ -174,7 +174,7 @@ fn what_a_contact_writes_where_requests_take_nothing_waits_at_the_server() {
     let world = World::new();
     let ([alice, mut bob, carol], request) = with_request(&world, "first", start);
     let card = fs::read(request.join("card")).unwrap();
-    fs::remove_dir_all(&request).unwrap();
+    support::remove_tree(&request);
     talk(&alice, &bob, "what was rejected");
     fs::write(bob.at("contacts/carol.card"), card).unwrap();
     put_a_file_there(&bob.at("requests"));

@@ -120,7 +120,7 @@ fn an_error_says_a_hostile_name_on_one_line_and_escaped() {
         pair.alice.drop_file(name, "x", "to nobody");
         let text = pair.alice.wait_for_file(format!("outbox/{name}.error"));
         assert!(text.lines().count() == 3 && !text.contains(['\x1b', '\t', '\u{202e}']), "{text:?}");
-        fs::remove_dir_all(pair.alice.at("outbox").join(name)).unwrap();
+        support::remove_tree(pair.alice.at("outbox").join(name));
     }
     pair.nothing_else_arrives(&[]);
 }
@@ -253,7 +253,7 @@ fn directories_named_after_contacts_mean_the_same_conversation_for_ever_in_any_o
             1 => alice.kill(),
             // The daemon runs on: a directory that a person removes and makes anew.
             _ => {
-                fs::remove_dir_all(alice.at("outbox/bob")).unwrap();
+                support::remove_tree(alice.at("outbox/bob"));
                 fs::rename(alice.at("outbox/carol,bob"), alice.at("outbox/both")).unwrap();
                 alice.drop_file("both", "x", format!("{round} under another name"));
                 bob.wait_for_message(&format!("{round} under another name"));

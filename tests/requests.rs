@@ -101,7 +101,7 @@ fn who_was_rejected_may_write_again_and_it_is_a_new_request() {
     carol.drop_file("bob", "x", "second");
     assert_eq!(wait_for_request(&bob, 1), request);
     // By rm, and over a restart.
-    fs::remove_dir_all(&request).unwrap();
+    support::remove_tree(&request);
     bob.stop();
     bob.start();
     carol.drop_file("bob", "x", "third");
@@ -197,7 +197,7 @@ fn what_a_person_has_linked_or_put_into_a_request_is_not_overwritten_with_it() {
         }
         match verb {
             "reject" => drop(done(&bob, &["request", verb, &name_of(&request)])),
-            _ => fs::remove_dir_all(&request).unwrap(),
+            _ => support::remove_tree(&request),
         }
         assert!(!request.exists());
     }

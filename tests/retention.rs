@@ -211,8 +211,8 @@ fn a_conversation_that_was_deleted_stays_so_until_somebody_writes() {
     let name = message.parent().unwrap().file_name().unwrap().to_owned();
     let [conversation, twin] = ["conversations", "outbox"].map(|parent| bob.at(parent).join(&name));
     bob.wait_for("the twin", || twin.exists().then_some(()));
-    fs::remove_dir_all(&conversation).unwrap();
-    fs::remove_dir_all(&twin).unwrap();
+    support::remove_tree(&conversation);
+    support::remove_tree(&twin);
     bob.stop();
     bob.start();
     bob.wait_for_status("connection: connected");

@@ -425,7 +425,8 @@ impl Walk {
         mallory.start();
         mallory.sh("drop alice x 'it is me, bob'");
         self.alice("ls alerts/*Z-identity-* && ls requests/bob~*/card");
-        // Rejected, and there again.
+        // Rejected, once all of it is there, and there again.
+        self.alice("grep -qx 'it is me, bob' requests/bob~*/*Z-bob* && ls requests/bob~*/.delivery/*Z-bob*");
         self.alice.sh("rm -r requests/bob~*");
         mallory.sh("drop alice x 'why not?'");
         self.alice("ls requests/bob~*/card && grep -qx 'why not?' requests/bob~*/*Z-bob*");

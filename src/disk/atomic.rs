@@ -304,7 +304,7 @@ fn overwrite_content(there: &dyn OpenFile, file: &dyn OpenFile, offset: u64, cou
         if read == 0 {
             return Ok(u64::MAX);
         }
-        if portion[..read].iter().any(|byte| *byte != 0) {
+        if portion[..read] != ZEROS[..read] {
             write_zeros(file, data, read as u64)?;
         }
         offset = data + read as u64;
@@ -313,9 +313,11 @@ fn overwrite_content(there: &dyn OpenFile, file: &dyn OpenFile, offset: u64, cou
     Ok(offset)
 }
 
+/// As many as are read or written at once.
+static ZEROS: [u8; OVERWRITTEN_AT_ONCE] = [0; OVERWRITTEN_AT_ONCE];
+
 /// Writes `count` zeros at `offset`.
 pub(super) fn write_zeros(file: &dyn OpenFile, offset: u64, count: u64) -> io::Result<()> {
-    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     let mut written = 0;
     while written < count {
         let portion = usize::try_from(count - written).unwrap_or(ZEROS.len()).min(ZEROS.len());

@@ -457,6 +457,13 @@ impl User {
     }
 }
 
+/// Removes a directory that a daemon may be writing to: what it makes meanwhile is removed as well.
+pub fn remove_tree(directory: impl AsRef<Path>) {
+    while let Err(error) = fs::remove_dir_all(&directory) {
+        assert_eq!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty, "{}: {error}", directory.as_ref().display());
+    }
+}
+
 pub fn entries(directory: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
