@@ -98,6 +98,8 @@ fn what_somebody_has_stays_with_them_and_the_exit_code_says_so() {
     assert_eq!(cancelled.status.code(), Some(TOO_LATE), "{cancelled:?}");
     assert!(says(&cancelled).contains("bob: too late, it is delivered"), "{cancelled:?}");
     assert!(alice.delivery(&message).contains(" delivered "));
+    let left = || entries(&alice.at("outbox/.cancel")).is_empty().then_some(());
+    alice.wait_for("the request to be gone, with what was said of it", left);
     let unknown = cancel(&alice, "outbox/bob/nothing");
     assert_eq!(unknown.status.code(), Some(66), "{unknown:?}");
 }
@@ -124,4 +126,29 @@ fn without_a_daemon_a_file_is_removed_and_the_rest_is_done_by_the_next_start() {
     bob.wait_for_message("later");
     assert!(!has(&bob, b"regret") && !has(&bob, b"never sent"));
     assert!(fs::read_dir(alice.at("outbox/.cancel")).unwrap().next().is_none());
+}
+
+#[test]
+fn whoever_asks_with_a_file_is_told_there_what_cannot_be_done_and_the_program_still_answers() {
+    let (_world, mut alice, bob) = acquainted();
+    alice.drop_file("bob", "x", "a fact");
+    bob.wait_for_message("a fact");
+    let message = copy(&alice, b"a fact");
+    let delivery = alice.wait_until_delivered(&message);
+    let id = delivery.lines().find_map(|line| line.strip_prefix("id: ")).unwrap();
+    let error = format!("outbox/.cancel/{id}.error");
+    fs::write(alice.at("outbox/.cancel").join(id), "").unwrap();
+    assert!(alice.wait_for_file(&error).contains("cannot be taken back any more"));
+    let said = says(&alice.cli(&["doctor"]));
+    assert!(said.contains(&format!("error: {error}: ")), "{said}");
+    // As it was left by somebody else.
+    let cancelled = cancel(&alice, &message);
+    assert_eq!(cancelled.status.code(), Some(TOO_LATE), "{cancelled:?}");
+    alice.wait_until_gone(&error);
+    alice.stop();
+    fs::write(alice.at("outbox/.cancel/plan.pdf"), "").unwrap();
+    alice.start();
+    assert!(alice.wait_for_file("outbox/.cancel/plan.pdf.error").contains("This is no message's id"));
+    fs::remove_file(alice.at("outbox/.cancel/plan.pdf")).unwrap();
+    alice.wait_until_gone("outbox/.cancel/plan.pdf.error");
 }

@@ -390,21 +390,24 @@ impl Walk {
             : > tmp/sh/bob/empty; touch -t 202001010000 tmp/sh/bob/empty
             head -c 7000000 /dev/zero > tmp/sh/bob/huge
             mv tmp/sh/bob/* outbox/bob/
-            : > outbox/bob/waits"
+            : > outbox/bob/waits
+            cancel 'for later'; : > outbox/.cancel/ffffffffffffffffffffffffffffffff; : > outbox/.cancel/plan.pdf"
         ));
         self.alice("grep -q '^waiting: outbox/bob/waits: ' status && grep -q '^refused: outbox/bob/huge' status");
         self.alice("grep -q '^ignored: [1-9]' status");
         for promise in self.document.errors() {
             if !["on another filesystem", "belongs to another conversation"].iter().any(|later| promise.contains(later))
             {
-                self.alice(&format!("grep -s -e '{promise}' outbox/*.error outbox/*/*.error"));
+                self.alice(&format!("grep -s -e \"{promise}\" outbox/*.error outbox/*/*.error outbox/.cancel/*.error"));
             }
         }
         // What was given a new name that says something else.
         self.alice.sh("mv outbox/bob outbox/twin; mv outbox/twin outbox/carol,bob; echo x > outbox/carol,bob/y");
         self.alice("grep -s 'belongs to another conversation than it' outbox/*.error");
         self.alice.sh("mv outbox/carol,bob outbox/bob; chmod 700 outbox/closed; rm contacts/friend*; until rm -rf outbox/*; do :; done");
-        self.alice("test -z \"$(ls outbox/*.error 2>&-)\" && ! grep -q '^refused: outbox' status");
+        self.alice("grep -q '^refused: outbox/.cancel/plan.pdf' status");
+        self.alice.sh("cd outbox/.cancel; for file in *; do case $file in *.error) ;; *) rm $file ;; esac; done");
+        self.alice("test -z \"$(ls outbox/.cancel)\" && test -z \"$(ls outbox/*.error 2>&-)\" && ! grep -q '^refused: outbox' status");
 
         // The request is accepted by hand, as the document shows it.
         let accept = self.document.code("requests/alice~2785e0ff/card");

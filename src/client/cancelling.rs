@@ -5,15 +5,23 @@
 //! Whoever has all of the message keeps it. For everybody else it leaves their queue, and counts as failed; who has some of its
 //! parts is told that the others will not come. What was on its way in that moment may arrive all the same, and an
 //! acknowledgement then says so.
+//!
+//! A file that asks for what cannot be done stays, with `NAME.error` beside it, until somebody removes it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use super::delivery::State;
 use super::engine::Engine;
+use super::error_file;
 use super::letting_go::Because;
-use super::root::CANCEL_DIRECTORY;
+use super::root::{CANCEL_DIRECTORY, NO_MESSAGE};
 use crate::clock::Timestamp;
+use crate::disk::open::FileIdentity;
+use crate::limits::CANCEL_ERRORS_MAX;
+use crate::name::is_ignored;
 use crate::wire::control::{Control, Messages};
 use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
 use crate::wire::sent::{Fate, SentKey};
@@ -23,6 +31,22 @@ const REASON: &str = "cancelled";
 
 /// The same where its envelope was handed to the network.
 const REASON_DOUBTFUL: &str = "cancelled; it is not known whether it had arrived by then";
+
+/// What is wrong with a name that is no id, and what to do.
+const NO_ID: &str = "This is no message's id, which has 32 digits of 0-9 and a-f.\n\
+     Give the file the name that stands behind `id:` in the message's file in .delivery/, or remove it.";
+
+/// The same of an id that was perhaps mistyped.
+const UNKNOWN: &str = "No message of yours with this id is on its way.\n\
+     Compare it with the `id:` in the message's file in .delivery/, and remove this file if that says what became of it.";
+
+/// The same of a message that is no longer here.
+const TOO_LATE: &str = "This message cannot be taken back any more: the servers of all recipients have it, or it has failed.\n\
+     Its file in .delivery/ says what became of it; remove this file.";
+
+/// Files that ask for what cannot be done, as they were when that was said. It is not looked for again until somebody writes
+/// them anew: a message that is sent once more later is not taken back by a forgotten file.
+pub(super) type Uncancelled = BTreeMap<PathBuf, FileIdentity>;
 
 /// What one recipient does not have.
 #[derive(Default)]
@@ -40,19 +64,65 @@ impl Engine {
         if !std::mem::take(&mut self.cancels) {
             return;
         }
-        for name in self.root.names(CANCEL_DIRECTORY) {
+        let names = self.root.names(CANCEL_DIRECTORY);
+        self.forget_uncancelled(&names);
+        for name in names.into_iter().filter(|name| !is_ignored(name)) {
             if self.is_full() {
                 self.cancels = true;
                 return;
             }
-            if let Some(message) = name.to_str().and_then(MessageId::from_hex) {
-                self.cancel(message, now);
-                self.pending.remove(Path::new(CANCEL_DIRECTORY).join(name));
+            let path = Path::new(CANCEL_DIRECTORY).join(&name);
+            let Ok(found) = self.root.disk().stat(&self.root.join(&path)) else { continue };
+            if self.uncancelled.get(&path) == Some(&found.identity()) {
+                continue;
+            }
+            let message = name.to_str().and_then(MessageId::from_hex);
+            let is_done = message.is_some_and(|message| message == NO_MESSAGE || self.cancel(message, now));
+            if is_done || (!self.refuse_to_cancel(&path, message) && message.is_some()) {
+                self.uncancelled.remove(&path);
+                self.outbox.clear(&self.root, &path);
+                self.pending.remove(path);
+            } else if self.outbox.is_refused(&path) {
+                self.uncancelled.insert(path, found.identity());
             }
         }
     }
 
-    fn cancel(&mut self, message: MessageId, now: Timestamp) {
+    /// Removes errors whose file is gone, those of a former run as well: what is still wrong is said anew.
+    fn forget_uncancelled(&mut self, names: &[OsString]) {
+        let is_there = |path: &Path| path.file_name().is_some_and(|name| names.iter().any(|there| there == name));
+        let gone: Vec<PathBuf> = self.uncancelled.keys().filter(|path| !is_there(path)).cloned().collect();
+        for path in gone {
+            self.uncancelled.remove(&path);
+            self.outbox.clear(&self.root, &path);
+        }
+        for name in names.iter().filter(|name| name.as_bytes().ends_with(b".error")) {
+            let path = Path::new(CANCEL_DIRECTORY).join(name);
+            if !self.uncancelled.keys().any(|target| error_file::beside(target) == path) {
+                error_file::remove(&self.root, &self.root.join(path));
+            }
+        }
+    }
+
+    /// Says beside a file why nothing can be taken back. False if there is no place for that.
+    fn refuse_to_cancel(&mut self, path: &Path, message: Option<MessageId>) -> bool {
+        // One that was written again is answered again, for somebody who waits for that.
+        self.outbox.clear(&self.root, path);
+        if !self.uncancelled.contains_key(path) && self.uncancelled.len() >= CANCEL_ERRORS_MAX {
+            tracing::warn!("there are too many files in .cancel/ that ask for what cannot be done");
+            return false;
+        }
+        let text = match message {
+            None => NO_ID,
+            Some(message) if self.sent.knows(&message) => TOO_LATE,
+            Some(_) => UNKNOWN,
+        };
+        self.outbox.refuse(&self.root, path, text);
+        self.outbox.is_refused(path)
+    }
+
+    /// False if nothing of this message is left to be taken back.
+    fn cancel(&mut self, message: MessageId, now: Timestamp) -> bool {
         let mut lacking: BTreeMap<Fingerprint, Lacking> = BTreeMap::new();
         let mut named: Option<(ConversationId, String)> = None;
         for found in self.spool.find(&message) {
@@ -68,7 +138,7 @@ impl Engine {
                 recipient.lacks_parts = known.next < large.parts();
             }
         }
-        let Some((conversation, file)) = named else { return };
+        let Some((conversation, file)) = named else { return false };
         for (recipient, Lacking { places, has_begun, lacks_parts }) in lacking {
             let gone = self.let_go(recipient, &places, Because::GivenUp, now);
             let left = gone.iter().filter(|removed| removed.may_have_arrived).count();
@@ -88,5 +158,142 @@ impl Engine {
                 self.queue_note(recipient, &Control { cancelled, ..Control::default() }, now);
             }
         }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::client::assembling::tests::Bench;
+    use crate::client::outbox::Outbox;
+    use crate::wire::sent::SentEntry;
+
+    fn look(bench: &mut Bench) {
+        bench.engine.cancels = true;
+        bench.engine.look_at_cancelled(bench.now);
+        bench.settle();
+    }
+
+    fn path(name: &str) -> PathBuf {
+        Path::new(CANCEL_DIRECTORY).join(name)
+    }
+
+    fn ask(bench: &mut Bench, names: &[&str]) {
+        names.iter().for_each(|name| fs::write(bench.root.join(path(name)), "").unwrap());
+        look(bench);
+    }
+
+    /// What stands in `.cancel/`.
+    fn there(bench: &Bench) -> Vec<String> {
+        let mut names: Vec<String> =
+            bench.root.names(CANCEL_DIRECTORY).into_iter().map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn says(bench: &Bench, name: &str) -> String {
+        error_file::read(&bench.root, &bench.root.join(error_file::beside(&path(name)))).unwrap_or_default()
+    }
+
+    fn remember(bench: &mut Bench, message: MessageId) {
+        let sealed = bench.now.seconds();
+        let entry = SentEntry {
+            recipient: bench.alice,
+            message,
+            conversation: bench.conversation.id,
+            file: "file".into(),
+            file_name: Vec::new(),
+            time: bench.now,
+            incarnation: [1; 16],
+            counter: 1,
+            sha256: [0; 32],
+            sealed,
+            resent: 0,
+            transcript: Arc::default(),
+        };
+        bench.engine.sent.add(entry, sealed, &mut bench.engine.pending);
+    }
+
+    #[test]
+    fn what_cannot_be_taken_back_is_told_of_beside_it_until_it_is_removed() {
+        let mut bench = Bench::new();
+        let (late, unknown) = (MessageId([1; 16]), MessageId([2; 16]).to_string());
+        remember(&mut bench, late);
+        let late = late.to_string();
+        fs::write(bench.root.join(path("own.error")), "a log of mine\n").unwrap();
+        let left = [".draft", "#draft#", "draft.tmp", "draft~", "own.error"];
+        ask(
+            &mut bench,
+            &[".draft", "#draft#", "draft.tmp", "draft~", &late, &unknown, "plan.pdf", &NO_MESSAGE.to_string()],
+        );
+        let names = [late.as_str(), &unknown, "plan.pdf"];
+        let errors = names.map(|name| format!("{name}.error"));
+        let mut expected: Vec<&str> = left.into_iter().chain(names).chain(errors.iter().map(String::as_str)).collect();
+        expected.sort_unstable();
+        assert_eq!(there(&bench), expected);
+        for (name, text) in names.into_iter().zip([TOO_LATE, UNKNOWN, NO_ID]) {
+            assert_eq!(says(&bench, name), format!("{text}\n"));
+            assert_eq!(text.lines().count(), 2);
+        }
+        let refused = bench.engine.status(None, std::iter::empty()).refused;
+        assert_eq!(refused, names.map(|name| format!("outbox/.cancel/{name}")));
+        // Another run finds them, and those whose file went meanwhile.
+        bench.engine.outbox = Outbox::default();
+        bench.engine.uncancelled.clear();
+        fs::remove_file(bench.root.join(path(&late))).unwrap();
+        look(&mut bench);
+        assert!(says(&bench, &late).is_empty() && says(&bench, &unknown).starts_with("No message"));
+        for name in [unknown.as_str(), "plan.pdf"] {
+            fs::remove_file(bench.root.join(path(name))).unwrap();
+        }
+        look(&mut bench);
+        assert_eq!(
+            there(&bench),
+            left.iter().copied().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+        );
+        assert!(bench.engine.status(None, std::iter::empty()).refused.is_empty());
+    }
+
+    #[test]
+    fn a_request_is_answered_once_and_again_when_it_is_written_anew() {
+        let mut bench = Bench::new();
+        let id = MessageId([2; 16]).to_string();
+        ask(&mut bench, &[&id]);
+        let error = bench.root.join(error_file::beside(&path(&id)));
+        fs::remove_file(&error).unwrap();
+        look(&mut bench);
+        assert!(!error.exists(), "nothing has changed");
+        fs::remove_file(bench.root.join(path(&id))).unwrap();
+        remember(&mut bench, MessageId([2; 16]));
+        ask(&mut bench, &[&id]);
+        assert_eq!(says(&bench, &id), format!("{TOO_LATE}\n"));
+    }
+
+    #[test]
+    fn beyond_so_many_errors_requests_go_without_one_and_others_wait_for_a_place() {
+        let mut bench = Bench::new();
+        let ids: Vec<String> = (1..=66).map(|id| MessageId([id; 16]).to_string()).collect();
+        for id in &ids {
+            ask(&mut bench, &[id]);
+        }
+        ask(&mut bench, &["plan.pdf"]);
+        assert_eq!(there(&bench).len(), 2 * CANCEL_ERRORS_MAX + 1);
+        assert!(says(&bench, "plan.pdf").is_empty());
+        fs::remove_file(bench.root.join(path(&ids[0]))).unwrap();
+        look(&mut bench);
+        assert!(!says(&bench, "plan.pdf").is_empty());
+        assert_eq!(there(&bench).len(), 2 * CANCEL_ERRORS_MAX);
+    }
+
+    #[test]
+    fn what_stands_there_is_no_message_also_where_the_directory_cannot_be_watched() {
+        let mut bench = Bench::new();
+        fs::write(bench.root.join(path("plan.pdf")), "text").unwrap();
+        bench.engine.watched(Path::new(CANCEL_DIRECTORY));
+        assert!(bench.engine.cancels && bench.engine.outbox.next().is_none());
     }
 }

@@ -15,6 +15,7 @@ use super::acknowledging::Acknowledging;
 use super::arriving::Arriving;
 use super::blocked;
 use super::cancelled::Unbegun;
+use super::cancelling::Uncancelled;
 use super::contacts::Contacts;
 use super::conversation::Conversations;
 use super::copying::Copying;
@@ -90,6 +91,7 @@ pub struct Engine {
     pub(super) letting_go: LettingGo,
     /// A person may have asked for messages to be taken back.
     pub(super) cancels: bool,
+    pub(super) uncancelled: Uncancelled,
     pub(super) giving_up: GivingUp,
     pub(super) unconfirmed: Unconfirmed,
     /// When a recipient's server took something last, in this run.
@@ -199,6 +201,7 @@ impl Engine {
             large,
             copying: Copying::default(),
             cancels: true,
+            uncancelled: Uncancelled::new(),
             outbox: Outbox::default(),
             dropboxes: Dropboxes::default(),
             dropped: Dropped::load(root.disk(), &root.join(root::dropped_file()))?,

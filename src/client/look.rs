@@ -151,8 +151,11 @@ impl Engine {
 
     /// A directory is watched from now on: looks what came before.
     pub fn watched(&mut self, directory: &Path) {
-        self.cancels |= directory == Path::new(CANCEL_DIRECTORY);
-        self.outbox.scan_directory(&self.root, directory);
+        match directory == Path::new(CANCEL_DIRECTORY) {
+            // What stands there is no message.
+            true => self.cancels = true,
+            false => self.outbox.scan_directory(&self.root, directory),
+        }
     }
 
     /// Makes `outbox/` directories of conversations anew whose directory is gone. At the start only: while we run, a

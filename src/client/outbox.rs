@@ -184,6 +184,11 @@ impl Outbox {
         self.errors.keys().map(PathBuf::as_path)
     }
 
+    /// Whether a file or directory has an error beside it.
+    pub fn is_refused(&self, path: &Path) -> bool {
+        self.errors.contains_key(path)
+    }
+
     /// How many files are ignored by their names.
     pub fn ignored(&self) -> usize {
         self.ignored.values().sum()

@@ -6,6 +6,7 @@ use super::alerts;
 use super::engine::Engine;
 use super::parts::accepted_bytes;
 use super::progress;
+use super::root::CANCEL_DIRECTORY;
 use super::status::Status;
 use crate::clock::Timestamp;
 use crate::limits::STATUS_LINES_MAX;
@@ -24,7 +25,11 @@ impl Engine {
     /// What `status` says. `unsettled` are outbox files that are sent and wait for their writers.
     pub fn status<'a>(&self, paused: Option<String>, unsettled: impl Iterator<Item = &'a Path>) -> Status {
         let own = self.account.profile.profile();
-        let escape = |path: &Path| crate::name::escape_path(path);
+        let escape = |path: &Path| match path.strip_prefix(CANCEL_DIRECTORY) {
+            // A directory of ours, whatever its name begins with.
+            Ok(name) => format!("{CANCEL_DIRECTORY}/{}", crate::name::escape_path(name)),
+            Err(_) => crate::name::escape_path(path),
+        };
         let server = own.server.host_port();
         Status {
             running: true,

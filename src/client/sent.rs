@@ -98,6 +98,11 @@ impl Sent {
         self.files.get(&number)?.entries.get(place)
     }
 
+    /// Whether a message is remembered, for anybody.
+    pub fn knows(&self, message: &MessageId) -> bool {
+        self.index.keys().any(|key| key.message == *message)
+    }
+
     /// Whether a message is on its way for the second time at least: then its recipient may have it, whatever becomes of this one.
     pub fn was_sent_again(&self, key: &SentKey) -> bool {
         self.get(key).is_some_and(|entry| entry.resent > 0)

@@ -76,6 +76,9 @@ pub const RETRY_PERIOD_MAX_MS: u64 = 13 * 86_400_000;
 /// meanwhile was not tried meanwhile. As long as the longest wait between two tries.
 pub const GIVE_UP_GRACE_MS: u64 = super::CIRCUIT_RETRY_MAX_MS;
 
+/// Files of `outbox/.cancel/` that are told of at a time because nothing can be taken back for them: more than anybody reads.
+pub const CANCEL_ERRORS_MAX: usize = 64;
+
 /// Messages of one recipient that are given up in one batch.
 pub const GIVEN_UP_MAX: usize = 1_024;
 

@@ -27,7 +27,7 @@ const PRELUDE: &str = r#"
 
 /// Every file that is for people to read. One name for each line it has.
 const LOOK: &str = "grep -s '' /dev/null status alerts/* conversations/*/.delivery/* conversations/*/.gaps \
-    requests/*/.delivery/* outbox/*.error outbox/*/*.error conversations/*/*.error contacts/*.error blocked/*.error \
+    requests/*/.delivery/* outbox/*.error outbox/*/*.error outbox/.cancel/*.error conversations/*/*.error contacts/*.error blocked/*.error \
     dropboxes/*.error ui_info/sh/hook-* || true";
 
 pub fn is_root() -> bool {

@@ -14,7 +14,8 @@ use super::message::{self, Named, Sent};
 use super::output::{self, Output};
 use crate::app::failure::{Exit, Failure};
 use crate::client::delivery::State;
-use crate::client::root::CANCEL_DIRECTORY;
+use crate::client::error_file;
+use crate::client::root::{CANCEL_DIRECTORY, NO_MESSAGE};
 use crate::clock::Timestamp;
 use crate::disk::atomic;
 use crate::disk::lock;
@@ -66,7 +67,7 @@ fn remove(context: &Context, doing: &str, path: &Path, relative: &Path) -> Resul
     }
     // What it has read by now it records before it does anything that is asked for later.
     if is_running(context) {
-        ask(context, doing, &MessageId([0; 16]))?;
+        ask(context, doing, &NO_MESSAGE)?;
     }
     // One of an earlier file of this name was written before the file was.
     let newer = |sent: &Sent| {
@@ -116,12 +117,23 @@ fn ask(context: &Context, doing: &str, message: &MessageId) -> Result<bool, Fail
         Ok(watcher)
     });
     let failed = |error: std::io::Error| Failure::io(doing, &error, "Check that the directory outbox/ is yours.");
+    // What an earlier request was answered is no answer to this one.
+    let error = error_file::beside(&request);
+    error_file::remove(&context.root, &error);
     fs::write(&request, "").map_err(failed)?;
     // Without a watcher (the system has no more) a look now and then does.
     let _watcher = watcher.ok();
     while fs::symlink_metadata(&request).is_ok() {
         if !is_running(context) {
             return Ok(false);
+        }
+        if error_file::read(&context.root, &error).is_some() {
+            // There is nothing left to be done, and what became of the message is said here.
+            match fs::remove_file(&request) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+                _ => error_file::remove(&context.root, &error),
+            }
+            break;
         }
         let poll = Duration::from_millis(STATUS_POLL_MS);
         if let Err(mpsc::RecvTimeoutError::Disconnected) = events.recv_timeout(poll) {

@@ -8,6 +8,7 @@ use super::checkup::{Checkup, Entry};
 use crate::app::client::causes;
 use crate::client::error_file;
 use crate::client::metadata::ID_FILE;
+use crate::client::root::CANCEL_DIRECTORY;
 use crate::disk::open::{self, OpenError};
 use crate::name;
 use crate::wire::identity::ConversationId;
@@ -42,6 +43,11 @@ pub(super) fn check(checkup: &mut Checkup<'_>) {
                 ),
             };
             refuse(checkup, &entry, problem, remedy);
+        }
+    }
+    for entry in checkup.entries(Path::new(CANCEL_DIRECTORY)) {
+        if is_error(&entry) {
+            check_error(checkup, &entry);
         }
     }
     let limit = fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").ok();
