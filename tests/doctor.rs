@@ -195,6 +195,60 @@ fn what_the_network_keeps_a_daemon_from_is_noted() {
 }
 
 #[test]
+fn what_a_running_daemon_says_of_its_work_is_found_with_what_to_do() {
+    let world = World::new();
+    let [alice, bob, carol] = world.friends(["alice", "bob", "carol"]);
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().canonicalize().unwrap();
+    let uid = fs::metadata(&alice.root).unwrap().uid().to_string();
+    for (name, to) in [("box", "bob"), ("pager", "carol")] {
+        let path = directory.join(name);
+        let added =
+            alice.cli(&["dropbox", "add", name, "--to", to, "--uid", &uid, "--directory", path.to_str().unwrap()]);
+        assert!(added.status.success(), "{added:?}");
+    }
+    fs::create_dir(directory.join("box/directory")).unwrap();
+    fs::remove_file(alice.at("contacts/carol.card")).unwrap();
+    // Not by this process: a program that anybody has open for writing cannot be run.
+    let hook = "printf '#!/bin/sh\nexit 3\n' >tmp/hook; chmod 700 tmp/hook; mv tmp/hook hooks/on-message";
+    assert!(Command::new("sh").args(["-c", hook]).current_dir(&alice.root).status().unwrap().success());
+    bob.drop_file("alice", "x", "for the hook");
+    alice.wait_for_message("for the hook");
+    alice.drop_file("bob", "empty", "");
+    fs::write(alice.at("outbox/stray"), "x").unwrap();
+    for line in [
+        "hook: on-message: it ended with",
+        "dropbox: box: 1 refused",
+        "dropbox: pager: nothing is taken",
+        "waiting: outbox/bob/empty: ",
+        "refused: outbox/stray",
+    ] {
+        alice.wait_for_status(line);
+    }
+    fs::remove_dir_all(alice.at("alerts")).unwrap();
+    fs::write(alice.at("alerts"), "").unwrap();
+    alice.wait_for_status("paused: alerts/");
+    let report = Report::of(&alice, &[]);
+    for (severity, kind, path, problem, remedy) in [
+        ("warning", "hook", "hooks/on-message", "exit status: 3", "Mend the program"),
+        ("warning", "dropbox", "dropboxes/box.toml", "1 refused", "NAME.error beside each"),
+        ("error", "dropbox", "dropboxes/pager.toml", "nothing is taken: there is no contact", "carol"),
+        ("note", "waiting", "outbox/bob/empty", "it is empty", "by itself"),
+        ("error", "outbox", "outbox/stray.error", "in no conversation", "outbox/bob/"),
+        ("error", "paused", "status", "alerts/ takes no files", "goes on by itself"),
+    ] {
+        let found: Vec<&Value> = report.findings().iter().filter(|finding| finding["kind"] == kind).collect();
+        let is_it = |finding: &&&Value| finding["path"] == alice.at(path).to_str().unwrap();
+        let these: Vec<_> = found.iter().filter(is_it).collect();
+        assert_eq!(these.len(), 1, "one cause, one finding of {kind}: {report:#?}");
+        assert_eq!(these[0]["severity"], severity, "{}", these[0]);
+        let [said, todo] = ["problem", "remedy"].map(|field| these[0][field].as_str().unwrap());
+        assert!(said.contains(problem) && todo.contains(remedy), "{}", these[0]);
+    }
+    drop(carol);
+}
+
+#[test]
 fn after_a_kill_only_the_stale_status_is_wrong_and_a_start_mends_that() {
     let world = World::new();
     let [mut alice, bob] = world.friends(["alice", "bob"]);

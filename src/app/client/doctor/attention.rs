@@ -1,10 +1,15 @@
 //! What waits for a person: alerts, requests, and what the daemon says of itself.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 
 use super::checkup::{Checkup, Daemon};
+use crate::app::client::causes;
 use crate::client::status::Status;
+use crate::client::{dropbox, error_file, hook_file};
 use crate::limits::STATE_FILE_BYTES_MAX;
+use crate::name;
 
 pub(super) fn check(checkup: &mut Checkup<'_>) {
     let counted = |count: usize, one: &str, many: &str| match count {
@@ -66,5 +71,61 @@ fn say(checkup: &mut Checkup<'_>, path: &Path, status: &Status) {
     for (file, reason) in &status.waiting {
         let path = Path::new(file);
         checkup.note("waiting", path, reason.as_str(), "chatterboxd tries it again by itself.");
+    }
+    // What it refuses in the outbox and in settings was found by the `.error` files.
+    status.hooks.iter().for_each(|(hook, reason)| say_hook(checkup, hook, reason));
+    status.dropboxes.iter().for_each(|(name, state)| say_dropbox(checkup, name, state));
+}
+
+/// A hook that is run and does not end well, or too seldom. One that is not run was found where it stands.
+fn say_hook(checkup: &mut Checkup<'_>, hook: &str, reason: &str) {
+    let path = Path::new(hook_file::DIRECTORY).join(hook);
+    if checkup.findings.has("hook", &path) {
+        return;
+    }
+    let remedy = match reason.contains("too many waited") {
+        true => "Make it quicker, or let it start what takes long and end.",
+        false => {
+            "Mend the program, or run it by hand to see what it says; it is run again when the next thing happens."
+        }
+    };
+    checkup.warning("hook", &path, reason, remedy);
+}
+
+/// What a dropbox holds back. Settings or a directory that are wrong were found where they stand.
+fn say_dropbox(checkup: &mut Checkup<'_>, name: &str, state: &str) {
+    // Under this name where its settings can be read, and else under that of the whole file.
+    let file = Path::new(dropbox::DIRECTORY).join(OsString::from_vec(name::unescape(name)));
+    let mut settings = file.clone().into_os_string();
+    settings.push(dropbox::SUFFIX);
+    let settings = PathBuf::from(settings);
+    if [&file, &settings].iter().any(|path| checkup.findings.has("dropbox", path)) {
+        return;
+    }
+    if let Some(problem) = state.strip_prefix("nothing is taken: ") {
+        let text = error_file::read(checkup.root, &error_file::beside(&checkup.root.join(&settings)));
+        let said = text.map(|text| causes::behind_a_colon(&text));
+        let (problem, remedy) = said.unwrap_or_else(|| (problem.to_owned(), "Mend it there.".to_owned()));
+        return checkup.error("dropbox", &settings, format!("nothing is taken: {problem}"), &remedy);
+    }
+    for part in state.split("; ") {
+        let remedy = match part {
+            _ if part.ends_with(" refused") => {
+                "NAME.error beside each, in the directory of the dropbox, says what is wrong with it."
+            }
+            _ if part.ends_with(" of other users ignored") => {
+                "Only files of the user that `uid` names are sent: remove the others, or correct that."
+            }
+            _ if part.ends_with(" ignored") => {
+                "They are drafts by their names: whoever put them there renames or removes them."
+            }
+            _ if part.ends_with(" for room on the disk") => "Make room; chatterboxd takes them by itself then.",
+            _ => "chatterboxd takes them by itself.",
+        };
+        let problem = format!("files in its directory: {part}");
+        match part.ends_with(" refused") {
+            true => checkup.warning("dropbox", &settings, problem, remedy),
+            false => checkup.note("dropbox", &settings, problem, remedy),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What was found. However much is wrong, only so much of one kind is kept; the rest is counted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::limits::FINDINGS_LISTED_MAX;
 
@@ -85,6 +85,12 @@ impl Findings {
             }
             None => self.groups.push(Group { listed: vec![finding], count: 1 }),
         }
+    }
+
+    /// Whether something of this kind is listed about this path.
+    pub(super) fn has(&self, kind: &str, path: &Path) -> bool {
+        let mut listed = self.groups.iter().flat_map(|group| &group.listed);
+        listed.any(|finding| finding.kind == kind && finding.path == path)
     }
 
     /// Groups by severity, otherwise in the order in which they were found; what was mended comes last.
