@@ -130,6 +130,16 @@ fn the_sender_of_a_request_is_verified_by_its_name() {
     carol.drop_file("bob", "x", "we have not met");
     let name = format!("carol~{}", fingerprint(&carol).short(8));
     bob.wait_for_file(format!("requests/{name}/card"));
+    // Who knows only what they call themselves is shown the way.
+    for part in ["carol", &name[..8]] {
+        let (code, text) = refused(&bob, &["verify", part]);
+        assert!(code == 67 && text.contains("request waits") && text.contains(&format!("verify {name}`")), "{text}");
+        assert!(text.contains("chatterbox request list"), "{text}");
+    }
+    for other in ["car", "", "bob"] {
+        let (code, text) = refused(&bob, &["verify", other]);
+        assert!(code == 67 && !text.contains("request"), "{text}");
+    }
     assert!(said(&bob, &["verify", &name]).contains(&fingerprint(&carol).groups()));
     said(&bob, &["verify", &name, "--confirm"]);
     bob.add(&carol);

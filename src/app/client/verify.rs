@@ -4,13 +4,17 @@ use std::path::Path;
 
 use super::causes;
 use super::context::Context;
+use super::conversations;
 use super::output::{self, Output};
 use super::verified::Verified;
-use crate::app::failure::Failure;
+use crate::app::failure::{Exit, Failure};
 use crate::client::contacts::{self, ContactFault, REQUEST_CARD};
 use crate::disk::open::OpenError;
 use crate::disk::real::RealDisk;
 use crate::wire::identity::{Fingerprint, safety_number};
+
+/// Requests that are named where several may be meant: anybody can call themselves anything.
+const REQUESTS_NAMED_MAX: usize = 4;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -65,11 +69,40 @@ fn find(context: &Context, doing: &str, wanted: &str) -> Result<(String, Fingerp
         Ok(contact) => contact.clone(),
         Err(nobody) => match request(context, wanted.trim_end_matches('/')) {
             Ok(sender) => sender,
-            Err(ContactFault::Unreadable(OpenError::Absent)) => return Err(nobody),
+            Err(ContactFault::Unreadable(OpenError::Absent)) => return Err(waiting(context, doing, wanted, nobody)),
             Err(fault) => return Err(causes::contact(format!("{doing}: reading the card of the request"), &fault)),
         },
     };
     Ok((output::safe(&found.name).into_owned(), found.profile.identity().fingerprint()))
+}
+
+/// Where no contact is meant: points to the requests of those who call themselves so, if there are any.
+fn waiting(context: &Context, doing: &str, wanted: &str, nobody: Failure) -> Failure {
+    let is_nobody = nobody.exit() == Exit::NoUser
+        && wanted != context.people.own().profile().name
+        && context.people.blocked().by_name(wanted).is_none();
+    let Some(requests) = is_nobody.then(|| conversations::requests(context).ok()).flatten() else { return nobody };
+    let is_meant = |name: &str| {
+        let rest = name.strip_prefix(wanted).filter(|_| !wanted.is_empty());
+        rest.is_some_and(|rest| rest.starts_with('~') || wanted.contains('~'))
+    };
+    let names: Vec<&str> = requests
+        .iter()
+        .map(|request| request.name.as_str())
+        .filter(|name| is_meant(name))
+        .take(REQUESTS_NAMED_MAX)
+        .collect();
+    let Some(first) = names.first() else { return nobody };
+    let cause = format!(
+        "there is no contact called {}, but a request waits of somebody who calls themself so: {}",
+        output::safe(wanted),
+        output::safe(&names.join(", ")),
+    );
+    let remedy = format!(
+        "Compare the fingerprint that `chatterbox verify {}` shows; `chatterbox request list` shows all who wait.",
+        output::safe(first),
+    );
+    Failure::new(Exit::NoUser, doing, cause, remedy)
 }
 
 /// The sender of the request so called.
