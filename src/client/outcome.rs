@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::delivery::{self, Delivery, State};
+use super::delivery::{self, Delivery, Recipient, State};
 use super::engine::Engine;
 use super::hooks::Hooks;
 use crate::clock::Timestamp;
@@ -32,15 +32,7 @@ impl Engine {
         state: State,
         now: Timestamp,
     ) -> bool {
-        let mut is_news = false;
-        self.change_delivery(conversation, file, |path, delivery, hooks| {
-            if let Some(line) = delivery.set(recipient, state, now).cloned() {
-                hooks.note_state(path, delivery, &line);
-                is_news = true;
-            }
-            is_news
-        });
-        is_news
+        self.change_state(conversation, file, recipient, (state, now), Hooks::note_state)
     }
 
     /// The same of what a person has brought about: no hook tells them of it.
@@ -52,7 +44,26 @@ impl Engine {
         state: State,
         now: Timestamp,
     ) {
-        self.change_delivery(conversation, file, |_, delivery, _| delivery.set(recipient, state, now).is_some());
+        self.change_state(conversation, file, recipient, (state, now), |_, _, _, _| {});
+    }
+
+    fn change_state(
+        &mut self,
+        conversation: &ConversationId,
+        file: &str,
+        recipient: &Fingerprint,
+        (state, now): (State, Timestamp),
+        tell: fn(&mut Hooks, &Path, &Delivery, &Recipient),
+    ) -> bool {
+        let mut is_news = false;
+        self.change_delivery(conversation, file, |path, delivery, hooks| {
+            if let Some(line) = delivery.set(recipient, state, now).cloned() {
+                tell(hooks, path, delivery, &line);
+                is_news = true;
+            }
+            is_news
+        });
+        is_news
     }
 
     /// What `.delivery/FILE` says of a recipient, and since when.
