@@ -101,6 +101,23 @@ fn the_silence_of_somebody_who_is_blocked_says_nothing_also_afterwards() {
 }
 
 #[test]
+fn of_what_was_sent_to_people_who_are_blocked_so_much_is_closed_with_each_look() {
+    let mut bench = Bench::new();
+    let before = bench.now.seconds() - 1;
+    for number in 0..=u128::try_from(GIVEN_UP_MAX).unwrap() {
+        let entry = SentEntry { message: MessageId(number.to_be_bytes()), ..entry(&bench, before) };
+        bench.engine.sent.add(entry, before, &mut bench.engine.pending);
+    }
+    std::fs::create_dir_all(bench.root.join("blocked")).unwrap();
+    std::fs::rename(bench.root.join("contacts/alice.card"), bench.root.join("blocked/alice.card")).unwrap();
+    bench.engine.handle(Event::Hint(Hint::Rescan), bench.now).unwrap();
+    for left in [1, 0] {
+        bench.engine.give_up_unacknowledged(bench.now, bench.now);
+        assert_eq!(bench.engine.sent.open(|_| true).len(), left);
+    }
+}
+
+#[test]
 fn what_was_sent_is_remembered_beyond_its_age_until_what_waited_for_us_is_here() {
     let mut bench = Bench::new();
     let sealed = bench.now.seconds() - SENT_LIFETIME_S - 7 * 86_400;

@@ -264,3 +264,20 @@ fn a_file_that_cannot_be_moved_is_not_settled_and_goes_when_it_can_unless_it_was
         assert!(!outbox.scratch.exists());
     }
 }
+
+#[test]
+fn what_cannot_be_moved_is_said_once_in_the_log_however_often_it_is_tried() {
+    let said = Arc::new(tempfile::tempfile().unwrap());
+    let log = tracing_subscriber::fmt().with_writer(said.clone()).finish();
+    let mut outbox = Outbox::with(b"one");
+    std::os::unix::fs::symlink("nowhere", outbox.scratch.parent().unwrap()).unwrap();
+    tracing::subscriber::with_default(log, || {
+        outbox.taking.take(outbox.take.clone(), Mode::Live).unwrap();
+        (0..3).for_each(|_| outbox.taking.settle_all().unwrap());
+    });
+    assert_eq!(outbox.taking.untaken().count(), 1);
+    let mut text = vec![0; 4_096];
+    let length = std::os::unix::fs::FileExt::read_at(&*said, &mut text, 0).unwrap();
+    let text = String::from_utf8(text[..length].to_vec()).unwrap();
+    assert_eq!(text.matches("cannot be moved out of its directory").count(), 1, "{text}");
+}
