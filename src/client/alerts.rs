@@ -9,6 +9,7 @@ use super::pending::Pending;
 use super::places;
 use super::root::Root;
 use crate::clock::Timestamp;
+use crate::limits::ALERTS_WAITING_MAX;
 use crate::wire::identity::Fingerprint;
 
 /// Where they lie, relative to the root.
@@ -23,17 +24,67 @@ pub fn by_word(of: &Fingerprint, teller: Option<&Fingerprint>) -> String {
     teller.map_or_else(|| of.short(8), |teller| format!("{}-{}", of.short(8), teller.short(8)))
 }
 
-/// Adds an alert to the transaction. `kind` is a word for programs, `about` tells repeats apart. False if there are as many of
-/// this kind about this as may be, or where `alerts/` takes no files, which `status` says then.
-pub fn raise(root: &Root, pending: &mut Pending, now: Timestamp, kind: &str, about: &str, text: &str) -> bool {
+/// Alerts that wait until `alerts/` takes files, in memory: a restart loses them.
+#[derive(Debug, Default)]
+pub struct Waiting(Vec<Alert>);
+
+#[derive(Debug)]
+struct Alert {
+    time: Timestamp,
+    kind: String,
+    about: String,
+    text: String,
+}
+
+impl Waiting {
+    fn add(&mut self, alert: Alert) {
+        let alike = |other: &&Alert| (&other.kind, &other.about) == (&alert.kind, &alert.about);
+        match self.0.len() < ALERTS_WAITING_MAX && self.0.iter().filter(alike).count() < SAME_MAX {
+            true => {
+                tracing::warn!(kind = alert.kind, "alerts/ takes no files, and the alert waits until it does");
+                self.0.push(alert);
+            }
+            false => tracing::warn!(kind = alert.kind, "alerts/ takes no files, and the alert is lost"),
+        }
+    }
+}
+
+/// Adds an alert to the transaction, or lets it wait where `alerts/` takes no files, which `status` says then. `kind` is a word for
+/// programs, `about` tells repeats apart. Where as many of this kind about this lie there as may be, it is left out.
+pub fn raise(root: &Root, pending: &mut Pending, now: Timestamp, kind: &str, about: &str, text: &str) {
+    if takes_alerts(root) {
+        place(root, pending, now, kind, about, text);
+    } else {
+        let [kind, about, text] = [kind, about, text].map(str::to_owned);
+        pending.alerts.add(Alert { time: now, kind, about, text });
+    }
+}
+
+/// The same for what is told again later if it was not now. True if it was.
+pub fn try_raise(root: &Root, pending: &mut Pending, now: Timestamp, kind: &str, about: &str, text: &str) -> bool {
+    takes_alerts(root) && place(root, pending, now, kind, about, text)
+}
+
+/// Now and then: adds the alerts that waited, under the times at which they were raised.
+pub fn raise_waiting(root: &Root, pending: &mut Pending) {
+    if pending.alerts.0.is_empty() || !takes_alerts(root) {
+        return;
+    }
+    for Alert { time, kind, about, text } in std::mem::take(&mut pending.alerts).0 {
+        place(root, pending, time, &kind, &about, &text);
+    }
+}
+
+fn takes_alerts(root: &Root) -> bool {
+    places::takes_files(root, Path::new(DIRECTORY))
+}
+
+/// False if there are as many alike as may be.
+fn place(root: &Root, pending: &mut Pending, now: Timestamp, kind: &str, about: &str, text: &str) -> bool {
     let ending = if about.is_empty() { kind.to_owned() } else { format!("{kind}-{about}") };
     let unread = root.names(DIRECTORY).iter().filter(|name| name.to_string_lossy().ends_with(&ending)).count()
         + pending.reserved_alike(Path::new(DIRECTORY), &ending);
     tracing::warn!(kind, "alert");
-    if !places::takes_files(root, Path::new(DIRECTORY)) {
-        tracing::warn!(kind, "alerts/ takes no files, and the alert is lost");
-        return false;
-    }
     // Several of one moment stand one microsecond apart.
     let paths = (0..=SAME_MAX).map(|later| {
         let time = Timestamp::from_micros(now.micros().saturating_add(u64::try_from(later).unwrap_or(0)));
@@ -49,16 +100,49 @@ pub fn raise(root: &Root, pending: &mut Pending, now: Timestamp, kind: &str, abo
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::client::assembling::tests::Bench;
+    use crate::client::event::Event;
 
     #[test]
     fn alerts_of_one_moment_stand_beside_each_other_and_have_a_bound() {
         let scratch = tempfile::tempdir().unwrap();
         let (root, mut pending) = (Root::new(scratch.path().to_owned()), Pending::default());
         let now = Timestamp::from_micros(1_790_000_000_000_000);
-        let mut raise = |about: &str| raise(&root, &mut pending, now, "undeliverable", about, "text");
+        let mut raise = |about: &str| try_raise(&root, &mut pending, now, "undeliverable", about, "text");
         let placed: Vec<bool> = (0..=SAME_MAX).map(|_| raise("bob")).collect();
         assert_eq!(placed, [vec![true; SAME_MAX], vec![false]].concat());
         assert!(raise("carol"));
+    }
+
+    #[test]
+    fn alerts_wait_for_a_place_that_takes_them_as_many_as_may_lie_there_and_keep_their_times() {
+        let mut bench = Bench::new();
+        let (path, now) = (bench.root.alerts(), bench.now);
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, "a person's own").unwrap();
+        let tick = |bench: &mut Bench| {
+            bench.now = Timestamp::from_micros(bench.now.micros() + 1_000_000);
+            bench.engine.handle(Event::Tick, bench.now).unwrap();
+            bench.settle();
+        };
+        let abouts = (0..).map(|number: usize| number.to_string());
+        for about in std::iter::repeat_n("bob".to_owned(), SAME_MAX + 1).chain(abouts.take(ALERTS_WAITING_MAX)) {
+            raise(&bench.root, &mut bench.engine.pending, now, "damaged", &about, "text");
+        }
+        assert!(!try_raise(&bench.root, &mut bench.engine.pending, now, "gap", "bob", "told again later"));
+        tick(&mut bench);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a person's own");
+        fs::remove_file(&path).unwrap();
+        tick(&mut bench);
+        tick(&mut bench);
+        let names: Vec<String> =
+            bench.root.names(DIRECTORY).into_iter().map(|name| name.into_string().unwrap()).collect();
+        assert_eq!(names.len(), ALERTS_WAITING_MAX);
+        assert_eq!(names.iter().filter(|name| name.ends_with("-damaged-bob")).count(), SAME_MAX);
+        assert!(names.contains(&format!("{now}-damaged-0")), "{names:?}");
+        assert!(bench.alerts().iter().all(|text| text == "text\n"));
     }
 }

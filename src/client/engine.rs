@@ -12,6 +12,7 @@ use rand_core::OsRng;
 
 use super::account::Account;
 use super::acknowledging::Acknowledging;
+use super::alerts;
 use super::arriving::Arriving;
 use super::blocked;
 use super::cancelled::Unbegun;
@@ -261,6 +262,7 @@ impl Engine {
                 self.copying.tick();
                 self.look_for_unsealed(now);
                 self.look_at_holding();
+                alerts::raise_waiting(&self.root, &mut self.pending);
                 self.look_at_dropboxes(now);
                 // At most once a second: a stranger can make what is kept expensive to try.
                 if std::mem::take(&mut self.try_unopened) | self.unopened.is_trying() {

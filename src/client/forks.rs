@@ -112,7 +112,7 @@ impl Engine {
             Cause::Twice | Cause::Previous | Cause::SameId => place.1.short(8),
             Cause::Claim(by) | Cause::Unwritten(by) => alerts::by_word(&place.1, participants.get(usize::from(by))),
         };
-        alerts::raise(&self.root, &mut self.pending, now, "fork", &about, &text)
+        alerts::try_raise(&self.root, &mut self.pending, now, "fork", &about, &text)
     }
 }
 

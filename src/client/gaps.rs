@@ -100,7 +100,7 @@ impl Engine {
             true => vec![place.1.short(8)],
             false => tellers.iter().map(|by| alerts::by_word(&place.1, Some(by))).collect(),
         };
-        about.iter().any(|about| alerts::raise(&self.root, &mut self.pending, now, "gap", about, &text))
+        about.iter().any(|about| alerts::try_raise(&self.root, &mut self.pending, now, "gap", about, &text))
     }
 
     /// Tells a person of what is missing and no longer shown, because more is than is kept.

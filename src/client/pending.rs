@@ -8,6 +8,7 @@ use data_encoding::HEXLOWER;
 use rand_core::OsRng;
 use zeroize::Zeroizing;
 
+use super::alerts;
 use super::root::{self, CANCEL_DIRECTORY, Root};
 use crate::crypto::secret::Secret;
 use crate::disk::open::RegularFile;
@@ -30,6 +31,8 @@ pub struct Pending {
     bytes: usize,
     /// How much of that are parts of large contents.
     part_bytes: usize,
+    /// Alerts that no transaction can take yet.
+    pub(super) alerts: alerts::Waiting,
 }
 
 impl Pending {

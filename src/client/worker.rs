@@ -296,7 +296,10 @@ impl Worker {
                     self.journal = journal;
                     // Tor knows nothing of disks, and says only what is news.
                     let tor = self.engine.tor.take();
+                    // Nor does the disk of these.
+                    let alerts = std::mem::take(&mut self.engine.pending.alerts);
                     self.engine = Engine { tor, ..engine };
+                    self.engine.pending.alerts = alerts;
                     let _ = self.home.send(HomeOrder::Reconnect);
                     self.rescan();
                     return Ok(());

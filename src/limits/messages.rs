@@ -76,6 +76,9 @@ pub const RETRY_PERIOD_MAX_MS: u64 = 13 * 86_400_000;
 /// meanwhile was not tried meanwhile. As long as the longest wait between two tries.
 pub const GIVE_UP_GRACE_MS: u64 = super::CIRCUIT_RETRY_MAX_MS;
 
+/// Alerts that wait in memory until `alerts/` takes files: some 256 KiB, and more than a person reads.
+pub const ALERTS_WAITING_MAX: usize = 256;
+
 /// Files of `outbox/.cancel/` that are told of at a time because nothing can be taken back for them: more than anybody reads.
 pub const CANCEL_ERRORS_MAX: usize = 64;
 
