@@ -111,6 +111,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         acknowledged: messages(1),
         cancelled: messages(2),
         missing: vec![Missing { conversation: ConversationId([2; 16]), incarnation: [5; 16], from: 3, to: 4 }],
+        withdrawn: vec![Missing { conversation: ConversationId([2; 16]), incarnation: [6; 16], from: 5, to: u64::MAX }],
         refused: vec![Refused {
             conversation: ConversationId([2; 16]),
             id: MessageId([3; 16]),

@@ -314,7 +314,8 @@ impl Engine {
                 || !note.missing.is_empty()
                 || !note.acknowledged.is_empty()
                 || !note.refused.is_empty()
-                || !note.cancelled.is_empty(),
+                || !note.cancelled.is_empty()
+                || !note.withdrawn.is_empty(),
             form: Form::Waiting(Zeroizing::new(note.to_bytes())),
         };
         self.spool.push(recipient, item, now, &mut self.pending);

@@ -48,6 +48,8 @@ pub struct Control {
     pub refused: Vec<Refused>,
     /// Messages of its author whose remaining parts will not come.
     pub cancelled: Vec<Messages>,
+    /// Messages of its author, which the recipient asked for, that will not come.
+    pub withdrawn: Vec<Missing>,
 }
 
 /// Messages of one conversation.
@@ -59,7 +61,7 @@ pub struct Messages {
     pub ids: Vec<MessageId>,
 }
 
-/// Messages of one author in one conversation that came to somebody else's notice by what came behind them.
+/// Messages of one author in one conversation that somebody else knows by what came behind them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Missing {
     /// The conversation.
@@ -99,7 +101,9 @@ impl Control {
         let highest = control.highest.map(|rank| {
             Ok::<_, Malformed>(Rank { generation: rank.generation, opening: array("control opening", &rank.opening)? })
         });
-        if control.missing.len() > NOTE_MISSING_MAX || control.refused.len() > NOTE_MESSAGES_MAX {
+        if control.missing.len().max(control.withdrawn.len()) > NOTE_MISSING_MAX
+            || control.refused.len() > NOTE_MESSAGES_MAX
+        {
             return Err(Malformed::new("control", "more gaps or refusals than a note has"));
         }
         Ok(Self {
@@ -110,6 +114,7 @@ impl Control {
             missing: control.missing.iter().map(Missing::parse).collect::<Result<_, _>>()?,
             refused: control.refused.iter().map(Refused::parse).collect::<Result<_, _>>()?,
             cancelled: Messages::parse_all(&control.cancelled)?,
+            withdrawn: control.withdrawn.iter().map(Missing::parse).collect::<Result<_, _>>()?,
         })
     }
 
@@ -123,6 +128,7 @@ impl Control {
             missing: self.missing.iter().copied().map(Missing::to_generated).collect(),
             refused: self.refused.iter().copied().map(Refused::to_generated).collect(),
             cancelled: messages(&self.cancelled),
+            withdrawn: self.withdrawn.iter().copied().map(Missing::to_generated).collect(),
         };
         let profile = self.profile.as_ref().map_or_else(Vec::new, |profile| profile.as_bytes().to_vec());
         pb::Payload { control: Some(control), profile, ..Default::default() }.encode_to_vec()
@@ -213,6 +219,7 @@ mod tests {
             Control { missing: vec![missing(4, 4), missing(5, u64::MAX)], ..Control::default() },
             Control { refused: vec![refused(RefusedReason::TooLarge)], ..Control::default() },
             Control { cancelled: vec![messages(1, NOTE_MESSAGES_MAX)], ..Control::default() },
+            Control { withdrawn: vec![missing(4, 4), missing(5, u64::MAX)], ..Control::default() },
         ] {
             assert!(Plaintext::from_bytes(&control.to_bytes()) == Ok(Plaintext::Control(control)));
         }
@@ -236,7 +243,8 @@ mod tests {
         let note = Control { acknowledged: largest.clone(), ..Control::default() };
         // Less the profile that may stand beside it.
         assert!(note.to_bytes().len() + PROFILE_BYTES_MAX + 8 <= 13_804);
-        let gaps = Control { missing: vec![missing(u64::MAX, u64::MAX); NOTE_MISSING_MAX], ..Control::default() };
+        let most = vec![missing(u64::MAX, u64::MAX); NOTE_MISSING_MAX];
+        let gaps = Control { missing: most.clone(), withdrawn: most, ..Control::default() };
         assert!(gaps.to_bytes().len() + PROFILE_BYTES_MAX + 8 <= 13_804);
         for wrong in [
             Control { acknowledged: [largest, vec![messages(1, 1)]].concat(), ..Control::default() },
@@ -245,6 +253,9 @@ mod tests {
             Control { missing: vec![missing(0, 1)], ..Control::default() },
             Control { missing: vec![missing(2, 1)], ..Control::default() },
             Control { missing: vec![missing(1, 1); NOTE_MISSING_MAX + 1], ..Control::default() },
+            Control { withdrawn: vec![missing(0, 1)], ..Control::default() },
+            Control { withdrawn: vec![missing(2, 1)], ..Control::default() },
+            Control { withdrawn: vec![missing(1, 1); NOTE_MISSING_MAX + 1], ..Control::default() },
             Control { refused: vec![refused(RefusedReason::Damaged); NOTE_MESSAGES_MAX + 1], ..Control::default() },
         ] {
             assert!(Plaintext::from_bytes(&wrong.to_bytes()).is_err());

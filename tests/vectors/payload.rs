@@ -147,15 +147,16 @@ fn message_notes(group: &Part<'_>) {
     let (acknowledged, cancelled) = (group.part("acknowledged"), group.part("cancelled"));
     is_note(&acknowledged, Control { acknowledged: lists(&acknowledged), ..Control::default() });
     is_note(&cancelled, Control { cancelled: lists(&cancelled), ..Control::default() });
-    let missing = group.part("missing");
+    let (missing, withdrawn) = (group.part("missing"), group.part("withdrawn"));
     let gap = |part: &Part<'_>| Missing {
         conversation: conversation(part),
         incarnation: part.array("incarnation"),
         from: part.number("from"),
         to: part.number("to"),
     };
-    let gaps = missing.part("gaps").parts().iter().map(gap).collect();
-    is_note(&missing, Control { missing: gaps, ..Control::default() });
+    let gaps = |part: &Part<'_>| part.part("gaps").parts().iter().map(gap).collect::<Vec<_>>();
+    is_note(&missing, Control { missing: gaps(&missing), ..Control::default() });
+    is_note(&withdrawn, Control { withdrawn: gaps(&withdrawn), ..Control::default() });
     let refused = group.part("refused");
     let refusal = |part: &Part<'_>| Refused {
         conversation: conversation(part),
