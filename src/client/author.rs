@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use self::withdrawn::pieces;
 use crate::clock::Timestamp;
 use crate::limits::{
     CLAIM_AHEAD_MAX, CLAIM_ASKED_ANEW_S, CLAIM_LIFETIME_S, FORMER_INCARNATIONS_MAX, GAP_ALERT_S, GAP_ROOM_MAX_MICROS,
     GAP_ROOM_MICROS, GAP_WAITS_S, GAPS_MAX, HELD_MESSAGES_MAX,
 };
 use crate::wire::author::{AuthorRecord, Claim, Gap, Held, Incarnation, KeptClaim, Progress};
+use crate::wire::ranges::Ranges;
 use crate::wire::transcript::TranscriptHash;
 
 /// A message that is here.
@@ -89,6 +91,8 @@ pub struct Open {
     pub from: u64,
     /// The last one.
     pub to: u64,
+    /// The first and the last counter of what it is a piece of: its author may have withdrawn some of that.
+    pub told_as: (u64, u64),
     /// How it goes. Where it is behind all that is here, for each that tells of it.
     progress: Vec<(Option<u8>, Progress)>,
 }
@@ -125,7 +129,8 @@ impl Open {
 impl Incarnation {
     fn new(id: [u8; 16]) -> Self {
         let (held, gaps) = (BTreeMap::new(), BTreeMap::new());
-        Self { id, last_time: Timestamp::default(), highest: 0, held, gaps }
+        let (withdrawn, claimed) = (Ranges::default(), Ranges::default());
+        Self { id, last_time: Timestamp::default(), highest: 0, held, gaps, withdrawn, claimed }
     }
 
     /// The first counter of the gap that a message falls into.
@@ -219,7 +224,7 @@ impl AuthorRecord {
         }
         // A late message may make two gaps out of one.
         if incarnation.gaps.len() > GAPS_MAX {
-            findings.given_up = incarnation.gaps.pop_first().map(|(from, gap)| (from, gap.to));
+            findings.given_up = incarnation.give_up_gap();
         }
         incarnation.held.entry(message.counter).or_insert(Held { time, hash: message.hash });
         if incarnation.held.len() > HELD_MESSAGES_MAX {
@@ -257,13 +262,15 @@ impl AuthorRecord {
             None if !has_lost && !self.former.contains(&claim.incarnation) => {}
             _ => return Claimed::Nothing,
         }
+        let mut known = self.incarnations.iter_mut().find(|known| known.id == claim.incarnation);
+        let is_news = known.as_mut().is_some_and(|known| known.note_claimed(claim.counter, now_s));
         let progress = Progress::begin(now_s);
         match self.claims.entry(by) {
             Entry::Occupied(before)
                 if before.get().claim.incarnation == claim.incarnation
                     && before.get().claim.counter >= claim.counter =>
             {
-                return Claimed::Nothing;
+                return if is_news { Claimed::Kept } else { Claimed::Nothing };
             }
             Entry::Occupied(mut before) => {
                 // It is missing as long as before: who claims more and more puts no alert off, and makes nobody ask all the time.
@@ -295,11 +302,9 @@ impl AuthorRecord {
     pub fn open(&self) -> Vec<Open> {
         let between = self.incarnations.iter().flat_map(|incarnation| {
             let gaps = incarnation.gaps.iter();
-            gaps.map(|(from, gap)| Open {
-                incarnation: incarnation.id,
-                from: *from,
-                to: gap.to,
-                progress: vec![(None, gap.progress)],
+            gaps.flat_map(|(from, gap)| {
+                let open = Ranges::of(*from, gap.to).without(&incarnation.withdrawn);
+                pieces(incarnation.id, &open, &[(None, gap.progress)])
             })
         });
         between.chain(self.ahead()).collect()
@@ -319,7 +324,7 @@ impl AuthorRecord {
 
     fn progress_of(&mut self, open: &Open) -> impl Iterator<Item = &mut Progress> {
         let incarnation = self.incarnations.iter_mut().find(|known| known.id == open.incarnation);
-        let gap = incarnation.and_then(|incarnation| incarnation.gaps.get_mut(&open.from));
+        let gap = incarnation.and_then(|known| known.gap_of(open.from).and_then(|from| known.gaps.get_mut(&from)));
         let is_of_it = |by: u8| open.progress.iter().any(|(other, _)| *other == Some(by));
         let claims = self.claims.iter_mut().filter(move |(by, _)| is_of_it(**by)).map(|(_, kept)| &mut kept.progress);
         gap.map(|gap| &mut gap.progress).into_iter().chain(claims)
@@ -373,7 +378,10 @@ impl AuthorRecord {
             }
         }
         self.told = 0;
-        self.incarnations.push(Incarnation::new(*id));
+        let mut incarnation = Incarnation::new(*id);
+        let claims = self.claims.values().map(|kept| kept.claim).filter(|claim| claim.incarnation == *id);
+        claims.for_each(|claim| incarnation.claimed.add(claim.counter, claim.counter));
+        self.incarnations.push(incarnation);
         self.incarnations.len() - 1
     }
 
@@ -385,8 +393,9 @@ impl AuthorRecord {
         last.map_or(time, |last| time.max(last))
     }
 
-    /// Lets go of claims about what is here, or can never be compared.
+    /// Lets go of claims, and of what is withdrawn, about what is here, or can never be compared.
     fn settle(&mut self) {
+        self.incarnations.iter_mut().for_each(Incarnation::settle_withdrawn);
         let incarnations = &self.incarnations;
         self.claims.retain(|_, KeptClaim { claim, .. }| {
             let known = incarnations.iter().find(|known| known.id == claim.incarnation);
@@ -401,7 +410,8 @@ impl AuthorRecord {
 
     /// What others have behind all that is here, by incarnation.
     fn ahead(&self) -> impl Iterator<Item = Open> {
-        let mut ahead: BTreeMap<[u8; 16], Open> = BTreeMap::new();
+        type Ahead<'a> = (Ranges, Option<&'a Ranges>, Vec<(Option<u8>, Progress)>);
+        let mut ahead: BTreeMap<[u8; 16], Ahead<'_>> = BTreeMap::new();
         for (by, KeptClaim { claim, progress }) in &self.claims {
             let Claim { incarnation, counter, .. } = *claim;
             let known = self.incarnations.iter().find(|known| known.id == incarnation);
@@ -409,12 +419,15 @@ impl AuthorRecord {
             if counter < from {
                 continue;
             }
-            let open = Open { incarnation, from, to: counter, progress: Vec::new() };
-            let open = ahead.entry(incarnation).or_insert(open);
-            open.to = open.to.max(counter);
-            open.progress.push((Some(*by), *progress));
+            let withdrawn = known.map(|known| &known.withdrawn);
+            let ahead = ahead.entry(incarnation).or_insert((Ranges::default(), withdrawn, Vec::new()));
+            ahead.0.add(from, counter);
+            ahead.2.push((Some(*by), *progress));
         }
-        ahead.into_values()
+        ahead.into_iter().flat_map(|(incarnation, (all, withdrawn, progress))| {
+            let open = withdrawn.map_or_else(|| all.clone(), |withdrawn| all.without(withdrawn));
+            pieces(incarnation, &open, &progress)
+        })
     }
 }
 
@@ -444,6 +457,8 @@ impl Progress {
         !self.is_told && now_s >= self.since.saturating_add(GAP_ALERT_S)
     }
 }
+
+mod withdrawn;
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@ impl Engine {
         }
         self.heed_missing(author, &control.missing, now);
         self.cancelled(author, &control.cancelled, now);
+        self.heed_withdrawn(author, &control.withdrawn);
         if control.highest.is_some() {
             // What we told them stood in a session below another of theirs, in which they may have answered.
             self.recovery.tell_again(&author);

@@ -9,8 +9,9 @@ use super::gap_file::{self, GapLine};
 use super::transcripts::Place;
 use crate::clock::Timestamp;
 use crate::limits::{GAP_WAITS_S, NOTE_MISSING_MAX};
+use crate::wire::author::AuthorRecord;
 use crate::wire::control::{Control, Missing};
-use crate::wire::identity::Fingerprint;
+use crate::wire::identity::{ConversationId, Fingerprint};
 
 impl Engine {
     /// Once a second: asks for what has been missing for a while, and tells of what has been for long.
@@ -78,7 +79,7 @@ impl Engine {
     /// Tells a person of what is missing; where that is known only from others, by whose word.
     /// False if there is no room for it.
     fn alert_gap(&mut self, place: &Place, open: &Open, tellers: &[u8], now: Timestamp) -> bool {
-        let Some(which) = self.missing_text(place, (open.from, open.to)) else { return true };
+        let Some(which) = self.missing_text(place, open.told_as) else { return true };
         let name = self.people.name(&place.1);
         let participants = self.participants_by_place(&place.0);
         let tellers: Vec<&Fingerprint> = tellers.iter().filter_map(|by| participants.get(usize::from(*by))).collect();
@@ -132,7 +133,7 @@ impl Engine {
             }
             let Some(place) = self.conversations.standing_place(&self.root, &id, &self.pending) else { continue };
             let path = place.join(gap_file::FILE);
-            let text: String = self.gap_lines(&self.transcripts.open_in(&id)).iter().map(GapLine::to_string).collect();
+            let text: String = self.gap_lines(&id).iter().map(GapLine::to_string).collect();
             match text.is_empty() {
                 true => self.pending.remove(path),
                 false => self.pending.put(path, text),
@@ -140,18 +141,25 @@ impl Engine {
         }
     }
 
-    fn gap_lines(&self, places: &[Place]) -> Vec<GapLine> {
-        let theirs = places.iter().filter_map(|place| self.transcripts.get(place));
-        let lines = theirs.flat_map(|record| {
-            record.open().into_iter().map(|open| GapLine {
-                author: record.author,
-                from: open.from,
-                to: open.to,
-                since: Timestamp::from_micros(open.since().saturating_mul(1_000_000)),
-                name: self.people.name(&record.author),
-            })
-        });
-        lines.collect()
+    /// What is missing. In a conversation of several, also what its author has withdrawn: others may have it, and not everybody who
+    /// does comes to tell of it before they have a later one.
+    fn gap_lines(&self, id: &ConversationId) -> Vec<GapLine> {
+        let is_of_several = self.conversations.get(id).is_some_and(|record| record.profiles.len() > 2);
+        let line = |record: &AuthorRecord, open: &Open, is_withdrawn| GapLine {
+            is_withdrawn,
+            author: record.author,
+            from: open.from,
+            to: open.to,
+            since: Timestamp::from_micros(open.since().saturating_mul(1_000_000)),
+            name: self.people.name(&record.author),
+        };
+        let of = |record: &AuthorRecord| -> Vec<GapLine> {
+            let withdrawn = if is_of_several { record.withdrawn() } else { Vec::new() };
+            let open = record.open();
+            let open = open.iter().map(|open| line(record, open, false));
+            open.chain(withdrawn.iter().map(|open| line(record, open, true))).collect()
+        };
+        self.transcripts.of_all_in(id).flat_map(of).collect()
     }
 }
 

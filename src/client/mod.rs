@@ -195,4 +195,6 @@ mod unopened;
 #[cfg(feature = "daemon")]
 mod watching;
 #[cfg(feature = "daemon")]
+mod withdrawn;
+#[cfg(feature = "daemon")]
 mod worker;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::author::{Claimed, Contradiction, Entered, Findings};
+use super::author::{Claimed, Contradiction, Entered, Findings, Open};
 use super::engine::Engine;
 use super::pending::Pending;
 use super::root;
@@ -87,9 +87,9 @@ impl Transcripts {
         self.open.iter().copied().collect()
     }
 
-    /// Of whom something is missing in one conversation.
-    pub(super) fn open_in(&self, conversation: &ConversationId) -> Vec<Place> {
-        self.open.range(places_of(conversation)).copied().collect()
+    /// What we have of all authors in one conversation.
+    pub(super) fn of_all_in(&self, conversation: &ConversationId) -> impl Iterator<Item = &AuthorRecord> {
+        self.authors.range(places_of(conversation)).map(|(_, record)| record)
     }
 
     /// All contradictions of which a person is still to be told.
@@ -113,17 +113,16 @@ impl Transcripts {
     /// Changes what we have of somebody.
     pub(super) fn change<T>(&mut self, place: &Place, change: impl FnOnce(&mut AuthorRecord) -> T) -> T {
         let record = self.authors.entry(*place).or_insert_with(|| AuthorRecord::new(place.0, place.1));
-        let ranges = |record: &AuthorRecord| {
-            record.open().into_iter().map(|open| (open.incarnation, open.from, open.to)).collect::<Vec<_>>()
-        };
-        let before = ranges(record);
+        let ranges =
+            |all: Vec<Open>| all.into_iter().map(|open| (open.incarnation, open.from, open.to)).collect::<Vec<_>>();
+        let before = (ranges(record.open()), ranges(record.withdrawn()));
         let changed = change(record);
-        let after = ranges(record);
+        let after = (ranges(record.open()), ranges(record.withdrawn()));
         self.dirty.insert(*place);
         if before != after {
             self.changed.insert(place.0);
         }
-        match after.is_empty() {
+        match after.0.is_empty() {
             true => drop(self.open.remove(place)),
             false => drop(self.open.insert(*place)),
         }

@@ -7,6 +7,11 @@ pub const HELD_MESSAGES_MAX: usize = 64;
 /// Gaps that are kept of one incarnation of an author in one conversation. Of more the oldest is given up, aloud.
 pub const GAPS_MAX: usize = 64;
 
+/// Ranges of what is missing that are kept of one incarnation because their author says that they will not come, and as many of what
+/// somebody else says to have. Mostly a gap is one. Of more, the lowest of the first are missing again; of the second, those
+/// nearest to each other become one: so nothing is hidden by their number.
+pub const WITHDRAWN_RANGES_MAX: usize = 64;
+
 /// Incarnations of an author, behind the two that are kept, of which it is remembered that there were such: each is a loss of
 /// state.
 pub const FORMER_INCARNATIONS_MAX: usize = 8;
@@ -49,6 +54,10 @@ pub const MISSING_INTERVAL_S: u64 = 10;
 /// Messages that are to be sent again to those who lack them, in all: half a minute of envelopes for each of four people. Who
 /// asks beyond that is not heard, and asks again. As many more may wait for room.
 pub const MISSING_WAITING_MAX: usize = 8_192;
+
+/// Peers whose question for what is missing is still to be answered by what of it will not come. An answer waits for a few seconds;
+/// of more, who is not answered asks again.
+pub const MISSING_ANSWERS_MAX: usize = 256;
 
 /// Of those that wait for room how many are tried in a second, however many others have their turn: a quarter of what is sent then.
 pub const MISSING_TRIES_MAX: usize = 16;

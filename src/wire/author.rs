@@ -8,12 +8,14 @@ use prost::Message as _;
 
 use super::generated::state as pb;
 use super::identity::{ConversationId, Fingerprint};
+use super::ranges::Ranges;
 use super::transcript::TranscriptHash;
 use super::{Malformed, array, decode, required};
 use crate::clock::Timestamp;
-use crate::limits::{FORMER_INCARNATIONS_MAX, GAPS_MAX, HELD_MESSAGES_MAX, PARTICIPANTS_MAX};
+use crate::limits::{FORMER_INCARNATIONS_MAX, GAPS_MAX, HELD_MESSAGES_MAX, PARTICIPANTS_MAX, WITHDRAWN_RANGES_MAX};
 
 const HELD_BYTES: usize = 48;
+const RANGE_BYTES: usize = 16;
 
 /// The file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,6 +49,10 @@ pub struct Incarnation {
     pub held: BTreeMap<u64, Held>,
     /// What is missing below the highest, by the first counter of each gap.
     pub gaps: BTreeMap<u64, Gap>,
+    /// What of all that is missing will not come, by the author's word. The gaps stay what they are: it may come all the same.
+    pub withdrawn: Ranges,
+    /// Of all that is missing what somebody else says to have, or said: that the author cannot withdraw.
+    pub claimed: Ranges,
 }
 
 /// A message that is here.
@@ -212,6 +218,8 @@ impl Incarnation {
             highest: incarnation.highest,
             held: held.iter().map(parse_held).collect(),
             gaps: gaps.collect::<Result<_, _>>()?,
+            withdrawn: parse_ranges(&incarnation.withdrawn)?,
+            claimed: parse_ranges(&incarnation.claimed)?,
         })
     }
 
@@ -231,8 +239,30 @@ impl Incarnation {
             highest: self.highest,
             held: held.collect(),
             gaps: self.gaps.iter().map(gap).collect(),
+            withdrawn: ranges_to_bytes(&self.withdrawn),
+            claimed: ranges_to_bytes(&self.claimed),
         }
     }
+}
+
+/// For each `u64(from) || u64(to)`, little-endian.
+fn parse_ranges(bytes: &[u8]) -> Result<Ranges, Malformed> {
+    let (all, rest) = bytes.as_chunks::<RANGE_BYTES>();
+    if all.len() > WITHDRAWN_RANGES_MAX || !rest.is_empty() {
+        return Err(Malformed::new("author ranges", "more than are kept, or no multiple of 16 bytes"));
+    }
+    let mut ranges = Ranges::default();
+    for bytes in all {
+        match bytes.as_chunks::<8>().0.iter().copied().map(u64::from_le_bytes).collect::<Vec<_>>()[..] {
+            [from, to] if 0 < from && from <= to => ranges.add(from, to),
+            _ => return Err(Malformed::new("author range", "no range of counters")),
+        }
+    }
+    Ok(ranges)
+}
+
+fn ranges_to_bytes(ranges: &Ranges) -> Vec<u8> {
+    ranges.iter().flat_map(|(from, to)| [from.to_le_bytes(), to.to_le_bytes()].concat()).collect()
 }
 
 /// `u64(counter) || u64(time) || hash`, little-endian.
@@ -256,6 +286,8 @@ mod tests {
             highest: 8,
             held: [held(3), held(8)].into(),
             gaps: [(1, Gap { to: 2, last: [4; 32], progress }), (4, Gap { to: 7, last: [5; 32], progress })].into(),
+            withdrawn: Ranges::of(5, 6),
+            claimed: Ranges::of(1, 1),
         };
         AuthorRecord {
             incarnations: vec![incarnation.clone(), Incarnation { id: [2; 16], ..incarnation }],
@@ -284,9 +316,18 @@ mod tests {
             let many = |count: usize| (0..count).map(|number| u64::MAX - u64::try_from(number).unwrap());
             incarnation.held = many(HELD_MESSAGES_MAX).map(|at| (at, incarnation.held[&3])).collect();
             incarnation.gaps = many(GAPS_MAX).map(|at| (at, Gap { to: at, last: [4; 32], progress })).collect();
+            (incarnation.withdrawn, incarnation.claimed) = (Ranges::default(), Ranges::default());
+            for counter in many(2 * WITHDRAWN_RANGES_MAX).filter(|counter| counter % 2 == 0) {
+                incarnation.withdrawn.add(counter, counter);
+                incarnation.claimed.add(counter - 1, counter - 1);
+            }
+            assert_eq!(
+                (incarnation.withdrawn.len(), incarnation.claimed.len()),
+                (WITHDRAWN_RANGES_MAX, WITHDRAWN_RANGES_MAX)
+            );
         }
         assert_eq!(AuthorRecord::from_bytes(&largest.to_bytes()), Ok(largest.clone()));
-        assert!(largest.to_bytes().len() < 20 * 1024, "{}", largest.to_bytes().len());
+        assert!(largest.to_bytes().len() < 24 * 1024, "{}", largest.to_bytes().len());
     }
 
     proptest! {

@@ -23,6 +23,7 @@ pub mod part;
 pub mod payload;
 pub mod prekey;
 pub mod profile;
+pub mod ranges;
 pub mod recovery;
 pub mod reply;
 pub mod request;

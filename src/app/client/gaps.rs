@@ -34,6 +34,10 @@ impl<'a> Gaps<'a> {
     fn line(&self, gap: &GapLine) -> String {
         let name = current_name(&self.context.people, &gap.name, Some(&gap.author));
         let (name, since) = (output::safe(&name).into_owned(), readable(gap.since));
+        let messages = if gap.count() == 1 { "message" } else { "messages" };
+        if gap.is_withdrawn {
+            return format!("--- withdrawn: {} {messages} of {name} will not come, by their word\n", gap.count());
+        }
         match gap.count() {
             1 => format!("--- gap: 1 message of {name} is missing since {since}\n"),
             count => format!("--- gap: {count} messages of {name} are missing since {since}\n"),

@@ -4,18 +4,18 @@ use super::*;
 use crate::wire::identity::{ConversationId, Fingerprint};
 use proptest::prelude::*;
 
-const NOW_S: u64 = 1_000_000;
-const ME: [u8; 16] = [1; 16];
-const ANEW: [u8; 16] = [2; 16];
+pub(super) const NOW_S: u64 = 1_000_000;
+pub(super) const ME: [u8; 16] = [1; 16];
+pub(super) const ANEW: [u8; 16] = [2; 16];
 
-fn hash(incarnation: [u8; 16], counter: u64) -> TranscriptHash {
+pub(super) fn hash(incarnation: [u8; 16], counter: u64) -> TranscriptHash {
     let mut hash = [incarnation[0]; 32];
     hash[..8].copy_from_slice(&counter.to_le_bytes());
     hash
 }
 
 /// A message as an honest author writes it, a second behind the one before.
-fn message(counter: u64) -> Entered {
+pub(super) fn message(counter: u64) -> Entered {
     Entered {
         incarnation: ME,
         counter,
@@ -25,34 +25,34 @@ fn message(counter: u64) -> Entered {
     }
 }
 
-fn anew(counter: u64) -> Entered {
+pub(super) fn anew(counter: u64) -> Entered {
     let before = message(counter);
     let previous = if counter == 1 { [0; 32] } else { hash(ANEW, counter - 1) };
     let time = Timestamp::from_micros(1_000_000 * (1_000 + counter));
     Entered { incarnation: ANEW, hash: hash(ANEW, counter), previous, time, ..before }
 }
 
-fn record() -> AuthorRecord {
+pub(super) fn record() -> AuthorRecord {
     AuthorRecord::new(ConversationId([3; 16]), Fingerprint([4; 32]))
 }
 
-fn enter(record: &mut AuthorRecord, message: Entered) -> (Timestamp, Vec<Contradiction>) {
+pub(super) fn enter(record: &mut AuthorRecord, message: Entered) -> (Timestamp, Vec<Contradiction>) {
     let (time, findings) = record.enter(&message, false, NOW_S);
     assert_eq!(findings.given_up, None);
     (time, findings.contradictions)
 }
 
-fn all_of(messages: impl IntoIterator<Item = Entered>) -> AuthorRecord {
+pub(super) fn all_of(messages: impl IntoIterator<Item = Entered>) -> AuthorRecord {
     let mut record = record();
     messages.into_iter().for_each(|message| assert_eq!(enter(&mut record, message).1, []));
     record
 }
 
-fn ranges(record: &AuthorRecord) -> Vec<(u64, u64)> {
+pub(super) fn ranges(record: &AuthorRecord) -> Vec<(u64, u64)> {
     record.open().iter().map(|open| (open.from, open.to)).collect()
 }
 
-fn claim(counter: u64) -> Claim {
+pub(super) fn claim(counter: u64) -> Claim {
     Claim { incarnation: ME, counter, hash: hash(ME, counter) }
 }
 
@@ -315,6 +315,7 @@ proptest! {
             let (counter, hash) = (if time % 50 == 0 { u64::MAX - counter } else { counter }, [by % 3; 32]);
             match by % 4 {
                 0 => drop(record.claim(by % 20, Claim { incarnation, counter, hash }, has_lost, NOW_S)),
+                1 if has_lost => drop(record.withdraw(&incarnation, counter, counter.saturating_add(u64::from(by)))),
                 _ => {
                     let time = Timestamp::from_micros(time);
                     let message = Entered { incarnation, counter, time, hash, previous: [by % 5; 32] };
