@@ -140,6 +140,8 @@ impl Engine {
         }
         let Some((conversation, file)) = named else { return false };
         for (recipient, Lacking { places, has_begun, lacks_parts }) in lacking {
+            self.note_unsealed(recipient, &places, now);
+            self.note_unsealed_large(recipient, &message, now);
             let gone = self.let_go(recipient, &places, Because::GivenUp, now);
             let left = gone.iter().filter(|removed| removed.may_have_arrived).count();
             // What did not go could not be read just now: it may leave before it can.
@@ -151,7 +153,7 @@ impl Engine {
             let may_be_whole = was_sent || (is_doubtful && !(is_large && is_held_back));
             let reason = if may_be_whole { REASON_DOUBTFUL } else { REASON };
             self.set_state_quietly(&conversation, &file, &recipient, State::Failed(reason.to_owned()), now);
-            // Who asks for it again does not get it.
+            // Who asks for it again does not get it, and is told so.
             self.sent.decide(&SentKey { recipient, conversation, message }, Fate::Refused, &mut self.pending);
             if has_begun {
                 let cancelled = vec![Messages { conversation, ids: vec![message] }];

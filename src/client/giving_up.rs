@@ -82,6 +82,7 @@ impl Engine {
             return;
         }
         let reason = self.why_unconfirmed(&recipient);
+        self.note_unsealed(recipient, &places, now);
         let gone = self.let_go(recipient, &places, Because::GivenUp, now);
         if gone.is_empty() {
             return;
@@ -133,6 +134,7 @@ impl Engine {
             let was_sent = self.sent.was_sent_again(&SentKey { recipient, conversation, message });
             let is_unknown = if was_sent { "; it is not known whether it arrived" } else { "" };
             let reason = format!("{}{is_unknown}", self.why_unconfirmed(&recipient));
+            self.note_unsealed_large(recipient, &message, now);
             self.large.end(&message, &recipient);
             self.let_go(recipient, &[], Because::GivenUp, now);
             if self.fail(&SentKey { recipient, conversation, message }, &file, Fate::Failed, &reason, now) {

@@ -1,5 +1,5 @@
 //! What others lack of ours and ask for again (design, section 4): sealed anew from where it stands, under its old id. Only what was
-//! sent to them, and each message a few times at most, however often they ask.
+//! sent to them, and each message a few times at most, however often they ask. Of what was taken back they are told (`withdrawing`).
 //!
 //! What waits here is not on disk: who still lacks it after a crash asks again.
 
@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::engine::Engine;
 use crate::clock::Timestamp;
-use crate::limits::{MISSING_INTERVAL_S, MISSING_TRIES_MAX, MISSING_WAITING_MAX, RESEND_MAX};
+use crate::limits::{MISSING_ANSWERS_MAX, MISSING_INTERVAL_S, MISSING_TRIES_MAX, MISSING_WAITING_MAX, RESEND_MAX};
 use crate::wire::control::Missing;
 use crate::wire::identity::{Fingerprint, MessageId};
 
@@ -25,6 +25,8 @@ pub struct Asked {
     noted: HashSet<Wanted>,
     /// When somebody was heard last, seconds since 1970.
     heard: HashMap<Fingerprint, u64>,
+    /// Who was heard and is still to be told what of it will not come.
+    unanswered: HashMap<Fingerprint, Vec<Missing>>,
 }
 
 impl Asked {
@@ -45,6 +47,19 @@ impl Asked {
         if self.queue.len() < MISSING_WAITING_MAX && self.noted.insert((peer, message)) {
             self.queue.push_back((peer, message));
         }
+    }
+
+    /// Notes what somebody asked for, to tell them what of it will not come. Who finds no room asks again.
+    fn owe_answer(&mut self, peer: Fingerprint, missing: &[Missing]) {
+        if self.unanswered.len() < MISSING_ANSWERS_MAX {
+            self.unanswered.insert(peer, missing.to_vec());
+        }
+    }
+
+    /// Hands out whose turn to be answered has come: those whose messages have all had theirs.
+    pub(super) fn take_answerable(&mut self) -> Vec<(Fingerprint, Vec<Missing>)> {
+        let queue = &self.queue;
+        self.unanswered.extract_if(|peer, _| !queue.iter().any(|(other, _)| other == peer)).collect()
     }
 
     /// The same of what could not be sent when its turn came.
@@ -71,13 +86,21 @@ impl Engine {
             return;
         }
         self.sent.missing(&peer, missing).into_iter().for_each(|message| self.asked_again.ask(peer, message));
+        self.asked_again.owe_answer(peer, missing);
     }
 
-    /// A portion of what others lack.
+    /// A portion of what others lack, and who has had all of theirs is told what will not come.
     pub(super) fn send_missing(&mut self, now: Timestamp) {
         if self.is_full() {
             return;
         }
+        self.send_portion(now);
+        if !self.is_full() {
+            self.answer_missing(now);
+        }
+    }
+
+    fn send_portion(&mut self, now: Timestamp) {
         let wanted = self.asked_again.take_portion();
         if wanted.is_empty() {
             return;

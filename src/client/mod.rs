@@ -195,6 +195,8 @@ mod unopened;
 #[cfg(feature = "daemon")]
 mod watching;
 #[cfg(feature = "daemon")]
+mod withdrawing;
+#[cfg(feature = "daemon")]
 mod withdrawn;
 #[cfg(feature = "daemon")]
 mod worker;

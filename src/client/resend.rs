@@ -1,22 +1,26 @@
 //! Sealing messages anew for somebody who lost them: read again from where they stand, under their old ids (design,
 //! section 5, "Recovery").
 
+use std::path::Path;
+
 use zeroize::Zeroizing;
 
 use super::copying::Copied;
 use super::delivery::State;
 use super::engine::Engine;
+use super::metadata::{self, Metadata};
 use super::room;
 use crate::clock::Timestamp;
 use crate::crypto::hash::sha256;
 use crate::disk::open::{self, OpenError, RegularFile};
 use crate::limits::{
-    CONTENT_BYTES_MAX, LARGE_AGAIN_MAX, LARGE_CONTENT_BYTES_MAX, RESEND_MAX, RESEND_PEERS_MAX, RESENT_TIMES_MAX,
+    CONTENT_BYTES_MAX, LARGE_AGAIN_MAX, LARGE_CONTENT_BYTES_MAX, METADATA_FILE_BYTES_MAX, RESEND_MAX, RESEND_PEERS_MAX,
+    RESENT_TIMES_MAX,
 };
-use crate::wire::identity::{Fingerprint, MessageId};
+use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
 use crate::wire::large::{LargeRecipient, LargeRecord};
 use crate::wire::payload::{Content, Payload};
-use crate::wire::sent::SentEntry;
+use crate::wire::sent::{SentEntry, TAKEN_BACK};
 
 /// What became of a message that was sent.
 enum Kept {
@@ -26,6 +30,8 @@ enum Kept {
     TakenBack,
     /// It cannot be told now.
     Unknown,
+    /// It may stand where we cannot read it, until a person does something about it. Whoever lacks it asks again.
+    Unreadable,
 }
 
 impl Engine {
@@ -70,9 +76,9 @@ impl Engine {
         let (record, bytes) = match kept {
             (Some(record), Kept::Whole(bytes)) => (record, bytes),
             (_, Kept::Unknown) => return false,
+            (_, Kept::Unreadable) => return true,
             _ => {
-                let taken_back = SentEntry { resent: RESENT_TIMES_MAX, ..entry };
-                self.sent.add(taken_back, now.seconds(), &mut self.pending);
+                self.note_taken_back(entry, now);
                 return true;
             }
         };
@@ -104,7 +110,7 @@ impl Engine {
     /// The content of a message of ours, wherever its conversation's directory stands now.
     fn sent_content(&mut self, entry: &SentEntry) -> Kept {
         let Some(place) = self.conversations.current_place(&self.root, &entry.conversation) else {
-            return Kept::TakenBack;
+            return if self.is_deleted(&entry.conversation) { Kept::TakenBack } else { Kept::Unreadable };
         };
         let path = place.join(&entry.file);
         if self.pending.is_reserved(&path) {
@@ -114,8 +120,28 @@ impl Engine {
         match open::read_regular(self.root.disk(), &self.root.join(path), limit) {
             Ok(bytes) if sha256(&[&bytes]) == entry.sha256 => Kept::Whole(bytes),
             Err(OpenError::Io(_)) => Kept::Unknown,
+            Err(OpenError::Unreadable) => Kept::Unreadable,
             _ => Kept::TakenBack,
         }
+    }
+
+    /// Whether a conversation's directory is gone: not only read-only, or where we cannot look.
+    pub(super) fn is_deleted(&self, id: &ConversationId) -> bool {
+        let place = self.root.join("conversations");
+        let Ok(entries) = self.root.disk().entries(&place) else { return false };
+        let read = |path: &Path| open::read_regular(self.root.disk(), path, METADATA_FILE_BYTES_MAX);
+        let is_another = |directory: &Path| match read(&directory.join(metadata::FILE)) {
+            Ok(bytes) => !std::str::from_utf8(&bytes).is_ok_and(|text| Metadata::id_of(text) == Some(*id)),
+            Err(error) => !matches!(error, OpenError::Io(_) | OpenError::Unreadable),
+        };
+        entries.into_iter().all(|entry| is_another(&place.join(entry.name)))
+    }
+
+    /// A person has deleted or changed a message: it is not sealed anew any more, whatever they do with it later, so that whoever
+    /// is told so is told the truth.
+    fn note_taken_back(&mut self, entry: SentEntry, now: Timestamp) {
+        let taken_back = SentEntry { resent: TAKEN_BACK, ..entry };
+        self.sent.add(taken_back, now.seconds(), &mut self.pending);
     }
 
     /// The same for a content that goes in parts: it is copied once more from where it stands, unless it is still on its way.
@@ -146,8 +172,7 @@ impl Engine {
     pub(super) fn resend_copy(&mut self, entry: &SentEntry, copied: Copied, now: Timestamp) {
         let record = self.conversations.get(&entry.conversation).filter(|record| record.has(&entry.recipient));
         let Some(record) = record.filter(|_| copied.sha256 == entry.sha256) else {
-            let taken_back = SentEntry { resent: RESENT_TIMES_MAX, ..entry.clone() };
-            return self.sent.add(taken_back, now.seconds(), &mut self.pending);
+            return self.note_taken_back(entry.clone(), now);
         };
         let large = LargeRecord {
             message: entry.message,

@@ -195,18 +195,28 @@ impl Sent {
         found
     }
 
-    /// What was sealed for somebody of these messages, and may be sealed once more; in the order in which it was written.
-    pub fn missing(&self, recipient: &Fingerprint, missing: &[Missing]) -> Vec<MessageId> {
+    /// What is remembered of these messages for somebody, in any order.
+    pub(super) fn asked_of(
+        &self,
+        recipient: &Fingerprint,
+        missing: &[Missing],
+    ) -> impl Iterator<Item = (Fate, &SentEntry)> {
         let is_missing = |entry: &SentEntry| {
             let of_it = |missing: &&Missing| {
                 missing.conversation == entry.conversation && missing.incarnation == entry.incarnation
             };
             missing.iter().filter(of_it).any(|missing| (missing.from..=missing.to).contains(&entry.counter))
         };
-        let open = self.index.iter().filter(|(key, known)| key.recipient == *recipient && known.fate <= Fate::Failed);
-        let found = open.filter_map(|(key, _)| self.get(key));
-        let found = found.filter(|entry| entry.resent < RESENT_TIMES_MAX && is_missing(entry));
-        let mut found: Vec<_> = found.map(|entry| (entry.time, entry.message)).collect();
+        let theirs = self.index.iter().filter(|(key, _)| key.recipient == *recipient);
+        let found = theirs.filter_map(|(key, known)| Some((known.fate, self.get(key)?)));
+        found.filter(move |(_, entry)| is_missing(entry))
+    }
+
+    /// What was sealed for somebody of these messages, and may be sealed once more; in the order in which it was written.
+    pub fn missing(&self, recipient: &Fingerprint, missing: &[Missing]) -> Vec<MessageId> {
+        let found = self.asked_of(recipient, missing);
+        let found = found.filter(|(fate, entry)| *fate <= Fate::Failed && entry.resent < RESENT_TIMES_MAX);
+        let mut found: Vec<_> = found.map(|(_, entry)| (entry.time, entry.message)).collect();
         found.sort_unstable();
         found.into_iter().map(|(_, message)| message).collect()
     }

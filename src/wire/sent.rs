@@ -11,6 +11,9 @@ use super::transcript::Transcript;
 use super::{Malformed, array, decode};
 use crate::clock::Timestamp;
 
+/// In the place of a number of times: more often than any.
+pub const TAKEN_BACK: u32 = u32::MAX;
+
 /// One message for one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentEntry {
@@ -34,7 +37,7 @@ pub struct SentEntry {
     pub sha256: [u8; 32],
     /// When it was sealed last, seconds since 1970.
     pub sealed: u64,
-    /// How often it was sealed anew.
+    /// How often it was sealed anew; [`TAKEN_BACK`] where a person has deleted or changed it since.
     pub resent: u32,
     /// What it says of those before it: one for all recipients of the message.
     pub transcript: Arc<Transcript>,
@@ -134,6 +137,17 @@ impl SentEntry {
     /// Which message for whom.
     pub fn key(&self) -> SentKey {
         SentKey { recipient: self.recipient, conversation: self.conversation, message: self.message }
+    }
+
+    /// Whether a person has deleted or changed it where it stood, which was found when it should be sealed anew.
+    pub fn is_taken_back(&self) -> bool {
+        self.resent == TAKEN_BACK
+    }
+
+    /// Whether it will not be sealed anew for want of it, of which its recipient is to know. One that was sealed anew as often as
+    /// may be is none: if its recipient lacks it still, somebody keeps it from them.
+    pub fn is_gone(&self, fate: Fate) -> bool {
+        fate == Fate::Refused || (fate < Fate::Refused && self.is_taken_back())
     }
 
     /// As it stands in the file: `varint(length) || Sent`.
