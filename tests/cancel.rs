@@ -152,3 +152,49 @@ fn whoever_asks_with_a_file_is_told_there_what_cannot_be_done_and_the_program_st
     fs::remove_file(alice.at("outbox/.cancel/plan.pdf")).unwrap();
     alice.wait_until_gone("outbox/.cancel/plan.pdf.error");
 }
+
+/// Their daemons ask for what is missing after half a minute: this test takes that long.
+#[test]
+fn what_was_taken_back_is_missing_until_its_author_has_said_that_it_will_not_come() {
+    let mut world = World::new();
+    let [alice, bob, carol] = world.friends(["alice", "bob", "carol"]);
+    for to in ["bob", "bob,carol"] {
+        alice.drop_file(to, "hello", format!("hello, {to}"));
+    }
+    bob.wait_for_message("hello, bob");
+    [&bob, &carol].iter().for_each(|user| drop(user.wait_for_message("hello, bob,carol")));
+    world.server.kill();
+    for to in ["bob", "bob,carol"] {
+        let content = format!("regret, {to}");
+        alice.move_file(to, "regret", &content);
+        alice.wait_until_gone(format!("outbox/{to}/regret"));
+        let cancelled = cancel(&alice, copy(&alice, content.as_bytes()));
+        assert!(cancelled.status.success(), "{cancelled:?}");
+    }
+    world.server.start();
+    for to in ["bob", "bob,carol"] {
+        alice.drop_file(to, "later", format!("later, {to}"));
+    }
+    let gaps = |user: &User, ending: &str| user.directory("conversations", ending).join(".gaps");
+    let all = [(&bob, "alice-bob"), (&bob, "alice-bob-carol"), (&carol, "alice-bob-carol")];
+    for (user, ending) in all {
+        let told = user.wait_for_file(gaps(user, ending));
+        assert!(told.starts_with("gap: ") && told.contains(" 2 2 "), "{told}");
+    }
+    bob.wait_until_gone(gaps(&bob, "alice-bob"));
+    let shown = says(&bob.cli(&["show", "alice"]));
+    assert!(shown.contains("later, bob") && !shown.contains("--- gap") && !shown.contains("--- withdrawn"), "{shown}");
+    // Among several it stays in sight, as others may have it.
+    for user in [&bob, &carol] {
+        let path = gaps(user, "alice-bob-carol");
+        let told = user.wait_for("it to be withdrawn", || {
+            fs::read_to_string(&path).ok().filter(|told| !told.starts_with("gap: "))
+        });
+        assert!(told.starts_with("withdrawn: ") && told.contains(" 2 2 ") && told.lines().count() == 1, "{told}");
+        let directory = path.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+        let shown = says(&user.cli(&["show", &directory]));
+        assert!(shown.contains("--- withdrawn: 1 message of alice will not come, by their word\n"), "{shown}");
+        assert!(!user.messages().iter().any(|(_, _, bytes)| bytes.starts_with(b"regret")));
+        assert!(entries(&user.at("alerts")).is_empty());
+    }
+}
