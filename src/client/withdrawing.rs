@@ -318,12 +318,14 @@ mod tests {
         let of = entry(&bob, 1);
         add(&mut bob, of, Fate::Open);
         fs::rename(bob.root.join("conversations"), bob.root.join("away")).unwrap();
-        assert!(!bob.engine.is_deleted(&here), "where nothing can be looked at nobody has deleted anything");
+        assert!(!bob.engine.is_deleted(&here));
+        let all = [all_of(&bob)];
+        let said = ask(&mut bob, alice, &all);
+        assert_eq!(said, None, "where nothing can be looked at nobody has deleted anything");
         fs::rename(bob.root.join("away"), bob.root.join("conversations")).unwrap();
         fs::write(bob.root.join("conversations/note"), "no directory").unwrap();
         fs::remove_dir_all(bob.root.join("conversations/with-alice")).unwrap();
         bob.restart();
-        let all = [all_of(&bob)];
         let said = ask(&mut bob, alice, &all);
         assert_eq!(said, Some(vec![(1, 1)]));
     }
