@@ -65,7 +65,9 @@ impl Incarnation {
         }
         self.claimed.add(counter, counter);
         self.claimed.widen_to(WITHDRAWN_RANGES_MAX);
-        let withdrawn = self.withdrawn.without(&self.claimed);
+        // Each may make two ranges out of one.
+        let mut withdrawn = self.withdrawn.without(&self.claimed);
+        withdrawn.shorten_to(WITHDRAWN_RANGES_MAX);
         let before = std::mem::replace(&mut self.withdrawn, withdrawn);
         if before == self.withdrawn {
             return true;
@@ -278,6 +280,22 @@ mod tests {
         let is_open = |counter| open.iter().any(|(from, to)| (*from..=*to).contains(&counter));
         assert!((1..=2 * most).all(|number| is_open(7 * number)), "{open:?}");
         read_again(record);
+    }
+
+    #[test]
+    fn whoever_claims_every_other_of_what_was_withdrawn_makes_no_record_that_cannot_be_read() {
+        let most = u64::try_from(WITHDRAWN_RANGES_MAX).unwrap();
+        let numbers: Vec<u64> = (1..=2 * most).collect();
+        for order in [numbers.clone(), numbers.into_iter().rev().collect()] {
+            let mut record = all_of([message(1), message(1_000)]);
+            record.withdraw(&ME, 1, u64::MAX);
+            for number in order {
+                record.claim(3, claim(2 * number), false, NOW_S);
+                record = read_again(record);
+                let open = ranges(&record);
+                assert!(open.iter().any(|(from, to)| (*from..=*to).contains(&(2 * number))), "{open:?}");
+            }
+        }
     }
 
     #[test]
