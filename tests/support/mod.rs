@@ -47,8 +47,11 @@ pub fn wait_patiently<T>(patience: Duration, directory: &Path, what: &str, mut l
         }
     })
     .unwrap();
-    watcher.watch(directory, RecursiveMode::Recursive).unwrap();
     let deadline = Instant::now() + patience;
+    // A directory below it may go while all are being watched.
+    while let Err(error) = watcher.watch(directory, RecursiveMode::Recursive) {
+        assert!(Instant::now() < deadline, "{} cannot be watched: {error}", directory.display());
+    }
     loop {
         if let Some(found) = look() {
             return found;
