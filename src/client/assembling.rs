@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::limits::REFUSALS_WAITING_MAX;
 use crate::name;
 use crate::wire::arriving::ArrivingRecord;
-use crate::wire::control::{Control, Refused, RefusedReason};
+use crate::wire::control::{Control, Missing, Refused, RefusedReason};
 use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
 use crate::wire::part::Part;
 use crate::wire::payload::Payload;
@@ -207,6 +207,17 @@ impl Engine {
         let hash = named.hash();
         if let Some(record) = self.erase_content(&hash) {
             self.enter_first(named.author, record.message(), now);
+        }
+        self.pass_over_parts(&hash, now);
+    }
+
+    /// The same of what its author has taken back, where others may have all of it: what has come of it is missing from then on, or
+    /// withdrawn, as if nothing had come.
+    pub(super) fn withdraw_content(&mut self, named: Named, now: Timestamp) {
+        let hash = named.hash();
+        if let Some(record) = self.erase_content(&hash) {
+            let Payload { conversation, incarnation, counter, .. } = *record.message();
+            self.heed_withdrawn(named.author, &[Missing { conversation, incarnation, from: counter, to: counter }]);
         }
         self.pass_over_parts(&hash, now);
     }

@@ -38,16 +38,21 @@ impl Engine {
     /// The author of these messages says that their remaining parts will not come.
     pub(super) fn cancelled(&mut self, author: Fingerprint, messages: &[Messages], now: Timestamp) {
         for Messages { conversation, ids } in messages {
-            if !self.conversations.get(conversation).is_some_and(|record| record.has(&author)) {
+            let Some(record) = self.conversations.get(conversation).filter(|record| record.has(&author)) else {
                 continue;
-            }
+            };
+            let has_others = record.profiles.len() > 2;
             for id in ids {
                 let named = Named { author, conversation: *conversation, id: *id };
                 let hash = named.hash();
                 let is_begun = self.arriving.get(&hash).is_some();
                 let is_news = is_begun || !self.received.is_done_with(&hash);
-                if is_news && (is_begun || self.unbegun.takes(author, now)) {
-                    self.drop_content(named, now);
+                if !is_news || (!is_begun && !self.unbegun.takes(author, now)) {
+                    continue;
+                }
+                match has_others {
+                    true => self.withdraw_content(named, now),
+                    false => self.drop_content(named, now),
                 }
             }
         }

@@ -24,6 +24,7 @@ use crate::wire::identity::participants_hash;
 use crate::wire::payload::Content;
 use crate::wire::transcript::Transcript;
 
+mod cancelled;
 mod places;
 
 /// Bob, who has a conversation with alice, who sends.
@@ -330,31 +331,6 @@ fn however_many_members_nobody_knows_contacts_have_room() {
     let is_alice = |author: &Fingerprint| *author == bench.alice;
     let has_room = |author| bench.engine.arriving.has_room(&author, PART_BYTES, u64::MAX, is_alice);
     assert!(has_room(bench.alice) && !has_room(Fingerprint([200; 32])));
-}
-
-#[test]
-fn what_its_author_cancels_is_erased_unseen_and_by_nobody_else() {
-    let mut bench = Bench::new();
-    let sent = bench.sent(1, 4 * PART_BYTES);
-    (0..3).for_each(|number| bench.take(sent.part(number)));
-    let messages = [Messages { conversation: bench.conversation.id, ids: vec![sent.payload.id] }];
-    bench.engine.cancelled(Fingerprint([9; 32]), &messages, bench.now);
-    bench.settle();
-    assert_eq!(bench.engine.arriving.authors().count(), 1);
-    bench.engine.cancelled(bench.alice, &messages, bench.now);
-    bench.settle();
-    bench.assert_nothing_is_kept();
-    bench.restart();
-    bench.take(sent.part(3));
-    assert_eq!((bench.messages().len(), bench.alerts().len(), bench.notes()), (0, 0, 0));
-    bench.assert_nothing_is_kept();
-    // What stands is not recalled.
-    let whole = bench.sent(2, 2 * PART_BYTES);
-    (0..2).for_each(|number| bench.take(whole.part(number)));
-    let messages = [Messages { conversation: bench.conversation.id, ids: vec![whole.payload.id] }];
-    bench.engine.cancelled(bench.alice, &messages, bench.now);
-    bench.settle();
-    assert_eq!(bench.messages().len(), 1);
 }
 
 #[test]
