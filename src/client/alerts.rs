@@ -26,7 +26,11 @@ pub fn by_word(of: &Fingerprint, teller: Option<&Fingerprint>) -> String {
 
 /// Alerts that wait until `alerts/` takes files, in memory: a restart loses them.
 #[derive(Debug, Default)]
-pub struct Waiting(Vec<Alert>);
+pub struct Waiting {
+    alerts: Vec<Alert>,
+    /// Those in the transaction that is not recorded yet: where that fails, they wait on.
+    placed: Vec<Alert>,
+}
 
 #[derive(Debug)]
 struct Alert {
@@ -39,13 +43,25 @@ struct Alert {
 impl Waiting {
     fn add(&mut self, alert: Alert) {
         let alike = |other: &&Alert| (&other.kind, &other.about) == (&alert.kind, &alert.about);
-        match self.0.len() < ALERTS_WAITING_MAX && self.0.iter().filter(alike).count() < SAME_MAX {
+        match self.alerts.len() < ALERTS_WAITING_MAX && self.alerts.iter().filter(alike).count() < SAME_MAX {
             true => {
                 tracing::warn!(kind = alert.kind, "alerts/ takes no files, and the alert waits until it does");
-                self.0.push(alert);
+                self.alerts.push(alert);
             }
             false => tracing::warn!(kind = alert.kind, "alerts/ takes no files, and the alert is lost"),
         }
+    }
+
+    /// The transaction is recorded.
+    pub fn recorded(&mut self) {
+        self.placed.clear();
+    }
+
+    /// The transaction failed, and everything but these is read anew.
+    pub fn take_over(&mut self) -> Self {
+        let Self { mut alerts, placed } = std::mem::take(self);
+        alerts.extend(placed);
+        Self { alerts, placed: Vec::new() }
     }
 }
 
@@ -67,12 +83,14 @@ pub fn try_raise(root: &Root, pending: &mut Pending, now: Timestamp, kind: &str,
 
 /// Now and then: adds the alerts that waited, under the times at which they were raised.
 pub fn raise_waiting(root: &Root, pending: &mut Pending) {
-    if pending.alerts.0.is_empty() || !takes_alerts(root) {
+    if pending.alerts.alerts.is_empty() || !takes_alerts(root) {
         return;
     }
-    for Alert { time, kind, about, text } in std::mem::take(&mut pending.alerts).0 {
-        place(root, pending, time, &kind, &about, &text);
+    let alerts = std::mem::take(&mut pending.alerts.alerts);
+    for Alert { time, kind, about, text } in &alerts {
+        place(root, pending, *time, kind, about, text);
     }
+    pending.alerts.placed.extend(alerts);
 }
 
 fn takes_alerts(root: &Root) -> bool {
@@ -136,6 +154,12 @@ mod tests {
         tick(&mut bench);
         assert_eq!(fs::read_to_string(&path).unwrap(), "a person's own");
         fs::remove_file(&path).unwrap();
+        // The transaction that has them fails, and with it goes whatever else is in memory.
+        bench.engine.handle(Event::Tick, bench.now).unwrap();
+        let waiting = bench.engine.pending.alerts.take_over();
+        bench.restart();
+        bench.engine.pending.alerts = waiting;
+        assert!(bench.root.names(DIRECTORY).is_empty());
         tick(&mut bench);
         tick(&mut bench);
         let names: Vec<String> =

@@ -3,36 +3,12 @@
 //! A note may be here before any part of what it names: parts wait at our server, or on theirs. Such ids are remembered too,
 //! but only so many, as anybody in a conversation of ours can invent them, and each is kept for months.
 
-use std::collections::HashMap;
-
 use super::assembling::Named;
 use super::engine::Engine;
 use crate::clock::Timestamp;
 use crate::limits::CANCELLED_UNBEGUN_MAX;
 use crate::wire::control::Messages;
 use crate::wire::identity::Fingerprint;
-
-const DAY_S: u64 = 86_400;
-
-/// How many contents of each author were cancelled today of which nothing was here, in this run.
-#[derive(Debug, Default)]
-pub struct Unbegun {
-    day: u64,
-    counts: HashMap<Fingerprint, usize>,
-}
-
-impl Unbegun {
-    /// Another one is. True if it is remembered.
-    fn takes(&mut self, author: Fingerprint, now: Timestamp) -> bool {
-        let day = now.seconds() / DAY_S;
-        if day != self.day {
-            *self = Self { day, counts: HashMap::new() };
-        }
-        let count = self.counts.entry(author).or_default();
-        *count += 1;
-        *count <= CANCELLED_UNBEGUN_MAX
-    }
-}
 
 impl Engine {
     /// The author of these messages says that their remaining parts will not come.
@@ -47,7 +23,7 @@ impl Engine {
                 let hash = named.hash();
                 let is_begun = self.arriving.get(&hash).is_some();
                 let is_news = is_begun || !self.received.is_done_with(&hash);
-                if !is_news || (!is_begun && !self.unbegun.takes(author, now)) {
+                if !is_news || (!is_begun && !self.unbegun.takes(author, CANCELLED_UNBEGUN_MAX, now)) {
                     continue;
                 }
                 match has_others {

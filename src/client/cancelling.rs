@@ -56,6 +56,8 @@ struct Lacking {
     has_begun: bool,
     /// And some were not.
     lacks_parts: bool,
+    /// It was sent before, and is about to be sent again.
+    was_sent: bool,
 }
 
 impl Engine {
@@ -138,8 +140,12 @@ impl Engine {
                 recipient.lacks_parts = known.next < large.parts();
             }
         }
+        if let Some(entry) = self.copying.resent(&message) {
+            named = Some((entry.conversation, entry.file.clone()));
+            lacking.entry(entry.recipient).or_default().was_sent = true;
+        }
         let Some((conversation, file)) = named else { return false };
-        for (recipient, Lacking { places, has_begun, lacks_parts }) in lacking {
+        for (recipient, Lacking { places, has_begun, lacks_parts, was_sent }) in lacking {
             self.note_unsealed(recipient, &places, now);
             self.note_unsealed_large(recipient, &message, now);
             let gone = self.let_go(recipient, &places, Because::GivenUp, now);
@@ -148,7 +154,7 @@ impl Engine {
             let is_doubtful = left > 0 || gone.len() < places.len();
             let is_held_back = lacks_parts || gone.len() > left;
             let is_large = self.large.end(&message, &recipient);
-            let was_sent = self.sent.was_sent_again(&SentKey { recipient, conversation, message });
+            let was_sent = was_sent || self.sent.was_sent_again(&SentKey { recipient, conversation, message });
             // A large content of which something was held back is not whole anywhere, where it is sent for the first time.
             let may_be_whole = was_sent || (is_doubtful && !(is_large && is_held_back));
             let reason = if may_be_whole { REASON_DOUBTFUL } else { REASON };

@@ -83,6 +83,7 @@ impl Engine {
 
     /// The transaction is recorded, and will happen whatever crashes: what may follow it.
     pub fn recorded(&mut self, now: Timestamp) -> Consequences {
+        self.pending.alerts.recorded();
         let mut orders = self.released();
         self.large.take_gone().into_iter().for_each(|copy| self.sweeping.add(copy));
         self.arriving.set_aside(&self.root).into_iter().for_each(|content| self.sweeping.add(content));

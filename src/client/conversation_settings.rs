@@ -28,12 +28,14 @@ pub struct ConversationSettings {
     pub acknowledge: bool,
     /// The age at which its messages are erased; none where they are kept.
     pub expire: Option<Duration>,
+    /// Whether what a person set could be read.
+    pub is_known: bool,
 }
 
 impl ConversationSettings {
     /// Where the conversation says nothing of its own.
     pub fn of(policy: &Policy) -> Self {
-        Self { acknowledge: policy.acknowledge, expire: policy.expire }
+        Self { acknowledge: policy.acknowledge, expire: policy.expire, is_known: true }
     }
 
     /// What the file says, and the account where it says nothing.
@@ -98,7 +100,7 @@ impl Engine {
             }
             Err(text) => {
                 self.outbox.refuse(&self.root, &path, &text);
-                ConversationSettings { acknowledge: false, expire: None }
+                ConversationSettings { acknowledge: false, expire: None, is_known: false }
             }
         }
     }

@@ -110,6 +110,14 @@ impl Copying {
         self.under_way.is_some()
     }
 
+    /// What is being copied to be sent again, if it is this message.
+    pub(super) fn resent(&self, message: &MessageId) -> Option<&SentEntry> {
+        match &self.under_way.as_ref().filter(|copy| copy.message == *message)?.purpose {
+            Purpose::Resend(entry, _) => Some(entry),
+            Purpose::Send(_) => None,
+        }
+    }
+
     /// Whether no copy is being made or wanted.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {

@@ -345,7 +345,11 @@ pub(super) fn answered(
             Ok(Event::NoPrekey { recipient, reason: format!("{}: {refusal}", server.host_port()) })
         }
         (Errand::Deliver { ticket, .. }, Err(refusal)) => {
-            ticket.refused();
+            match refusal {
+                // What its disk has of it may be there after a restart.
+                Refusal::Unavailable => ticket.unsettled(),
+                _ => ticket.refused(),
+            }
             Err(refusal.into())
         }
         (_, Err(refusal)) => Err(refusal.into()),

@@ -15,12 +15,12 @@ use super::acknowledging::Acknowledging;
 use super::alerts;
 use super::arriving::Arriving;
 use super::blocked;
-use super::cancelled::Unbegun;
 use super::cancelling::Uncancelled;
 use super::contacts::Contacts;
 use super::conversation::Conversations;
 use super::copying::Copying;
 use super::counter::Counter;
+use super::daily::Daily;
 use super::delivery::Delivery;
 use super::dropboxes::Dropboxes;
 use super::dropped::Dropped;
@@ -80,7 +80,10 @@ pub struct Engine {
     pub(super) received: Received,
     pub(super) arriving: Arriving,
     pub(super) parts_left: PartsLeft,
-    pub(super) unbegun: Unbegun,
+    /// Contents that were cancelled of which nothing was here, by author.
+    pub(super) unbegun: Daily,
+    /// Notes of what will not come, by who asked.
+    pub(super) withdrawn_notes: Daily,
     pub(super) unopened: Unopened,
     pub(super) counter: Counter,
     pub(super) sent: Sent,
@@ -184,7 +187,8 @@ impl Engine {
             received: Received::load(root.disk(), &root.keys())?,
             arriving,
             parts_left: PartsLeft::default(),
-            unbegun: Unbegun::default(),
+            unbegun: Daily::default(),
+            withdrawn_notes: Daily::default(),
             unopened: Unopened::load(root.disk(), &root.join("journal/unopened"))?,
             sent: Sent::load(root.disk(), &root.keys())?,
             transcripts: Transcripts::load(root.disk(), &root.join("keys/transcripts"))?,

@@ -69,6 +69,7 @@ impl Engine {
                 }
                 if let Form::Sealed { envelope, .. } = &opening.form {
                     let hash = ratchet::opening_hash(&envelope::tag(envelope), &envelope::ephemeral(envelope));
+                    // Whoever refused it may have kept it all the same.
                     self.sessions.abandon(&recipient, &hash, !self.spool.withdraw(&recipient, *place));
                 }
             }

@@ -65,6 +65,8 @@ pub mod daemon;
 #[cfg(feature = "daemon")]
 mod daemon_error;
 #[cfg(feature = "daemon")]
+mod daily;
+#[cfg(feature = "daemon")]
 mod directory;
 #[cfg(feature = "daemon")]
 mod dropbox_files;

@@ -20,7 +20,7 @@ use crate::limits::{
 use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
 use crate::wire::large::{LargeRecipient, LargeRecord};
 use crate::wire::payload::{Content, Payload};
-use crate::wire::sent::{SentEntry, TAKEN_BACK};
+use crate::wire::sent::{GONE, SentEntry, TAKEN_BACK};
 
 /// What became of a message that was sent.
 enum Kept {
@@ -137,11 +137,14 @@ impl Engine {
         entries.into_iter().all(|entry| is_another(&place.join(entry.name)))
     }
 
-    /// A person has deleted or changed a message: it is not sealed anew any more, whatever they do with it later, so that whoever
-    /// is told so is told the truth.
+    /// A message is gone or changed: it is not sealed anew any more, whatever a person does with it later, so that whoever is told
+    /// so is told the truth. That a person did it is not known where our own state was lost, or where it may have been erased for
+    /// its age.
     fn note_taken_back(&mut self, entry: SentEntry, now: Timestamp) {
-        let taken_back = SentEntry { resent: TAKEN_BACK, ..entry };
-        self.sent.add(taken_back, now.seconds(), &mut self.pending);
+        let settings = self.settings_of(&entry.conversation);
+        let may_be_erased = !settings.is_known || settings.expire.is_some_and(|age| entry.time.after(age) <= now);
+        let resent = if may_be_erased || self.recovery.has_lost() { GONE } else { TAKEN_BACK };
+        self.sent.add(SentEntry { resent, ..entry }, now.seconds(), &mut self.pending);
     }
 
     /// The same for a content that goes in parts: it is copied once more from where it stands, unless it is still on its way.
@@ -170,6 +173,10 @@ impl Engine {
 
     /// What was copied to be sent again is whole; whether it is what was sent, its hash says.
     pub(super) fn resend_copy(&mut self, entry: &SentEntry, copied: Copied, now: Timestamp) {
+        // It may have been taken back while it was copied.
+        if !self.sent.may_be_sent_again(&entry.key()) {
+            return;
+        }
         let record = self.conversations.get(&entry.conversation).filter(|record| record.has(&entry.recipient));
         let Some(record) = record.filter(|_| copied.sha256 == entry.sha256) else {
             return self.note_taken_back(entry.clone(), now);

@@ -103,6 +103,11 @@ impl Sent {
         self.index.keys().any(|key| key.message == *message)
     }
 
+    /// What became of a message that is remembered.
+    pub(super) fn fate(&self, key: &SentKey) -> Option<Fate> {
+        self.index.get(key).map(|known| known.fate)
+    }
+
     /// Whether a message is on its way for the second time at least: then its recipient may have it, whatever becomes of this one.
     pub fn was_sent_again(&self, key: &SentKey) -> bool {
         self.get(key).is_some_and(|entry| entry.resent > 0)

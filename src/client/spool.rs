@@ -7,7 +7,7 @@ use std::path::Path;
 use super::pending::Pending;
 use super::root::{self, Root};
 use super::state::{self, StateError};
-use super::ticket::Ticket;
+use super::ticket::{Left, Ticket};
 use crate::clock::Timestamp;
 use crate::disk::system::Disk;
 use crate::limits::{COURIER_QUEUE_MAX, SPOOL_HELD_MAX};
@@ -235,7 +235,7 @@ impl Spool {
     /// Takes a message out that was accepted or given up. Nobody sends it from now on.
     pub fn remove(&mut self, recipient: &Fingerprint, sequence: u64, pending: &mut Pending) -> Option<Removed> {
         let item = self.queues.get_mut(recipient)?.take(sequence)?;
-        let may_have_arrived = !item.ticket.withdraw();
+        let may_have_arrived = item.ticket.withdraw() == Left::Perhaps;
         let path = root::spool_file(recipient, sequence);
         match item.is_waiting {
             true => pending.erase(path),
@@ -258,9 +258,9 @@ impl Spool {
         self.item(recipient, sequence).is_some_and(|item| item.is_opening)
     }
 
-    /// Nobody sends this message from now on, unless it has left. True if it cannot have arrived.
+    /// Nobody sends this message from now on. True if nobody ever has.
     pub fn withdraw(&self, recipient: &Fingerprint, sequence: u64) -> bool {
-        self.item(recipient, sequence).is_some_and(|item| item.ticket.withdraw())
+        self.item(recipient, sequence).is_some_and(|item| item.ticket.withdraw() == Left::Never)
     }
 
     /// Whether sealed messages are behind one, other than these.

@@ -5,17 +5,32 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// It was written to no connection, or to those alone whose server has said that it does not take it.
+/// Nobody has written it.
 const HELD: u8 = 0;
 
 /// It was written once, and nothing was answered so far.
 const WRITTEN: u8 = 1;
 
-/// It was written, and whether the server took it will not be known: the connection ended before the answer.
-const DOUBTFUL: u8 = 2;
+/// It was written, and the server has said each time that it does not take it.
+const REFUSED: u8 = 2;
 
-/// Nobody may write it any more, and nobody has.
-const WITHDRAWN: u8 = 3;
+/// It was written, and whether the server took it will not be known: the connection ended before the answer, or the server cannot
+/// tell.
+const DOUBTFUL: u8 = 3;
+
+/// Added to what it was: nobody writes it any more.
+const WITHDRAWN: u8 = 4;
+
+/// What had become of an envelope when it was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nobody has ever written it.
+    Never,
+    /// Its server has said that it did not take it, which may be a lie.
+    InVain,
+    /// Its server may have it.
+    Perhaps,
+}
 
 /// One envelope's ticket, shared by its queue and its courier.
 #[derive(Clone, Debug)]
@@ -32,25 +47,38 @@ impl Ticket {
         Self(Arc::new(AtomicU8::new(DOUBTFUL)))
     }
 
-    /// The envelope is about to be written. False if it must not be any more. What was written before, and comes here again, was
-    /// not answered.
+    /// The envelope is about to be written. False if it must not be any more. What was written before, and comes here again without
+    /// a refusal, was not answered.
     #[must_use]
     pub fn claim(&self) -> bool {
         self.change(|state| match state {
-            HELD => Some(WRITTEN),
+            HELD | REFUSED => Some(WRITTEN),
             WRITTEN => Some(DOUBTFUL),
             _ => None,
-        }) != WITHDRAWN
+        }) < WITHDRAWN
     }
 
     /// The server has said that it does not take it. Where it was written before that, it may have taken it then.
     pub fn refused(&self) {
-        self.change(|state| (state == WRITTEN).then_some(HELD));
+        self.change(|state| match state {
+            WRITTEN => Some(REFUSED),
+            _ if state == WRITTEN | WITHDRAWN => Some(REFUSED | WITHDRAWN),
+            _ => None,
+        });
     }
 
-    /// From now on nobody writes it. True if nobody has: then it cannot arrive.
-    pub fn withdraw(&self) -> bool {
-        matches!(self.change(|state| (state == HELD).then_some(WITHDRAWN)), HELD | WITHDRAWN)
+    /// The server has said that it cannot tell whether it has it.
+    pub fn unsettled(&self) {
+        self.change(|state| (state & !WITHDRAWN == WRITTEN).then_some(DOUBTFUL | (state & WITHDRAWN)));
+    }
+
+    /// From now on nobody writes it. Says what had become of it.
+    pub fn withdraw(&self) -> Left {
+        match self.change(|state| Some(state | WITHDRAWN)) & !WITHDRAWN {
+            HELD => Left::Never,
+            REFUSED => Left::InVain,
+            _ => Left::Perhaps,
+        }
     }
 
     /// Hands out what it was before.
@@ -66,22 +94,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_without_an_answer_may_have_arrived_and_what_was_refused_has_not() {
+    fn what_was_written_without_an_answer_may_have_arrived_and_what_was_refused_has_not_by_its_servers_word() {
         let ticket = Ticket::new();
         assert!(ticket.claim());
-        assert!(!ticket.withdraw(), "it is on its way");
         ticket.refused();
-        assert!(ticket.withdraw() && ticket.withdraw());
+        assert!(ticket.claim(), "it is tried again");
+        ticket.refused();
+        assert_eq!([ticket.withdraw(), ticket.withdraw()], [Left::InVain; 2]);
         assert!(!ticket.claim(), "it was taken back");
+
+        let ticket = Ticket::new();
+        assert!(ticket.claim());
+        assert_eq!(ticket.withdraw(), Left::Perhaps, "it is on its way");
+        assert!(!ticket.claim(), "but not once more");
+        ticket.refused();
+        assert_eq!(ticket.withdraw(), Left::InVain);
 
         let ticket = Ticket::new();
         assert!(ticket.claim() && ticket.claim(), "its connection broke");
         ticket.refused();
-        assert!(!ticket.withdraw(), "the server may have taken it the first time");
+        assert_eq!(ticket.withdraw(), Left::Perhaps, "the server may have taken it the first time");
+
+        let ticket = Ticket::new();
+        assert!(ticket.claim());
+        ticket.unsettled();
+        assert!(ticket.claim());
+        ticket.refused();
+        assert_eq!(ticket.withdraw(), Left::Perhaps, "the first copy may come out of the server's log");
 
         let ticket = Ticket::doubtful();
-        assert!(!ticket.withdraw());
         assert!(ticket.claim(), "it is tried again");
+        assert_eq!(ticket.withdraw(), Left::Perhaps);
+        assert_eq!(Ticket::new().withdraw(), Left::Never);
     }
 
     #[test]
@@ -90,7 +134,7 @@ mod tests {
             let ticket = Ticket::new();
             let carried = ticket.clone();
             let courier = thread::spawn(move || carried.claim());
-            let is_in_time = ticket.withdraw();
+            let is_in_time = ticket.withdraw() == Left::Never;
             assert_ne!(courier.join().unwrap(), is_in_time);
         }
     }

@@ -104,7 +104,7 @@ impl Engine {
             return;
         }
         let age = self.settings_of(&id).expire;
-        let (next, is_done) = self.go_through(place, &stat, age, room, now);
+        let (next, is_done) = self.go_through((place, &id), &stat, age, room, now);
         let modified = Timestamp::from_micros(u64::try_from(found.modified_ns / 1_000).unwrap_or(0));
         // A change within the same moment may leave the time as it is.
         let has_settled = now.millis_since(modified) > TIDY_SETTLED_MS;
@@ -117,7 +117,7 @@ impl Engine {
     /// its end.
     fn go_through(
         &mut self,
-        place: &Path,
+        (place, id): (&Path, &ConversationId),
         directory: &Stat,
         age: Option<Duration>,
         room: &mut Room,
@@ -147,7 +147,7 @@ impl Engine {
                 match time.after(age) {
                     due if due > now => look_again_at(due),
                     _ => self
-                        .erase_old(place, &name, (directory, age), room, now)
+                        .erase_old((place, id), &name, (directory, age), room, now)
                         .into_iter()
                         .for_each(&mut look_again_at),
                 }
@@ -190,7 +190,7 @@ impl Engine {
     /// Erases a message that has come of age, with what is known of it. Else when to ask again.
     fn erase_old(
         &mut self,
-        place: &Path,
+        (place, id): (&Path, &ConversationId),
         name: &OsString,
         (directory, age): (&Stat, Duration),
         room: &mut Room,
@@ -218,6 +218,7 @@ impl Engine {
             return later;
         }
         self.erase_message(path, &stat);
+        self.note_erased(id, &delivery, now);
         if is_over(&delivery, now) {
             self.pending.remove(delivery_path);
         }

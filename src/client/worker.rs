@@ -297,7 +297,7 @@ impl Worker {
                     // Tor knows nothing of disks, and says only what is news.
                     let tor = self.engine.tor.take();
                     // Nor does the disk of these.
-                    let alerts = std::mem::take(&mut self.engine.pending.alerts);
+                    let alerts = self.engine.pending.alerts.take_over();
                     self.engine = Engine { tor, ..engine };
                     self.engine.pending.alerts = alerts;
                     let _ = self.home.send(HomeOrder::Reconnect);

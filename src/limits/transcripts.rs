@@ -59,6 +59,12 @@ pub const MISSING_WAITING_MAX: usize = 8_192;
 /// of more, who is not answered asks again.
 pub const MISSING_ANSWERS_MAX: usize = 256;
 
+/// Notes to one peer that wait, beyond which they are not told what will not come: their server takes nothing.
+pub const WITHDRAWN_WAITING_MAX: usize = 64;
+
+/// How often one peer is told in a day what will not come. A program asks three times for each gap, and for 64 of them at once.
+pub const WITHDRAWN_NOTES_MAX: usize = 256;
+
 /// Of those that wait for room how many are tried in a second, however many others have their turn: a quarter of what is sent then.
 pub const MISSING_TRIES_MAX: usize = 16;
 

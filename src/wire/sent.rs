@@ -14,6 +14,9 @@ use crate::clock::Timestamp;
 /// In the place of a number of times: more often than any.
 pub const TAKEN_BACK: u32 = u32::MAX;
 
+/// The same of what nobody is known to have taken back: it was erased for its age, or lost.
+pub const GONE: u32 = u32::MAX - 1;
+
 /// One message for one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentEntry {
@@ -37,7 +40,8 @@ pub struct SentEntry {
     pub sha256: [u8; 32],
     /// When it was sealed last, seconds since 1970.
     pub sealed: u64,
-    /// How often it was sealed anew; [`TAKEN_BACK`] where a person has deleted or changed it since.
+    /// How often it was sealed anew; [`TAKEN_BACK`] where a person has deleted or changed it since, [`GONE`] where it is not there
+    /// for another reason.
     pub resent: u32,
     /// What it says of those before it: one for all recipients of the message.
     pub transcript: Arc<Transcript>,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::machine::Hears;
 use super::world::Act::{Kill, Run, Start, StartUnheard};
 use super::world::{World, drop_by};
 use super::{met, standing};
@@ -90,6 +91,26 @@ fn who_got_an_opening_that_was_taken_back_under_way_is_understood() {
     world.act(Run);
     assert_eq!(world.machines[1].messages(), ["an answer", "first", "more"]);
     assert_eq!(world.machines[0].messages(), ["an answer", "first", "more"]);
+    assert_eq!(world.machines[0].files("journal/unopened"), []);
+}
+
+#[test]
+fn who_got_an_opening_that_their_server_says_it_did_not_take_is_understood() {
+    let mut world = met();
+    world.server_hears(Hears::AndRefuses);
+    world.act(Start(0));
+    world.act(drop_by(0, "1", "first"));
+    world.run_rounds(4);
+    cancel(&mut world, "first");
+    assert!(field(&world, "to: ", "first").ends_with(": cancelled"), "by the server's word");
+    world.server_hears(Hears::Everything);
+    world.act(Start(1));
+    world.run_rounds(4);
+    world.act(drop_by(1, "2", "an answer"));
+    world.act(Run);
+    assert_eq!(world.machines[1].messages(), ["an answer", "first"]);
+    assert_eq!(world.machines[0].messages(), ["an answer", "first"]);
+    assert!(field(&world, "to: ", "first").contains(" delivered "));
     assert_eq!(world.machines[0].files("journal/unopened"), []);
 }
 

@@ -60,6 +60,8 @@ pub(super) enum Hears {
     Everything,
     /// They come and are kept; the answers are lost.
     AndIsNotHeard,
+    /// They come and are kept, and the answers say that they are not.
+    AndRefuses,
     /// They are lost.
     Nothing,
 }
@@ -294,6 +296,9 @@ impl Machine {
             if server.hears == Hears::Everything {
                 running.events.push_back(Event::Accepted { recipient, sequence });
                 continue;
+            }
+            if server.hears == Hears::AndRefuses {
+                ticket.refused();
             }
             running.in_hand.push((recipient, sequence, envelope, ticket));
         }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::recorder::{Recorder, Seen};
-use super::super::ticket::Ticket;
+use super::super::ticket::{Left, Ticket};
 use super::*;
 use crate::crypto::sign::SigningKey;
 use crate::limits::ENVELOPE_BYTES;
@@ -116,7 +116,7 @@ async fn what_was_taken_back_before_it_left_is_a_visit_like_any_other_and_does_n
     let (bob, ticket) = (recipient("bob", &address), Ticket::new());
     bench.pacer.line.push(deliver_by(&bob, 1, ticket.clone()));
     bench.pacer.line.push(deliver(&bob, 2));
-    assert!(ticket.withdraw());
+    assert_eq!(ticket.withdraw(), Left::Never);
     // As for cover: a visit to their server that asks for nothing.
     bench.pacer.slot();
     let (_, asked) = bench.seen.recv().await.unwrap();
