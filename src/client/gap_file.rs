@@ -71,6 +71,7 @@ impl fmt::Display for GapLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{GAP_FILE_BYTES_MAX, GAPS_MAX, PARTICIPANTS_MAX, WITHDRAWN_RANGES_MAX};
 
     #[test]
     fn the_lines_come_back_as_written() {
@@ -90,5 +91,21 @@ mod tests {
             assert!(GapLine::parse_all(&wrong.to_string()).is_empty());
         }
         assert!(GapLine::parse_all("gap: 5 7\nnews: x\n").is_empty());
+    }
+
+    /// Two incarnations of each author are kept; gaps and withdrawn ranges cut each other into at most as many pieces as both have ends.
+    #[test]
+    fn the_largest_file_is_read() {
+        let line = GapLine {
+            is_withdrawn: true,
+            author: Fingerprint([2; 32]),
+            from: u64::MAX - 1,
+            to: u64::MAX,
+            since: Timestamp::from_micros(u64::MAX),
+            // As long as a file's name may be, each byte escaped.
+            name: "\\xff".repeat(255),
+        };
+        let lines = (PARTICIPANTS_MAX - 1) * 2 * 2 * (GAPS_MAX + WITHDRAWN_RANGES_MAX);
+        assert!((lines * line.to_string().len()) as u64 <= GAP_FILE_BYTES_MAX);
     }
 }

@@ -68,5 +68,5 @@ pub const WITHDRAWN_NOTES_MAX: usize = 256;
 /// Of those that wait for room how many are tried in a second, however many others have their turn: a quarter of what is sent then.
 pub const MISSING_TRIES_MAX: usize = 16;
 
-/// Size of `.gaps` that is read: a line for each gap of 19 authors.
-pub const GAP_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Size of `.gaps` that is read: more than 19 authors can make us write with names of any length.
+pub const GAP_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
