@@ -185,6 +185,15 @@ fn free(name: &str, id: &[u8; 16], marked: fn(&str, &str) -> String, is_free: im
     (1..=NAME_TRIES_MAX).map(|number| numbered(&whole, number)).find(|name| is_free(name)).unwrap_or(whole)
 }
 
+/// A name as a word for a shell: in quotes where that would take it for anything else.
+pub fn shell_word(name: &str) -> String {
+    let is_plain = |character: char| character.is_alphanumeric() || "._-~%+@,".contains(character);
+    match !name.is_empty() && !name.starts_with(['-', '~']) && name.chars().all(is_plain) {
+        true => name.to_owned(),
+        false => format!("'{}'", name.replace('\'', "'\\''")),
+    }
+}
+
 /// Whether a file's name in an outbox directory says that it is no message: metadata, hidden files, drafts and leftovers
 /// of editors and copying programs, and our own error files.
 pub fn is_ignored(name: &OsStr) -> bool {

@@ -214,14 +214,14 @@ fn a_file_that_is_open_for_writing_waits_and_says_so() {
 fn drafts_are_left_alone_and_counted() {
     let world = World::new();
     let [alice, bob] = world.friends(["alice", "bob"]);
-    for name in [".hidden", "x~", "#x#", "x.tmp", "x.part", "x.swp"] {
+    for name in [".hidden", "x~", "#x#", "x.tmp", "x.part", "x.swp", "build.error"] {
         alice.drop_file("bob", name, "draft");
     }
     alice.drop_file("bob", "x", "real");
     bob.wait_for_message("real");
     // A directory event makes the daemon count.
     fs::create_dir(alice.at("outbox/other")).unwrap();
-    alice.wait_for_status("ignored: 6");
+    alice.wait_for_status("ignored: 7");
     alice.wait_for_message("real");
     assert_eq!(alice.heard_from("alice"), ["real"]);
     assert!(alice.at("outbox/bob/x.tmp").exists());

@@ -518,6 +518,7 @@ fn unknown_contacts_and_our_own_name_are_refused() {
     let (alice, _bob) = Account::alice_with_bob();
     for command in ["send", "new"] {
         alice.with(&[command, "bob", "eve"], "hi").bad(NO_USER, &["no contact called eve", "contact add eve"]);
+        alice.with(&[command, "e v'e"], "hi").bad(NO_USER, &["contact add 'e v'\\''e' < CARD"]);
         alice.with(&[command, "alice"], "hi").bad(NO_USER, &["alice is your own account"]);
         alice.with(&[command, "../x"], "hi").bad(NO_USER, &["no contact called ../x"]);
         alice.with(&[command, "bob,bob"], "hi").bad(NO_USER, &["separated by spaces"]);

@@ -84,6 +84,7 @@ fn an_error_of_an_earlier_file_of_the_name_ends_no_wait() {
     fs::write(&path, "the plan").unwrap();
     let (code, _, errors) = said(&alice.cli(&["wait", path.to_str().unwrap(), "--timeout", "100ms"]));
     assert!(code == Some(75) && errors.contains("it is still in the outbox"), "{errors}");
+    assert!(errors.contains("Start chatterboxd"), "{errors}");
     let waiting = begin(&alice, &["wait", path.to_str().unwrap()]);
     alice.set("send_limit = \"10 KiB\"");
     alice.start();

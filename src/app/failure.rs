@@ -58,6 +58,12 @@ impl Failure {
         Self::new(exit, doing, cause, remedy)
     }
 
+    /// The same with something more to do about it.
+    #[must_use]
+    pub fn or(self, remedy: &str) -> Self {
+        Self { remedy: format!("{} {remedy}", self.remedy), ..self }
+    }
+
     /// The exit code.
     pub fn exit(&self) -> Exit {
         self.exit

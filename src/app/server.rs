@@ -194,6 +194,7 @@ fn run(dir: &Path, listen: Option<SocketAddr>, onion: bool, private_network: Opt
             let listener = TcpListener::bind(listen).await.map_err(|error| listen_failure(listen, &error))?;
             let at = listener.local_addr().map_err(|error| listen_failure(listen, &error))?;
             tracing::info!("listening on {at}");
+            warn_if_elsewhere(at, directory.address());
             doors.push(incoming::tcp(listener));
         }
         doors.extend(onion.map(Onion::open));
@@ -201,6 +202,16 @@ fn run(dir: &Path, listen: Option<SocketAddr>, onion: bool, private_network: Opt
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// Says where clients are told to come, if that is not here.
+fn warn_if_elsewhere(at: SocketAddr, address: &ServerAddress) {
+    let is_local = address.host() == "localhost" || address.host().parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    let is_elsewhere = at.port() != address.port() || (at.ip().is_loopback() && !is_local);
+    if is_elsewhere && !address.is_onion() {
+        let there = address.host_port();
+        tracing::warn!("clients come to {there}: unless something forwards them to {at}, name it with --listen");
+    }
 }
 
 fn open(dir: &Path) -> Result<Directory, Failure> {

@@ -288,8 +288,13 @@ fn schedule(name: &str) -> Result<Schedule, SettingsFault> {
     }
 }
 
-fn say(time: Duration) -> humantime::FormattedDuration {
-    humantime::format_duration(time)
+fn say(time: Duration) -> String {
+    const DAY_S: u64 = 86_400;
+    match time.as_secs() {
+        // Of so many years nobody wants to read the hours.
+        long if long > 365 * DAY_S => format!("{}days", long / DAY_S),
+        _ => humantime::format_duration(time).to_string(),
+    }
 }
 
 fn line_of(text: &str, position: usize) -> usize {

@@ -75,7 +75,9 @@ pub enum DirectoryFault {
     #[error("This directory is on another filesystem than the rest.\nMake a plain directory here instead.")]
     OtherFilesystem,
     /// The metadata gives an id that we have never seen.
-    #[error("There is no conversation with the id in metadata.toml.\nRemove the line to open a new conversation.")]
+    #[error(
+        "There is no conversation with the id in metadata.toml.\nRemove the line to open a new conversation; if keys/ was lost, leave it, and the conversation goes on once somebody writes in it."
+    )]
     UnknownId,
     /// We know the conversation, and have not accepted it.
     #[error("This conversation waits in requests/ for your decision.\nAdd the card of its sender to contacts/ first.")]

@@ -200,6 +200,8 @@ fn list(root: &Root, directory: &Path) -> Listing {
     let mut listing = Listing::default();
     for name in root.names(directory) {
         if name.as_bytes().ends_with(b".error") {
+            // A file of a person's that is called so is none of ours, and is not sent.
+            listing.ignored += usize::from(!error_file::is_ours(root, &root.join(directory).join(&name)));
             listing.errors.push(name);
         } else if !is_ignored(&name) {
             let stat = root.disk().stat(&root.join(directory).join(&name));

@@ -39,7 +39,8 @@ struct Introduced {
 pub enum WhoFault {
     /// No contact has this name.
     #[error(
-        "There is no contact called {0}.\nAdd the card with `chatterbox contact add {0} < CARD`, or correct the name."
+        "There is no contact called {0}.\nAdd the card with `chatterbox contact add {word} < CARD`, or correct the name.",
+        word = name::shell_word(.0)
     )]
     Unknown(String),
     /// They are blocked.

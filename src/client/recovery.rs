@@ -224,7 +224,8 @@ impl Engine {
     pub(super) fn lose_state(&mut self, written: Option<u64>, unchecked_from: Option<Place>, now: Timestamp) {
         let text = "The state in this directory is older than what its home server has seen of it: a backup was restored, \
                     keys/ was lost, or a second copy is in use. All sessions are replaced, and your contacts are asked to \
-                    send again what you may have missed; what you wrote since then, only they have.\n\
+                    send again what has not been acknowledged to them; the rest of what came since then, and what you \
+                    wrote, only they have.\n\
                     If you restored a backup or lost keys/, that is all, unless you have moved to another home server \
                     since: then name it again with `chatterbox profile set --server`. If a second copy is in use, stop one \
                     of them. If none of this is so, somebody else has your keys: make a new account and tell your contacts.";
@@ -335,7 +336,8 @@ impl Engine {
         // At once also where the messages wait: the loss may be a thief's doing.
         let name = self.people.name(&peer);
         let text = format!(
-            "{name} has restored a backup or lost the state of their program, and what you sent them since is sent again.\n\
+            "{name} has restored a backup or lost the state of their program, and what you sent them since is sent again where they had not \
+             acknowledged it.\n\
              If they say that they did not, somebody else has their keys: ask them by another way."
         );
         alerts::raise(&self.root, &mut self.pending, now, "recovered", &peer.short(8), &text);

@@ -29,7 +29,7 @@ pub(super) struct Addressed {
     subject: Option<String>,
     /// Contacts, as `chatterbox contact list` names them
     #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
 }
 
 /// Whom a message goes to: checked, nothing made yet.

@@ -65,7 +65,18 @@ impl Send {
             let cause = "--for and --timeout say how to wait";
             return Err(Failure::new(Exit::Usage, doing, cause, "Add --wait, or leave them out."));
         }
-        let addressees = self.addressed.resolve(doing, context)?;
+        let addressees = self.addressed.resolve(doing, context).map_err(|failure| {
+            let names = &self.addressed.names;
+            let is_known = |name: &String| context.people.contacts().by_name(name).is_some();
+            let is_text = names.len() > 1 && is_known(&names[0]) && !names[1..].iter().any(is_known);
+            match is_text {
+                true => failure.or(&format!(
+                    "If that is what you want to say: `echo TEXT | chatterbox send {}`.",
+                    name::shell_word(&names[0])
+                )),
+                false => failure,
+            }
+        })?;
         let limit = Settings::load(&context.root).map_or(SEND_LIMIT_BYTES, |settings| settings.policy.send_limit);
         let scratch = context.scratch(doing)?;
         // All of it first: a directory is made only for what can be sent.

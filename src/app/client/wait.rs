@@ -86,7 +86,8 @@ impl Until {
     pub(super) fn wait(&self, context: &Context, wanted: &Path, output: &mut Output) -> Result<(), Failure> {
         let doing = format!("waiting for {}", output::shown(wanted));
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut watch = Watch { doing, deadline, timeout: self.timeout, looked_at: None, hints: Hints::new() };
+        let (timeout, lock) = (self.timeout, context.root.lock());
+        let mut watch = Watch { doing, deadline, timeout, looked_at: None, lock, hints: Hints::new() };
         let sent = match message::find(context, &watch.doing, wanted)? {
             Named::Sent(sent) => sent,
             Named::Waiting { path, relative } => {
@@ -144,6 +145,8 @@ struct Watch {
     timeout: Option<Duration>,
     /// When a daemon has looked at all that stood in the outbox before, if one runs.
     looked_at: Option<Instant>,
+    /// The daemon's.
+    lock: PathBuf,
     hints: Hints,
 }
 
@@ -226,7 +229,10 @@ impl Watch {
         if left.is_some_and(|left| left.is_zero()) {
             let period = humantime::format_duration(self.timeout.unwrap_or_default());
             let cause = format!("{period} are over: {}", how_far());
-            let remedy = "Wait longer; it is sent all the same.";
+            let remedy = match lock::is_held(&self.lock) {
+                Ok(None) => "Start chatterboxd: nothing is sent until it runs.",
+                _ => "Wait longer; it is sent all the same.",
+            };
             return Err(Failure::new(Exit::TemporaryFailure, &*self.doing, cause, remedy));
         }
         let poll = Duration::from_millis(STATUS_POLL_MS);
