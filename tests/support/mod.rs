@@ -48,9 +48,11 @@ pub fn wait_patiently<T>(patience: Duration, directory: &Path, what: &str, mut l
     })
     .unwrap();
     let deadline = Instant::now() + patience;
-    // A directory below it may go while all are being watched.
+    // A directory below it may go while all are being watched: then they are gone through anew.
     while let Err(error) = watcher.watch(directory, RecursiveMode::Recursive) {
-        assert!(Instant::now() < deadline, "{} cannot be watched: {error}", directory.display());
+        let is_other_gone = says_gone(&error.kind) && directory.is_dir();
+        let may_try_again = is_other_gone && Instant::now() < deadline;
+        assert!(may_try_again, "{} cannot be watched: {error}", directory.display());
     }
     loop {
         if let Some(found) = look() {
@@ -59,6 +61,16 @@ pub fn wait_patiently<T>(patience: Duration, directory: &Path, what: &str, mut l
         assert!(Instant::now() < deadline, "waited in vain for {what} in\n{}", tree(directory));
         let _ = events.recv_timeout(LOOK_AGAIN);
         while events.try_recv().is_ok() {}
+    }
+}
+
+/// Whether a path could not be watched because it is not there: found so before its watch, or behind it, when it is looked at
+/// once more.
+fn says_gone(kind: &notify::ErrorKind) -> bool {
+    match kind {
+        notify::ErrorKind::PathNotFound => true,
+        notify::ErrorKind::Io(error) => error.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
     }
 }
 
