@@ -8,8 +8,8 @@
 //!
 //! A file that asks for what cannot be done stays, with `NAME.error` beside it, until somebody removes it.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -44,9 +44,20 @@ const UNKNOWN: &str = "No message of yours with this id is on its way.\n\
 const TOO_LATE: &str = "This message cannot be taken back any more: the servers of all recipients have it, or it has failed.\n\
      Its file in .delivery/ says what became of it; remove this file.";
 
-/// Files that ask for what cannot be done, as they were when that was said. It is not looked for again until somebody writes
-/// them anew: a message that is sent once more later is not taken back by a forgotten file.
-pub(super) type Uncancelled = BTreeMap<PathBuf, FileIdentity>;
+/// Files that ask for what cannot be done. It is not looked for again until somebody writes them anew: a message that is sent
+/// once more later is not taken back by a forgotten file.
+pub(super) type Uncancelled = BTreeMap<PathBuf, Refused>;
+
+/// A file that asks for what cannot be done.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// As it was when that was found. Where it is removed and made again within one tick of the file times, with as much in it
+    /// and in the same inode, nothing tells it from what it was.
+    identity: FileIdentity,
+    /// What is to be said beside it once the batch is in place: who reads that finds in `.delivery/` what became of the
+    /// message.
+    unsaid: Option<&'static str>,
+}
 
 /// What one recipient does not have.
 #[derive(Default)]
@@ -75,24 +86,24 @@ impl Engine {
             }
             let path = Path::new(CANCEL_DIRECTORY).join(&name);
             let Ok(found) = self.root.disk().stat(&self.root.join(&path)) else { continue };
-            if self.uncancelled.get(&path) == Some(&found.identity()) {
+            if self.uncancelled.get(&path).is_some_and(|refused| refused.identity == found.identity()) {
                 continue;
             }
             let message = name.to_str().and_then(MessageId::from_hex);
             let is_done = message.is_some_and(|message| message == NO_MESSAGE || self.cancel(message, now));
-            if is_done || (!self.refuse_to_cancel(&path, message) && message.is_some()) {
-                self.uncancelled.remove(&path);
-                self.outbox.clear(&self.root, &path);
+            // One that was written again is answered again, for somebody who waits for that.
+            self.uncancelled.remove(&path);
+            self.outbox.clear(&self.root, &path);
+            if is_done || (!self.refuse_to_cancel(&path, message, found.identity()) && message.is_some()) {
                 self.pending.remove(path);
-            } else if self.outbox.is_refused(&path) {
-                self.uncancelled.insert(path, found.identity());
             }
         }
     }
 
     /// Removes errors whose file is gone, those of a former run as well: what is still wrong is said anew.
     fn forget_uncancelled(&mut self, names: &[OsString]) {
-        let is_there = |path: &Path| path.file_name().is_some_and(|name| names.iter().any(|there| there == name));
+        let there: HashSet<&OsStr> = names.iter().map(OsString::as_os_str).collect();
+        let is_there = |path: &Path| path.file_name().is_some_and(|name| there.contains(name));
         let gone: Vec<PathBuf> = self.uncancelled.keys().filter(|path| !is_there(path)).cloned().collect();
         for path in gone {
             self.uncancelled.remove(&path);
@@ -106,12 +117,13 @@ impl Engine {
         }
     }
 
-    /// Says beside a file why nothing can be taken back. False if there is no place for that.
-    fn refuse_to_cancel(&mut self, path: &Path, message: Option<MessageId>) -> bool {
-        // One that was written again is answered again, for somebody who waits for that.
-        self.outbox.clear(&self.root, path);
-        if !self.uncancelled.contains_key(path) && self.uncancelled.len() >= CANCEL_ERRORS_MAX {
+    /// Notes what is to be said beside a file for which nothing can be taken back. False if there is no place for that.
+    fn refuse_to_cancel(&mut self, path: &Path, message: Option<MessageId>, identity: FileIdentity) -> bool {
+        if self.uncancelled.len() >= CANCEL_ERRORS_MAX {
             tracing::warn!("there are too many files in .cancel/ that ask for what cannot be done");
+            return false;
+        }
+        if !error_file::has_place(&self.root, &self.root.join(path)) {
             return false;
         }
         let text = match message {
@@ -119,8 +131,26 @@ impl Engine {
             Some(message) if self.sent.knows(&message) => TOO_LATE,
             Some(_) => UNKNOWN,
         };
-        self.outbox.refuse(&self.root, path, text);
-        self.outbox.is_refused(path)
+        self.uncancelled.insert(path.to_owned(), Refused { identity, unsaid: Some(text) });
+        true
+    }
+
+    /// What the last look found is in place, in `.delivery/` too: says beside files why nothing can be taken back.
+    pub(super) fn say_uncancelled(&mut self) {
+        let unsaid = |(path, refused): (&PathBuf, &mut Refused)| {
+            refused.unsaid.take().map(|text| (path.clone(), refused.identity, text))
+        };
+        let unsaid: Vec<_> = self.uncancelled.iter_mut().filter_map(unsaid).collect();
+        for (path, identity, text) in unsaid {
+            // What was written anew meanwhile asks for something that was not looked for.
+            let found = self.root.disk().stat(&self.root.join(&path));
+            if found.is_ok_and(|found| found.identity() == identity) {
+                self.outbox.refuse(&self.root, &path, text);
+            }
+            if !self.outbox.is_refused(&path) {
+                self.uncancelled.remove(&path);
+            }
+        }
     }
 
     /// False if nothing of this message is left to be taken back.
@@ -281,6 +311,35 @@ mod tests {
         fs::write(bench.root.join(path(&id)), "again").unwrap();
         look(&mut bench);
         assert_eq!(says(&bench, &id), format!("{TOO_LATE}\n"));
+    }
+
+    #[test]
+    fn an_error_is_written_when_what_the_batch_says_of_the_message_is_in_place() {
+        let mut bench = Bench::new();
+        let (late, anew) = (MessageId([2; 16]).to_string(), MessageId([3; 16]).to_string());
+        remember(&mut bench, MessageId([2; 16]));
+        [&late, &anew].iter().for_each(|name| fs::write(bench.root.join(path(name)), "").unwrap());
+        bench.engine.cancels = true;
+        bench.engine.look_at_cancelled(bench.now);
+        assert_eq!(there(&bench), [late.clone(), anew.clone()]);
+        fs::write(bench.root.join(path(&anew)), "again").unwrap();
+        bench.settle();
+        assert_eq!(says(&bench, &late), format!("{TOO_LATE}\n"));
+        // That was not looked for yet.
+        assert!(says(&bench, &anew).is_empty());
+        look(&mut bench);
+        assert_eq!(says(&bench, &anew), format!("{UNKNOWN}\n"));
+    }
+
+    #[test]
+    fn where_somebodys_own_file_stands_in_the_place_of_an_error_a_request_goes_without_one() {
+        let mut bench = Bench::new();
+        let id = MessageId([2; 16]).to_string();
+        let own = format!("{id}.error");
+        fs::write(bench.root.join(path(&own)), "a log of mine\n").unwrap();
+        ask(&mut bench, &[&id]);
+        assert_eq!(there(&bench), [own.as_str()]);
+        assert_eq!(fs::read_to_string(bench.root.join(path(&own))).unwrap(), "a log of mine\n");
     }
 
     #[test]

@@ -136,6 +136,7 @@ impl Engine {
         self.pending.applied();
         self.arriving.applied();
         self.dropped_are_recorded();
+        self.say_uncancelled();
         self.tidy_requests();
         self.sweep_set_aside();
         self.take_occasions()

@@ -46,13 +46,22 @@ pub fn read(root: &Root, path: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(text).into_owned())
 }
 
+/// Whether an error can be put beside `target` (absolute): nothing stands there, or an error of ours.
+pub(super) fn has_place(root: &Root, target: &Path) -> bool {
+    let path = beside(target);
+    let is_taken = root.disk().stat(&path).is_ok() && !is_ours(root, &path);
+    if is_taken {
+        tracing::warn!("a file of another program stands where an error file should be");
+    }
+    !is_taken
+}
+
 /// Puts `text` beside `target` (absolute), in place of an older error of ours. False if that could not be done.
 pub fn write(root: &Root, target: &Path, text: &str) -> bool {
-    let path = beside(target);
-    if root.disk().stat(&path).is_ok() && !is_ours(root, &path) {
-        tracing::warn!("a file of another program stands where an error file should be");
+    if !has_place(root, target) {
         return false;
     }
+    let path = beside(target);
     let text = format!("{text}\n{SIGNATURE}");
     let written = atomic::replace_unsynced(root.disk(), &root.tmp("chatterboxd"), &path, text.as_bytes());
     if let Err(error) = &written {
