@@ -6,7 +6,8 @@
 //! parts is told that the others will not come. What was on its way in that moment may arrive all the same, and an
 //! acknowledgement then says so.
 //!
-//! A file that asks for what cannot be done stays, with `NAME.error` beside it, until somebody removes it.
+//! A file that asks for what cannot be done stays, with `NAME.error` beside it, until somebody removes it. It asks for nothing
+//! more until it is written anew, in later runs neither.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -100,7 +101,7 @@ impl Engine {
         }
     }
 
-    /// Removes errors whose file is gone, those of a former run as well: what is still wrong is said anew.
+    /// Removes errors whose file is gone, or was written anew while no daemon ran.
     fn forget_uncancelled(&mut self, names: &[OsString]) {
         let there: HashSet<&OsStr> = names.iter().map(OsString::as_os_str).collect();
         let is_there = |path: &Path| path.file_name().is_some_and(|name| there.contains(name));
@@ -109,11 +110,30 @@ impl Engine {
             self.uncancelled.remove(&path);
             self.outbox.clear(&self.root, &path);
         }
+        for path in names.iter().filter(|name| !is_ignored(name)).map(|name| Path::new(CANCEL_DIRECTORY).join(name)) {
+            if is_there(&error_file::beside(&path)) && !self.uncancelled.contains_key(&path) {
+                self.adopt_uncancelled(path);
+            }
+        }
         for name in names.iter().filter(|name| name.as_bytes().ends_with(b".error")) {
             let path = Path::new(CANCEL_DIRECTORY).join(name);
             if !self.uncancelled.keys().any(|target| error_file::beside(target) == path) {
                 error_file::remove(&self.root, &self.root.join(path));
             }
+        }
+    }
+
+    /// Counts a file as answered where a former run has said beside it what is wrong, and it was not written since.
+    fn adopt_uncancelled(&mut self, path: PathBuf) {
+        let error = self.root.join(error_file::beside(&path));
+        let disk = self.root.disk();
+        let (Ok(found), Ok(said)) = (disk.stat(&self.root.join(&path)), disk.stat(&error)) else { return };
+        // A copy may keep the time of what was copied.
+        let written_ns = found.modified_ns.max(found.born_ns.unwrap_or(i64::MIN));
+        let is_answered = said.modified_ns >= written_ns && error_file::is_ours(&self.root, &error);
+        if is_answered && self.uncancelled.len() < CANCEL_ERRORS_MAX {
+            self.outbox.adopt(path.clone());
+            self.uncancelled.insert(path, Refused { identity: found.identity(), unsaid: None });
         }
     }
 
@@ -204,11 +224,15 @@ impl Engine {
 mod tests {
     use std::fs;
     use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    use zeroize::Zeroizing;
 
     use super::*;
     use crate::client::assembling::tests::Bench;
     use crate::client::outbox::Outbox;
     use crate::wire::sent::SentEntry;
+    use crate::wire::spool::{Form, Spooled};
 
     fn look(bench: &mut Bench) {
         bench.engine.cancels = true;
@@ -254,6 +278,20 @@ mod tests {
             transcript: Arc::default(),
         };
         bench.engine.sent.add(entry, sealed, &mut bench.engine.pending);
+    }
+
+    /// A message to alice waits for a session.
+    fn queue(bench: &mut Bench, message: MessageId) {
+        let waiting = Spooled {
+            message,
+            conversation: bench.conversation.id,
+            file: "file".to_owned(),
+            is_part: false,
+            spreads: false,
+            form: Form::Waiting(Zeroizing::new(vec![1])),
+        };
+        bench.engine.spool.push(bench.alice, waiting, bench.now, &mut bench.engine.pending);
+        bench.settle();
     }
 
     #[test]
@@ -311,6 +349,37 @@ mod tests {
         fs::write(bench.root.join(path(&id)), "again").unwrap();
         look(&mut bench);
         assert_eq!(says(&bench, &id), format!("{TOO_LATE}\n"));
+    }
+
+    /// A request that was refused, its message that is sent again in the next run, and whether it is taken back by what is done
+    /// to the request, and the error beside it, while no daemon runs.
+    fn is_taken_back_after(done: impl FnOnce(&Path, &Path)) -> bool {
+        let mut bench = Bench::new();
+        let message = MessageId([2; 16]);
+        remember(&mut bench, message);
+        let id = message.to_string();
+        ask(&mut bench, &[&id]);
+        assert_eq!(says(&bench, &id), format!("{TOO_LATE}\n"));
+        done(&bench.root.join(path(&id)), &bench.root.join(error_file::beside(&path(&id))));
+        bench.restart();
+        queue(&mut bench, message);
+        look(&mut bench);
+        let is_gone = bench.engine.spool.find(&message).is_empty();
+        let (says, refused) = (says(&bench, &id), bench.engine.status(None, std::iter::empty()).refused);
+        match is_gone {
+            true => assert!(there(&bench).is_empty() && refused.is_empty()),
+            false => assert_eq!((says, refused), (format!("{TOO_LATE}\n"), vec![format!("outbox/.cancel/{id}")])),
+        }
+        is_gone
+    }
+
+    #[test]
+    fn what_was_answered_in_a_former_run_asks_for_nothing_until_it_is_written_anew() {
+        assert!(!is_taken_back_after(|_, _| {}));
+        let later = SystemTime::now() + Duration::from_secs(10);
+        assert!(is_taken_back_after(|request, _| fs::File::create(request).unwrap().set_modified(later).unwrap()));
+        // As the program does it.
+        assert!(is_taken_back_after(|_, error| fs::remove_file(error).unwrap()));
     }
 
     #[test]

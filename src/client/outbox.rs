@@ -167,6 +167,11 @@ impl Outbox {
         }
     }
 
+    /// Remembers that a former run has put an error beside `path`.
+    pub fn adopt(&mut self, path: PathBuf) {
+        self.errors.entry(path).or_default();
+    }
+
     /// Forgets errors of files that are no longer there.
     pub fn forget_gone(&mut self, root: &Root) {
         let gone = |path: &&PathBuf| !root.is_taken(path);
