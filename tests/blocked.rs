@@ -45,6 +45,8 @@ fn what_a_blocked_contact_writes_is_not_seen_and_nothing_is_sent_to_them_until_t
     let refused = bob.cli_with_input(&["send", "carol"], b"nor this");
     assert_eq!(refused.status.code(), Some(67), "{refused:?}");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("carol is blocked"), "{refused:?}");
+    let shown = done(&bob, &["show", "carol"]);
+    assert!(shown.contains("before") && shown.contains("hello carol"), "what was said is still to be read: {shown}");
 
     carol.drop_file("bob", "x", "unseen");
     wait_until_accepted(&carol, "unseen");

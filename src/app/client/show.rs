@@ -67,7 +67,9 @@ fn find(context: &Context, doing: &str, wanted: &str) -> Result<Directory, Failu
     let own = all.len();
     all.extend(conversations::requests(context)?);
     let mut found: Vec<usize> = (0..all.len()).filter(|index| all[*index].name == wanted).take(1).collect();
-    let contact = context.people.contacts().by_name(wanted);
+    // What somebody wrote before they were blocked is still there to be read.
+    let people = &context.people;
+    let contact = people.contacts().by_name(wanted).or_else(|| people.blocked().by_name(wanted));
     if let Some(contact) = contact.filter(|_| found.is_empty()) {
         found = with_contact(context, &all[..own], &contact.profile.identity().fingerprint());
     }
