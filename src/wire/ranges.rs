@@ -56,14 +56,17 @@ impl Ranges {
 
     /// What is in this one and not in the other.
     pub fn without(&self, other: &Self) -> Self {
-        let mut left = self.0.clone();
-        for (from, to) in other.iter() {
-            let cut = |(first, last): (u64, u64)| {
-                let below = from.checked_sub(1).map(|end| (first, last.min(end)));
-                let above = to.checked_add(1).map(|begin| (first.max(begin), last));
-                [below, above].into_iter().flatten().filter(|(first, last)| first <= last)
-            };
-            left = left.into_iter().flat_map(cut).collect();
+        let mut left = Vec::new();
+        let mut cuts = other.0.iter().copied().peekable();
+        for (first, last) in self.iter() {
+            // One may reach over several of ours.
+            while cuts.next_if(|(_, to)| *to < first).is_some() {}
+            let mut next = Some(first);
+            for (from, to) in cuts.clone().take_while(|(from, _)| *from <= last) {
+                left.extend(next.filter(|next| *next < from).map(|next| (next, from - 1)));
+                next = to.checked_add(1);
+            }
+            left.extend(next.filter(|next| *next <= last).map(|next| (next, last)));
         }
         Self(left)
     }
