@@ -128,8 +128,8 @@ impl Open {
 
 impl Incarnation {
     fn new(id: [u8; 16]) -> Self {
-        let (held, gaps) = (BTreeMap::new(), BTreeMap::new());
-        let (withdrawn, claimed) = (Ranges::default(), Ranges::default());
+        let (held, gaps, claimed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let withdrawn = Ranges::default();
         Self { id, last_time: Timestamp::default(), highest: 0, held, gaps, withdrawn, claimed }
     }
 
@@ -236,7 +236,7 @@ impl AuthorRecord {
                 note(message.counter, Cause::Claim(*by));
             }
         }
-        self.settle();
+        self.settle(now_s);
         self.order();
         (time, findings)
     }
@@ -263,7 +263,7 @@ impl AuthorRecord {
             _ => return Claimed::Nothing,
         }
         let mut known = self.incarnations.iter_mut().find(|known| known.id == claim.incarnation);
-        let is_news = known.as_mut().is_some_and(|known| known.note_claimed(claim.counter, now_s));
+        let is_news = known.as_mut().is_some_and(|known| known.note_claimed(by, claim.counter, now_s));
         let progress = Progress::begin(now_s);
         match self.claims.entry(by) {
             Entry::Occupied(before)
@@ -281,7 +281,7 @@ impl AuthorRecord {
             }
             Entry::Vacant(none) => drop(none.insert(KeptClaim { claim, progress })),
         }
-        self.settle();
+        self.settle(now_s);
         Claimed::Kept
     }
 
@@ -301,9 +301,9 @@ impl AuthorRecord {
     /// All that is missing: between messages that are here, and behind them by what others say.
     pub fn open(&self) -> Vec<Open> {
         let between = self.incarnations.iter().flat_map(|incarnation| {
-            let gaps = incarnation.gaps.iter();
-            gaps.flat_map(|(from, gap)| {
-                let open = Ranges::of(*from, gap.to).without(&incarnation.withdrawn);
+            let (gaps, will_not_come) = (incarnation.gaps.iter(), incarnation.will_not_come());
+            gaps.flat_map(move |(from, gap)| {
+                let open = Ranges::of(*from, gap.to).without(&will_not_come);
                 pieces(incarnation.id, &open, &[(None, gap.progress)])
             })
         });
@@ -330,14 +330,21 @@ impl AuthorRecord {
         gap.map(|gap| &mut gap.progress).into_iter().chain(claims)
     }
 
+    /// Whether anything is kept of what others say.
+    pub fn has_claims(&self) -> bool {
+        !self.claims.is_empty() || self.incarnations.iter().any(|known| !known.claimed.is_empty())
+    }
+
     /// Whether a claim is to be let go: by somebody who is blocked, or one that came to nothing for too long.
     pub fn has_stale_claim(&self, is_blocked: impl Fn(u8) -> bool, now_s: u64) -> bool {
         self.claims.iter().any(|(by, kept)| is_blocked(*by) || is_stale(kept, &self.incarnations, now_s))
+            || self.incarnations.iter().any(|known| known.claimed.keys().flatten().any(|by| is_blocked(*by)))
     }
 
-    /// Lets go of those claims.
+    /// Lets go of those claims. What somebody who is blocked ever said to have, its author can withdraw, or has.
     pub fn forget_stale_claims(&mut self, is_blocked: impl Fn(u8) -> bool, now_s: u64) {
-        let incarnations = &self.incarnations;
+        let incarnations = &mut self.incarnations;
+        incarnations.iter_mut().for_each(|known| known.claimed.retain(|by, _| !by.is_some_and(&is_blocked)));
         self.claims.retain(|by, kept| !is_blocked(*by) && !is_stale(kept, incarnations, now_s));
     }
 
@@ -379,8 +386,8 @@ impl AuthorRecord {
         }
         self.told = 0;
         let mut incarnation = Incarnation::new(*id);
-        let claims = self.claims.values().map(|kept| kept.claim).filter(|claim| claim.incarnation == *id);
-        claims.for_each(|claim| incarnation.claimed.add(claim.counter, claim.counter));
+        let claims = self.claims.iter().filter(|(_, kept)| kept.claim.incarnation == *id);
+        claims.for_each(|(by, kept)| incarnation.add_claimed(*by, kept.claim.counter));
         self.incarnations.push(incarnation);
         self.incarnations.len() - 1
     }
@@ -394,8 +401,8 @@ impl AuthorRecord {
     }
 
     /// Lets go of claims, and of what is withdrawn, about what is here, or can never be compared.
-    fn settle(&mut self) {
-        self.incarnations.iter_mut().for_each(Incarnation::settle_withdrawn);
+    fn settle(&mut self, now_s: u64) {
+        self.incarnations.iter_mut().for_each(|known| known.settle_withdrawn(now_s));
         let incarnations = &self.incarnations;
         self.claims.retain(|_, KeptClaim { claim, .. }| {
             let known = incarnations.iter().find(|known| known.id == claim.incarnation);
@@ -410,8 +417,8 @@ impl AuthorRecord {
 
     /// What others have behind all that is here, by incarnation.
     fn ahead(&self) -> impl Iterator<Item = Open> {
-        type Ahead<'a> = (Ranges, Option<&'a Ranges>, Vec<(Option<u8>, Progress)>);
-        let mut ahead: BTreeMap<[u8; 16], Ahead<'_>> = BTreeMap::new();
+        type Ahead = (Ranges, Vec<(Option<u8>, Progress)>);
+        let mut ahead: BTreeMap<[u8; 16], Ahead> = BTreeMap::new();
         for (by, KeptClaim { claim, progress }) in &self.claims {
             let Claim { incarnation, counter, .. } = *claim;
             let known = self.incarnations.iter().find(|known| known.id == incarnation);
@@ -419,13 +426,13 @@ impl AuthorRecord {
             if counter < from {
                 continue;
             }
-            let withdrawn = known.map(|known| &known.withdrawn);
-            let ahead = ahead.entry(incarnation).or_insert((Ranges::default(), withdrawn, Vec::new()));
-            ahead.0.add(from, counter);
-            ahead.2.push((Some(*by), *progress));
+            let (all, progresses) = ahead.entry(incarnation).or_default();
+            all.add(from, counter);
+            progresses.push((Some(*by), *progress));
         }
-        ahead.into_iter().flat_map(|(incarnation, (all, withdrawn, progress))| {
-            let open = withdrawn.map_or_else(|| all.clone(), |withdrawn| all.without(withdrawn));
+        ahead.into_iter().flat_map(|(incarnation, (all, progress))| {
+            let known = self.incarnations.iter().find(|known| known.id == incarnation);
+            let open = known.map_or_else(|| all.clone(), |known| all.without(&known.will_not_come()));
             pieces(incarnation, &open, &progress)
         })
     }

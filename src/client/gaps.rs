@@ -61,7 +61,7 @@ impl Engine {
 
     /// Lets go of claims of which nothing more is to be expected.
     fn forget_claims(&mut self, place: &Place, now_s: u64) {
-        let Some(theirs) = self.transcripts.get(place).filter(|theirs| !theirs.claims.is_empty()) else { return };
+        let Some(theirs) = self.transcripts.get(place).filter(|theirs| theirs.has_claims()) else { return };
         let participants = self.participants_by_place(&place.0);
         let is_blocked = |by: u8| participants.get(usize::from(by)).is_some_and(|by| self.people.is_blocked(by));
         if theirs.has_stale_claim(is_blocked, now_s) {

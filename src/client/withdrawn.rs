@@ -125,4 +125,30 @@ mod tests {
         bob.restart();
         assert_eq!(look_after_a_day(&mut bob), 1);
     }
+
+    #[test]
+    fn what_somebody_said_to_have_is_no_gap_any_more_once_they_are_blocked() {
+        let mut bob = Bench::new();
+        let (alice, here) = (bob.alice, bob.conversation.id);
+        let eve = bob.join_stranger("eve");
+        lacking(&mut bob);
+        say(&mut bob, alice, vec![missing(here, 2, 4)]);
+        let by = bob.engine.participants_by_place(&here).iter().position(|other| *other == eve);
+        let by = u8::try_from(by.unwrap()).unwrap();
+        let claim = Claim { incarnation: LIFE, counter: 3, hash: [3; 32] };
+        let now_s = bob.now.seconds();
+        bob.engine.transcripts.change(&(here, alice), |theirs| theirs.claim(by, claim, false, now_s));
+        // The claim itself is over when what she names is here, what she named before is remembered.
+        bob.engine.transcripts.change(&(here, alice), |theirs| theirs.claims.clear());
+        bob.engine.look_for_gaps(bob.now);
+        say(&mut bob, alice, vec![missing(here, 2, 4)]);
+        assert_eq!(lines(&bob), ["gap: 3 3", "withdrawn: 2 2", "withdrawn: 4 4"]);
+        let card = bob.conversation.profiles.iter().find(|profile| profile.identity().fingerprint() == eve).unwrap();
+        fs::create_dir_all(bob.root.blocked()).unwrap();
+        fs::write(bob.root.blocked().join("eve.card"), format!("{card}\n")).unwrap();
+        bob.restart();
+        bob.engine.look_for_gaps(bob.now);
+        bob.settle();
+        assert_eq!(lines(&bob), ["withdrawn: 2 4"]);
+    }
 }

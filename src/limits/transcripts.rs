@@ -7,10 +7,14 @@ pub const HELD_MESSAGES_MAX: usize = 64;
 /// Gaps that are kept of one incarnation of an author in one conversation. Of more the oldest is given up, aloud.
 pub const GAPS_MAX: usize = 64;
 
-/// Ranges of what is missing that are kept of one incarnation because their author says that they will not come, and as many of what
-/// somebody else says to have. Mostly a gap is one. Of more, the lowest of the first are missing again; of the second, those
-/// nearest to each other become one: so nothing is hidden by their number.
+/// Ranges of what is missing that are kept of one incarnation because their author says that they will not come. Mostly a gap is one.
+/// Of more, the lowest are missing again: so nothing is hidden by their number.
 pub const WITHDRAWN_RANGES_MAX: usize = 64;
+
+/// Ranges of what is missing that are kept of what one participant says to have of an incarnation. Of more, those nearest to each
+/// other become one, with what is between them: so nothing is hidden by their number. Each has their own: with 20 of them they are
+/// 5 KiB, and nobody's lies spoil what others say.
+pub const CLAIMED_RANGES_MAX: usize = 16;
 
 /// Incarnations of an author, behind the two that are kept, of which it is remembered that there were such: each is a loss of
 /// state.

@@ -12,7 +12,9 @@ use super::ranges::Ranges;
 use super::transcript::TranscriptHash;
 use super::{Malformed, array, decode, required};
 use crate::clock::Timestamp;
-use crate::limits::{FORMER_INCARNATIONS_MAX, GAPS_MAX, HELD_MESSAGES_MAX, PARTICIPANTS_MAX, WITHDRAWN_RANGES_MAX};
+use crate::limits::{
+    CLAIMED_RANGES_MAX, FORMER_INCARNATIONS_MAX, GAPS_MAX, HELD_MESSAGES_MAX, PARTICIPANTS_MAX, WITHDRAWN_RANGES_MAX,
+};
 
 const HELD_BYTES: usize = 48;
 const RANGE_BYTES: usize = 16;
@@ -50,9 +52,11 @@ pub struct Incarnation {
     /// What is missing below the highest, by the first counter of each gap.
     pub gaps: BTreeMap<u64, Gap>,
     /// What of all that is missing will not come, by the author's word. The gaps stay what they are: it may come all the same.
+    /// The word counts for nothing where somebody else says to have it.
     pub withdrawn: Ranges,
-    /// Of all that is missing what somebody else says to have, or said: that the author cannot withdraw.
-    pub claimed: Ranges,
+    /// Of all that is missing what others say to have, or said, by their places. Under none is what a version of this client kept
+    /// that did not remember who.
+    pub claimed: BTreeMap<Option<u8>, Ranges>,
 }
 
 /// A message that is here.
@@ -188,12 +192,16 @@ fn parse_untold(untold: &pb::Untold) -> Result<(u8, u64), Malformed> {
 }
 
 fn parse_claim(claim: pb::Claim) -> Result<(u8, KeptClaim), Malformed> {
-    let by = u8::try_from(claim.by).ok().filter(|by| usize::from(*by) < PARTICIPANTS_MAX);
-    let by = by.ok_or(Malformed::new("author claim", "by nobody who can take part"))?;
+    let by = parse_place(claim.by)?;
     let incarnation = array("author claim's incarnation", &claim.incarnation)?;
     let progress = Progress::parse(required("claim progress", claim.progress)?);
     let hash = array("author claim's hash", &claim.hash)?;
     Ok((by, KeptClaim { claim: Claim { incarnation, counter: claim.counter, hash }, progress }))
+}
+
+fn parse_place(by: u32) -> Result<u8, Malformed> {
+    let by = u8::try_from(by).ok().filter(|by| usize::from(*by) < PARTICIPANTS_MAX);
+    by.ok_or(Malformed::new("author claim", "by nobody who can take part"))
 }
 
 impl Incarnation {
@@ -218,8 +226,8 @@ impl Incarnation {
             highest: incarnation.highest,
             held: held.iter().map(parse_held).collect(),
             gaps: gaps.collect::<Result<_, _>>()?,
-            withdrawn: parse_ranges(&incarnation.withdrawn)?,
-            claimed: parse_ranges(&incarnation.claimed)?,
+            withdrawn: parse_ranges(&incarnation.withdrawn, WITHDRAWN_RANGES_MAX)?,
+            claimed: parse_claimed(&incarnation.claimed, &incarnation.claimed_by)?,
         })
     }
 
@@ -233,6 +241,9 @@ impl Incarnation {
         let held = self.held.iter().flat_map(|(counter, held)| {
             [&counter.to_le_bytes()[..], &held.time.micros().to_le_bytes(), &held.hash].concat()
         });
+        let claimed = |(by, ranges): (&Option<u8>, &Ranges)| {
+            by.map(|by| pb::Claimed { by: u32::from(by), ranges: ranges_to_bytes(ranges) })
+        };
         pb::Incarnation {
             id: self.id.to_vec(),
             last_time: self.last_time.micros(),
@@ -240,15 +251,26 @@ impl Incarnation {
             held: held.collect(),
             gaps: self.gaps.iter().map(gap).collect(),
             withdrawn: ranges_to_bytes(&self.withdrawn),
-            claimed: ranges_to_bytes(&self.claimed),
+            claimed: self.claimed.get(&None).map(ranges_to_bytes).unwrap_or_default(),
+            claimed_by: self.claimed.iter().filter_map(claimed).collect(),
         }
     }
 }
 
+/// The version that did not remember who says so kept as many as of what is withdrawn.
+fn parse_claimed(by_somebody: &[u8], claimed_by: &[pb::Claimed]) -> Result<BTreeMap<Option<u8>, Ranges>, Malformed> {
+    let mut claimed = BTreeMap::from([(None, parse_ranges(by_somebody, WITHDRAWN_RANGES_MAX)?)]);
+    for pb::Claimed { by, ranges } in claimed_by {
+        claimed.insert(Some(parse_place(*by)?), parse_ranges(ranges, CLAIMED_RANGES_MAX)?);
+    }
+    claimed.retain(|_, ranges| !ranges.is_empty());
+    Ok(claimed)
+}
+
 /// For each `u64(from) || u64(to)`, little-endian.
-fn parse_ranges(bytes: &[u8]) -> Result<Ranges, Malformed> {
+fn parse_ranges(bytes: &[u8], most: usize) -> Result<Ranges, Malformed> {
     let (all, rest) = bytes.as_chunks::<RANGE_BYTES>();
-    if all.len() > WITHDRAWN_RANGES_MAX || !rest.is_empty() {
+    if all.len() > most || !rest.is_empty() {
         return Err(Malformed::new("author ranges", "more than are kept, or no multiple of 16 bytes"));
     }
     let mut ranges = Ranges::default();
@@ -287,7 +309,7 @@ mod tests {
             held: [held(3), held(8)].into(),
             gaps: [(1, Gap { to: 2, last: [4; 32], progress }), (4, Gap { to: 7, last: [5; 32], progress })].into(),
             withdrawn: Ranges::of(5, 6),
-            claimed: Ranges::of(1, 1),
+            claimed: [(None, Ranges::of(1, 1)), (Some(0), Ranges::of(2, 2)), (Some(19), Ranges::of(4, 6))].into(),
         };
         AuthorRecord {
             incarnations: vec![incarnation.clone(), Incarnation { id: [2; 16], ..incarnation }],
@@ -316,18 +338,35 @@ mod tests {
             let many = |count: usize| (0..count).map(|number| u64::MAX - u64::try_from(number).unwrap());
             incarnation.held = many(HELD_MESSAGES_MAX).map(|at| (at, incarnation.held[&3])).collect();
             incarnation.gaps = many(GAPS_MAX).map(|at| (at, Gap { to: at, last: [4; 32], progress })).collect();
-            (incarnation.withdrawn, incarnation.claimed) = (Ranges::default(), Ranges::default());
-            for counter in many(2 * WITHDRAWN_RANGES_MAX).filter(|counter| counter % 2 == 0) {
-                incarnation.withdrawn.add(counter, counter);
-                incarnation.claimed.add(counter - 1, counter - 1);
-            }
-            assert_eq!(
-                (incarnation.withdrawn.len(), incarnation.claimed.len()),
-                (WITHDRAWN_RANGES_MAX, WITHDRAWN_RANGES_MAX)
-            );
+            let ranges = |count: usize| {
+                let mut ranges = Ranges::default();
+                many(2 * count).filter(|counter| counter % 2 == 0).for_each(|counter| ranges.add(counter, counter));
+                assert_eq!(ranges.len(), count);
+                ranges
+            };
+            incarnation.withdrawn = ranges(WITHDRAWN_RANGES_MAX);
+            let places = (0..u8::try_from(PARTICIPANTS_MAX).unwrap()).map(|by| (Some(by), ranges(CLAIMED_RANGES_MAX)));
+            incarnation.claimed = places.chain([(None, ranges(WITHDRAWN_RANGES_MAX))]).collect();
         }
         assert_eq!(AuthorRecord::from_bytes(&largest.to_bytes()), Ok(largest.clone()));
-        assert!(largest.to_bytes().len() < 24 * 1024, "{}", largest.to_bytes().len());
+        assert!(largest.to_bytes().len() < 36 * 1024, "{}", largest.to_bytes().len());
+    }
+
+    #[test]
+    fn what_the_version_before_wrote_of_claims_is_read() {
+        let of_before = |incarnation: &Incarnation| pb::Incarnation {
+            withdrawn: ranges_to_bytes(&Ranges::of(4, 6)),
+            claimed: ranges_to_bytes(&Ranges::of(5, 5)),
+            claimed_by: Vec::new(),
+            ..incarnation.to_generated()
+        };
+        let written = record();
+        let incarnations = written.incarnations.iter().map(of_before).collect();
+        let author = decode::<pb::Author>("author record", &written.to_bytes()).unwrap();
+        let read = AuthorRecord::from_bytes(&pb::Author { incarnations, ..author }.encode_to_vec()).unwrap();
+        let all = |incarnation: &Incarnation| (incarnation.withdrawn.clone(), incarnation.claimed.clone());
+        let expected = (Ranges::of(4, 6), BTreeMap::from([(None, Ranges::of(5, 5))]));
+        assert_eq!(read.incarnations.iter().map(all).collect::<Vec<_>>(), [expected.clone(), expected]);
     }
 
     proptest! {

@@ -315,6 +315,7 @@ proptest! {
             let (counter, hash) = (if time % 50 == 0 { u64::MAX - counter } else { counter }, [by % 3; 32]);
             match by % 4 {
                 0 => drop(record.claim(by % 20, Claim { incarnation, counter, hash }, has_lost, NOW_S)),
+                1 if time % 30 == 0 => record.forget_stale_claims(|other| other == by % 20, NOW_S),
                 1 if has_lost => drop(record.withdraw(&incarnation, counter, counter.saturating_add(u64::from(by)))),
                 _ => {
                     let time = Timestamp::from_micros(time);
@@ -323,6 +324,14 @@ proptest! {
                 }
             }
             prop_assert!(record.incarnations.iter().all(|incarnation| incarnation.gaps.len() <= GAPS_MAX));
+            let withdrawn = record.withdrawn();
+            for known in &record.incarnations {
+                let is_claimed = |open: &Open| {
+                    let all = Ranges::of(open.from, open.to);
+                    open.incarnation == known.id && known.claimed.values().any(|theirs| !all.within(theirs).is_empty())
+                };
+                prop_assert!(!withdrawn.iter().any(is_claimed), "what somebody has is not withdrawn");
+            }
         }
         prop_assert_eq!(AuthorRecord::from_bytes(&record.to_bytes()), Ok(record));
     }

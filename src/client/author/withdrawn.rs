@@ -4,29 +4,26 @@
 //! The gaps stay as they are behind it. So what comes all the same is compared with what its neighbours say of it, like any other.
 
 use super::Open;
-use crate::limits::WITHDRAWN_RANGES_MAX;
-use crate::wire::author::{AuthorRecord, Gap, Incarnation, Progress};
+use crate::limits::{CLAIMED_RANGES_MAX, WITHDRAWN_RANGES_MAX};
+use crate::wire::author::{AuthorRecord, Gap, Incarnation, KeptClaim, Progress};
 use crate::wire::ranges::Ranges;
 
 impl AuthorRecord {
-    /// The author says that messages of theirs will not come. Heeded of what is missing now, and nobody says to have. True if
-    /// something is not missing any more.
+    /// The author says that messages of theirs will not come. Kept of what is missing now. True if it is news.
     ///
+    /// Kept also of what somebody says to have, where it counts for nothing: it does once they turn out to be a liar.
     /// Of an incarnation of which nothing is here it is not heeded: what others claim of that ends by itself.
     pub fn withdraw(&mut self, incarnation: &[u8; 16], from: u64, to: u64) -> bool {
-        let claims = self.claims.values().map(|kept| kept.claim).filter(|claim| claim.incarnation == *incarnation);
-        let claimed: Vec<u64> = claims.map(|claim| claim.counter).collect();
+        let claims = self.claims.iter().filter(|(_, kept)| kept.claim.incarnation == *incarnation);
         let Some(theirs) = self.incarnations.iter_mut().find(|known| known.id == *incarnation) else { return false };
         let mut missing = theirs.gap_ranges();
-        for counter in &claimed {
-            missing.add(theirs.highest.saturating_add(1), *counter);
-        }
-        let mut taken = Ranges::of(from, to).within(&missing).without(&theirs.claimed);
-        for counter in claimed {
-            taken = taken.without(&Ranges::of(counter, counter));
+        for (by, KeptClaim { claim, .. }) in claims {
+            missing.add(theirs.highest.saturating_add(1), claim.counter);
+            // An old version kept claims and nothing else of them.
+            theirs.add_claimed(*by, claim.counter);
         }
         let mut withdrawn = theirs.withdrawn.clone();
-        withdrawn.add_all(&taken);
+        withdrawn.add_all(&Ranges::of(from, to).within(&missing));
         // What would be more than is kept stays missing.
         let is_news = withdrawn != theirs.withdrawn && withdrawn.len() <= WITHDRAWN_RANGES_MAX;
         if is_news {
@@ -38,8 +35,9 @@ impl AuthorRecord {
     /// What did not come between messages that are here, and will not.
     pub fn withdrawn(&self) -> Vec<Open> {
         let of = |known: &Incarnation| -> Vec<Open> {
+            let will_not_come = known.will_not_come();
             let each = |(from, gap): (&u64, &Gap)| {
-                let withdrawn = Ranges::of(*from, gap.to).within(&known.withdrawn);
+                let withdrawn = Ranges::of(*from, gap.to).within(&will_not_come);
                 pieces(known.id, &withdrawn, &[(None, gap.progress)])
             };
             known.gaps.iter().flat_map(each).collect()
@@ -55,53 +53,76 @@ impl Incarnation {
         ranges
     }
 
-    /// Somebody else says to have what is not here: it cannot be withdrawn from now on, and where it was, it is missing again.
-    /// True if that is news.
+    /// What its author has withdrawn, and nobody else says to have.
+    ///
+    /// Both are kept as they were said, and only here taken together. So a claim that is joined to others, or is let go with who made
+    /// it, always counts for what it is.
+    pub(super) fn will_not_come(&self) -> Ranges {
+        self.claimed.values().fold(self.withdrawn.clone(), |left, claimed| left.without(claimed))
+    }
+
+    /// Somebody else says to have what is not here: it is not withdrawn from now on, and where it was, it is missing again. True if
+    /// that is news.
     ///
     /// It is remembered of each counter: who claims keeps nothing but their latest claim, and would take an earlier one back by it.
-    pub(super) fn note_claimed(&mut self, counter: u64, now_s: u64) -> bool {
-        if self.claimed.contains(counter) {
+    pub(super) fn note_claimed(&mut self, by: u8, counter: u64, now_s: u64) -> bool {
+        if self.claimed.get(&Some(by)).is_some_and(|theirs| theirs.contains(counter)) {
             return false;
         }
-        self.claimed.add(counter, counter);
-        self.claimed.widen_to(WITHDRAWN_RANGES_MAX);
-        // Each may make two ranges out of one.
-        let mut withdrawn = self.withdrawn.without(&self.claimed);
-        withdrawn.shorten_to(WITHDRAWN_RANGES_MAX);
-        let before = std::mem::replace(&mut self.withdrawn, withdrawn);
-        if before == self.withdrawn {
-            return true;
-        }
-        for (from, gap) in &mut self.gaps {
-            let all = Ranges::of(*from, gap.to);
-            let (was_open, is_open) = (all.without(&before), all.without(&self.withdrawn));
-            // It begins anew where that puts off nothing that a person is still to be told.
-            if was_open != is_open && (was_open.is_empty() || gap.progress.is_told) {
-                gap.progress = Progress::begin(now_s);
-            }
-        }
+        let before = self.will_not_come();
+        self.add_claimed(by, counter);
+        self.begin_anew(&before, now_s);
         true
     }
 
+    /// Remembers that somebody says to have it.
+    pub(super) fn add_claimed(&mut self, by: u8, counter: u64) {
+        let theirs = self.claimed.entry(Some(by)).or_default();
+        theirs.add(counter, counter);
+        theirs.widen_to(CLAIMED_RANGES_MAX);
+    }
+
     /// Lets go of what is said of messages that are here, or in no gap that is kept.
-    pub(super) fn settle_withdrawn(&mut self) {
+    pub(super) fn settle_withdrawn(&mut self, now_s: u64) {
         if self.withdrawn.is_empty() && self.claimed.is_empty() {
             return;
         }
+        let before = self.will_not_come();
         let mut missing = self.gap_ranges();
         if let Some(next) = self.highest.checked_add(1) {
             missing.add(next, u64::MAX);
         }
         self.withdrawn = self.withdrawn.within(&missing);
         self.withdrawn.shorten_to(WITHDRAWN_RANGES_MAX);
-        self.claimed = self.claimed.within(&missing);
-        self.claimed.widen_to(WITHDRAWN_RANGES_MAX);
+        for theirs in self.claimed.values_mut() {
+            *theirs = theirs.within(&missing);
+            theirs.widen_to(CLAIMED_RANGES_MAX);
+        }
+        self.claimed.retain(|_, theirs| !theirs.is_empty());
+        self.begin_anew(&before, now_s);
+    }
+
+    /// Where less is withdrawn than before, what is missing again is so from the beginning.
+    fn begin_anew(&mut self, before: &Ranges, now_s: u64) {
+        let behind = self.will_not_come();
+        if behind == *before {
+            return;
+        }
+        for (from, gap) in &mut self.gaps {
+            let all = Ranges::of(*from, gap.to);
+            let (was_open, is_open) = (all.without(before), all.without(&behind));
+            // Where that puts off nothing that a person is still to be told.
+            if was_open != is_open && (was_open.is_empty() || gap.progress.is_told) {
+                gap.progress = Progress::begin(now_s);
+            }
+        }
     }
 
     /// More gaps are open than are kept: the oldest goes of which nothing is to be expected. If there is none such, the oldest
     /// of all is given up, of which a person is to be told.
     pub(super) fn give_up_gap(&mut self) -> Option<(u64, u64)> {
-        let is_withdrawn = |(from, gap): &(&u64, &Gap)| Ranges::of(**from, gap.to).without(&self.withdrawn).is_empty();
+        let will_not_come = self.will_not_come();
+        let is_withdrawn = |(from, gap): &(&u64, &Gap)| Ranges::of(**from, gap.to).without(&will_not_come).is_empty();
         let withdrawn = self.gaps.iter().find(is_withdrawn).map(|(from, _)| *from);
         match withdrawn {
             Some(from) => {
@@ -296,6 +317,51 @@ mod tests {
                 assert!(open.iter().any(|(from, to)| (*from..=*to).contains(&(2 * number))), "{open:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_comes_between_the_claims_of_one_takes_nothing_of_what_another_has() {
+        let mut record = all_of([message(1), message(1_000)]);
+        let far_apart = (0..61).map(|number| 40 + 7 * number);
+        for counter in [2, 4].into_iter().chain(far_apart).chain([500, 501, 502]) {
+            record.claim(1, claim(counter), false, NOW_S);
+        }
+        record.withdraw(&ME, 3, 3);
+        // It makes two ranges out of one: others become one for it.
+        enter(&mut record, message(501));
+        record.claim(2, claim(3), false, NOW_S + GAP_ALERT_S);
+        let open = record.open();
+        let third = open.iter().find(|open| (open.from..=open.to).contains(&3));
+        assert!(third.is_some(), "{:?}", ranges(&record));
+        assert_eq!(withdrawn(&record), []);
+        assert!(open[0].alarms(NOW_S + 2 * GAP_ALERT_S).is_some());
+        read_again(record);
+    }
+
+    #[test]
+    fn what_a_liar_claimed_is_withdrawn_again_once_they_are_blocked_and_what_others_did_is_not() {
+        const EVE: u8 = 1;
+        let most = u64::try_from(CLAIMED_RANGES_MAX).unwrap();
+        let mut record = all_of([message(1), message(100_000)]);
+        record.withdraw(&ME, 2, 20);
+        record.claim(2, claim(7), false, NOW_S);
+        record.claim(2, claim(99), false, NOW_S);
+        record.claim(EVE, claim(10), false, NOW_S);
+        // Far apart, and then between them: all of it becomes one.
+        for number in 1..=2 * most {
+            record.claim(EVE, claim(10 + 1_024 * number), false, NOW_S);
+        }
+        record.withdraw(&ME, 2, 99_999);
+        assert!(ranges(&record).len() <= CLAIMED_RANGES_MAX + 2);
+        let is_blocked = |by| by == EVE;
+        let mut record = read_again(record);
+        assert!(record.has_stale_claim(is_blocked, NOW_S));
+        record.forget_stale_claims(is_blocked, NOW_S);
+        let mut record = read_again(record);
+        assert_eq!(ranges(&record), [(7, 7), (99, 99)], "nobody need say it again");
+        assert!(!record.has_stale_claim(is_blocked, NOW_S));
+        record.forget_stale_claims(|by| by == 2, NOW_S);
+        assert!(record.open().is_empty() && !record.has_claims());
     }
 
     #[test]
