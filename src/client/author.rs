@@ -176,6 +176,8 @@ pub struct Findings {
     pub contradictions: Vec<Contradiction>,
     /// More is missing than is kept: the oldest was given up.
     pub given_up: Option<(u64, u64)>,
+    /// More is missing than is kept: of what its author has withdrawn the oldest is known no more. A claim of it would not be heeded.
+    pub forgotten: Option<(u64, u64)>,
 }
 
 /// What became of a claim.
@@ -224,7 +226,7 @@ impl AuthorRecord {
         }
         // A late message may make two gaps out of one.
         if incarnation.gaps.len() > GAPS_MAX {
-            findings.given_up = incarnation.give_up_gap();
+            (findings.given_up, findings.forgotten) = incarnation.give_up_gap();
         }
         incarnation.held.entry(message.counter).or_insert(Held { time, hash: message.hash });
         if incarnation.held.len() > HELD_MESSAGES_MAX {

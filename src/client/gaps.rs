@@ -115,6 +115,22 @@ impl Engine {
         alerts::raise(&self.root, &mut self.pending, now, "gap", &place.1.short(8), &text);
     }
 
+    /// Tells a person of what its author has withdrawn and is no longer shown so, because more is missing than is kept. Between two
+    /// people it was not shown.
+    pub(super) fn alert_withdrawn_forgotten(&mut self, place: &Place, counters: (u64, u64), now: Timestamp) {
+        let Some(which) = self.missing_text(place, counters).filter(|_| self.is_of_several(&place.0)) else { return };
+        let name = self.people.name(&place.1);
+        let text = format!(
+            "{which} will not come, as {name} says, and so much else of {name} is missing that .gaps does not say so any more.\n\
+             Ask the others of the conversation whether they have it: if one of them says so by what they write, it is not noticed."
+        );
+        alerts::raise(&self.root, &mut self.pending, now, "gap", &place.1.short(8), &text);
+    }
+
+    fn is_of_several(&self, id: &ConversationId) -> bool {
+        self.conversations.get(id).is_some_and(|record| record.profiles.len() > 2)
+    }
+
     /// None in a conversation that waits: of that nobody is told.
     fn missing_text(&self, place: &Place, (from, to): (u64, u64)) -> Option<String> {
         let record = self.conversations.get(&place.0).filter(|record| record.accepted)?;
@@ -144,7 +160,7 @@ impl Engine {
     /// What is missing. In a conversation of several, also what its author has withdrawn: others may have it, and not everybody who
     /// does comes to tell of it before they have a later one.
     fn gap_lines(&self, id: &ConversationId) -> Vec<GapLine> {
-        let is_of_several = self.conversations.get(id).is_some_and(|record| record.profiles.len() > 2);
+        let is_of_several = self.is_of_several(id);
         let line = |record: &AuthorRecord, open: &Open, is_withdrawn| GapLine {
             is_withdrawn,
             author: record.author,

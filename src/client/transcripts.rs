@@ -166,12 +166,15 @@ impl Engine {
         let message = entered(shared, transcript, shared.time.min(now));
         let (has_lost, now_s) = (self.recovery.has_lost(), now.seconds());
         let (time, findings) = self.transcripts.change(&place, |theirs| theirs.enter(&message, has_lost, now_s));
-        let Findings { contradictions, given_up } = findings;
+        let Findings { contradictions, given_up, forgotten } = findings;
         for contradiction in contradictions {
             self.alert_fork(&place, contradiction, now);
         }
         if let Some(counters) = given_up {
             self.alert_gap_given_up(&place, counters, now);
+        }
+        if let Some(counters) = forgotten {
+            self.alert_withdrawn_forgotten(&place, counters, now);
         }
         self.heed_seen(shared, transcript, now);
         time

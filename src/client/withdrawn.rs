@@ -27,11 +27,12 @@ mod tests {
     use crate::client::assembling::tests::Bench;
     use crate::client::author::Entered;
     use crate::clock::Timestamp;
-    use crate::limits::GAP_ALERT_S;
+    use crate::limits::{GAP_ALERT_S, GAPS_MAX};
     use crate::wire::author::Claim;
     use crate::wire::control::Control;
     use crate::wire::conversation::ConversationRecord;
     use crate::wire::identity::ConversationId;
+    use crate::wire::transcript::Transcript;
 
     const LIFE: [u8; 16] = [7; 16];
 
@@ -124,6 +125,32 @@ mod tests {
         assert_eq!(lines(&bob), ["gap: 3 3", "withdrawn: 2 2", "withdrawn: 4 4"]);
         bob.restart();
         assert_eq!(look_after_a_day(&mut bob), 1);
+    }
+
+    /// They cannot hide by it that others have it: no claim of it is heeded behind that.
+    #[test]
+    fn who_withdraws_something_and_leaves_out_much_else_does_not_push_it_out_of_sight_unnoticed() {
+        let gaps = u64::try_from(GAPS_MAX).unwrap();
+        for is_of_several in [false, true] {
+            let mut bob = Bench::new();
+            let (alice, here) = (bob.alice, bob.conversation.id);
+            let _eve = is_of_several.then(|| bob.join_stranger("eve"));
+            lacking(&mut bob);
+            say(&mut bob, alice, vec![missing(here, 2, 4)]);
+            for counter in (0..gaps).map(|number| 7 + 2 * number) {
+                let mut payload = bob.message(1, counter, b"what she writes");
+                (payload.incarnation, payload.counter) = (LIFE, counter);
+                let shared = payload.shared(alice).unwrap();
+                let transcript = Transcript { previous: [1; 32], seen: Vec::new() };
+                assert!(bob.alerts().is_empty());
+                bob.engine.enter_transcript(&shared, &transcript, bob.now);
+                bob.engine.write_gaps();
+                bob.settle();
+            }
+            assert!(!lines(&bob).contains(&"withdrawn: 2 4".to_owned()));
+            let told = bob.alerts();
+            assert_eq!(told.len(), usize::from(is_of_several), "{told:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,9 @@ use crate::limits::{CLAIMED_RANGES_MAX, WITHDRAWN_RANGES_MAX};
 use crate::wire::author::{AuthorRecord, Gap, Incarnation, KeptClaim, Progress};
 use crate::wire::ranges::Ranges;
 
+/// The first and the last of a gap.
+type Counters = (u64, u64);
+
 impl AuthorRecord {
     /// The author says that messages of theirs will not come. Kept of what is missing now. True if it is news.
     ///
@@ -118,18 +121,16 @@ impl Incarnation {
         }
     }
 
-    /// More gaps are open than are kept: the oldest goes of which nothing is to be expected. If there is none such, the oldest
-    /// of all is given up, of which a person is to be told.
-    pub(super) fn give_up_gap(&mut self) -> Option<(u64, u64)> {
+    /// More gaps are open than are kept: the oldest goes of which nothing is to be expected, and if there is none such, the oldest of
+    /// all. Handed out are [`Findings::given_up`](super::Findings) and `forgotten`: an author who withdraws something and then leaves out
+    /// much else must not hide it by that.
+    pub(super) fn give_up_gap(&mut self) -> (Option<Counters>, Option<Counters>) {
         let will_not_come = self.will_not_come();
         let is_withdrawn = |(from, gap): &(&u64, &Gap)| Ranges::of(**from, gap.to).without(&will_not_come).is_empty();
         let withdrawn = self.gaps.iter().find(is_withdrawn).map(|(from, _)| *from);
         match withdrawn {
-            Some(from) => {
-                self.gaps.remove(&from);
-                None
-            }
-            None => self.gaps.pop_first().map(|(from, gap)| (from, gap.to)),
+            Some(from) => (None, self.gaps.remove(&from).map(|gap| (from, gap.to))),
+            None => (self.gaps.pop_first().map(|(from, gap)| (from, gap.to)), None),
         }
     }
 }
@@ -369,9 +370,13 @@ mod tests {
         let gaps = u64::try_from(GAPS_MAX).unwrap();
         let mut record = all_of((0..=gaps).map(|number| message(2 * number + 1)));
         record.withdraw(&ME, 6, 6);
-        assert_eq!(record.enter(&message(2 * gaps + 3), false, NOW_S).1.given_up, None);
+        let given_up = |record: &mut AuthorRecord, counter| {
+            let findings = record.enter(&message(counter), false, NOW_S).1;
+            (findings.forgotten, findings.given_up)
+        };
+        assert_eq!(given_up(&mut record, 2 * gaps + 3), (Some((6, 6)), None));
         assert_eq!((withdrawn(&record), record.open().len()), (vec![], GAPS_MAX));
-        assert_eq!(record.enter(&message(2 * gaps + 5), false, NOW_S).1.given_up, Some((2, 2)));
+        assert_eq!(given_up(&mut record, 2 * gaps + 5), (None, Some((2, 2))));
         read_again(record);
     }
 }
