@@ -8,7 +8,7 @@ use super::engine::Engine;
 use super::gap_file::{self, GapLine};
 use super::transcripts::Place;
 use crate::clock::Timestamp;
-use crate::limits::{GAP_WAITS_S, NOTE_MISSING_MAX};
+use crate::limits::{GAP_ALERT_IN_PARTS_S, GAP_WAITS_S, NOTE_MISSING_MAX};
 use crate::wire::author::AuthorRecord;
 use crate::wire::control::{Control, Missing};
 use crate::wire::identity::{ConversationId, Fingerprint};
@@ -32,16 +32,24 @@ impl Engine {
             let is_met = !theirs.incarnations.is_empty()
                 || self.people.is_contact(&author)
                 || self.sessions.highest(&author).is_some();
+            let mut told = Vec::new();
             for open in theirs.open() {
-                // What comes in parts is not missing while they come.
-                if self.arriving.comes(&place, &open, now_s) {
-                    continue;
-                }
-                if let Some(tellers) = open.alarms(now_s).filter(|_| !self.transcripts.no_room.contains_key(&place)) {
-                    match self.alert_gap(&place, &open, &tellers, now) {
-                        true => self.transcripts.change(&place, |theirs| theirs.note_told(&open, now_s)),
+                // What comes in parts is not missing while they come, but not for ever.
+                let comes = self.arriving.comes(&place, &open, now_s);
+                let is_silent = (comes && now_s < open.since().saturating_add(GAP_ALERT_IN_PARTS_S))
+                    || told.contains(&open.told_as)
+                    || self.transcripts.no_room.contains_key(&place);
+                if let Some(tellers) = open.alarms(now_s).filter(|_| !is_silent) {
+                    match self.alert_gap(&place, &open, comes, &tellers, now) {
+                        true => {
+                            self.transcripts.change(&place, |theirs| theirs.note_told(&open, now_s));
+                            told.push(open.told_as);
+                        }
                         false => drop(self.transcripts.no_room.insert(place, now_s)),
                     }
+                }
+                if comes {
+                    continue;
                 }
                 // What is on its way to us is not missing.
                 let may_ask = is_met && self.presence.has_settled() && !self.transcripts.asked.contains_key(&author);
@@ -76,9 +84,9 @@ impl Engine {
         open.flat_map(|theirs| theirs.open()).any(|open| open.is_hopeful())
     }
 
-    /// Tells a person of what is missing; where that is known only from others, by whose word.
-    /// False if there is no room for it.
-    fn alert_gap(&mut self, place: &Place, open: &Open, tellers: &[u8], now: Timestamp) -> bool {
+    /// Tells a person of what is missing, though something of it may come in parts; where that is known only from others, by whose
+    /// word. False if there is no room for it.
+    fn alert_gap(&mut self, place: &Place, open: &Open, comes: bool, tellers: &[u8], now: Timestamp) -> bool {
         let Some(which) = self.missing_text(place, open.told_as) else { return true };
         let name = self.people.name(&place.1);
         let participants = self.participants_by_place(&place.0);
@@ -88,9 +96,10 @@ impl Engine {
             names if names.is_empty() => (String::new(), "somebody claims".to_owned()),
             names => (format!(" by the word of {names}"), format!("{names} claimed")),
         };
-        let asked = match open.is_asked() {
-            true => format!(", and has not come again although {name} was asked for it"),
-            false => String::new(),
+        let asked = match (comes, open.is_asked()) {
+            (true, _) => ", and has come only in part for many days".to_owned(),
+            (false, true) => format!(", and has not come again although {name} was asked for it"),
+            (false, false) => String::new(),
         };
         let text = format!(
             "{which} is missing{by_word}{asked}.\n\
@@ -122,7 +131,7 @@ impl Engine {
         let name = self.people.name(&place.1);
         let text = format!(
             "{which} will not come, as {name} says, and so much else of {name} is missing that .gaps does not say so any more.\n\
-             Ask the others of the conversation whether they have it: if one of them says so by what they write, it is not noticed."
+             Ask the others of the conversation whether they have it: it is not noticed any more if they do."
         );
         alerts::raise(&self.root, &mut self.pending, now, "gap", &place.1.short(8), &text);
     }

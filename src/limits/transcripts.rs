@@ -44,6 +44,10 @@ pub const GAP_WAITS_S: [u64; 3] = [30, 600, 7_200];
 /// on again.
 pub const GAP_ALERT_S: u64 = 86_400;
 
+/// The same of what comes in parts: as long as its author's client tries where nothing else is set (`RETRY_PERIOD_MS`). Large files over
+/// slow lines take days; but somebody who sends a part now and then, and another content to others, must not keep that hidden by it.
+pub const GAP_ALERT_IN_PARTS_S: u64 = 7 * 86_400;
+
 /// How far apart the names' times of two messages are at least, for each that may still come between them: then it finds
 /// its place there.
 pub const GAP_ROOM_MICROS: u64 = 1;

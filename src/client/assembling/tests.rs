@@ -25,6 +25,7 @@ use crate::wire::payload::Content;
 use crate::wire::transcript::Transcript;
 
 mod cancelled;
+mod missing;
 mod places;
 
 /// Bob, who has a conversation with alice, who sends.

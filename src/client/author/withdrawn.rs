@@ -135,17 +135,11 @@ impl Incarnation {
     }
 }
 
-/// What is open of something that is missing, which goes on as one: it is asked for in all its pieces, and told by the first.
+/// What is open of something that is missing, which goes on as one: it is asked for in all its pieces, and told by any.
 pub(super) fn pieces(incarnation: [u8; 16], open: &Ranges, progress: &[(Option<u8>, Progress)]) -> Vec<Open> {
     let Some((first, last)) = open.iter().next().zip(open.iter().last()) else { return Vec::new() };
     let told_as = (first.0, last.1);
-    let piece = |(from, to): (u64, u64)| {
-        let of_piece = |(by, progress): &(Option<u8>, Progress)| {
-            let is_told = progress.is_told || from != first.0;
-            (*by, Progress { is_told, ..*progress })
-        };
-        Open { incarnation, from, to, told_as, progress: progress.iter().map(of_piece).collect() }
-    };
+    let piece = |(from, to)| Open { incarnation, from, to, told_as, progress: progress.to_vec() };
     open.iter().map(piece).collect()
 }
 
@@ -274,12 +268,14 @@ mod tests {
         due.iter().for_each(|open| record.note_asked(open, NOW_S + 30));
         assert!(record.open().iter().all(|open| open.is_asked() && !open.is_due(NOW_S + 31)));
         assert!(record.open()[1].is_due(NOW_S + 630), "asked for once, not once for each");
-        let told = record.open().into_iter().filter(|open| open.alarms(NOW_S + GAP_ALERT_S).is_some());
-        let told: Vec<_> = told.collect();
-        assert_eq!(told.iter().map(|open| open.told_as).collect::<Vec<_>>(), [(2, 8)]);
-        // Whichever piece it is known by.
+        let alarm = |record: &AuthorRecord| {
+            let open = record.open().into_iter().filter(|open| open.alarms(NOW_S + GAP_ALERT_S).is_some());
+            open.map(|open| open.told_as).collect::<Vec<_>>()
+        };
+        assert_eq!(alarm(&record), [(2, 8); 2]);
+        // Whichever piece it is told by.
         record.note_told(&record.open()[1].clone(), NOW_S + GAP_ALERT_S);
-        assert!(record.open()[0].alarms(NOW_S + GAP_ALERT_S).is_none());
+        assert_eq!(alarm(&record), []);
     }
 
     #[test]
