@@ -90,11 +90,24 @@ impl Engine {
         let Some(which) = self.missing_text(place, open.told_as) else { return true };
         let name = self.people.name(&place.1);
         let participants = self.participants_by_place(&place.0);
-        let tellers: Vec<&Fingerprint> = tellers.iter().filter_map(|by| participants.get(usize::from(*by))).collect();
-        let names: Vec<String> = tellers.iter().map(|by| self.people.name(by)).collect();
-        let (by_word, doubt) = match names.join(", ") {
-            names if names.is_empty() => (String::new(), "somebody claims".to_owned()),
-            names => (format!(" by the word of {names}"), format!("{names} claimed")),
+        let at_places = |places: &[u8]| -> Vec<Fingerprint> {
+            places.iter().filter_map(|by| participants.get(usize::from(*by)).copied()).collect()
+        };
+        let names = |of: &[Fingerprint]| of.iter().map(|by| self.people.name(by)).collect::<Vec<_>>().join(", ");
+        let tellers = at_places(tellers);
+        let disputing = self.transcripts.get(place).map(|theirs| theirs.disputed_by(open)).unwrap_or_default();
+        let disputing = names(&at_places(&disputing));
+        // Whom to block where it is a lie.
+        let disputed = match disputing.is_empty() {
+            true => String::new(),
+            false => format!(" {name} says that it will not come, and {disputing} that it was written."),
+        };
+        let (by_word, doubt) = match (names(&tellers), disputing) {
+            (names, disputing) if names.is_empty() && disputing.is_empty() => {
+                (String::new(), "somebody claims".to_owned())
+            }
+            (names, disputing) if names.is_empty() => (String::new(), format!("{disputing} claimed")),
+            (names, _) => (format!(" by the word of {names}"), format!("{names} claimed")),
         };
         let asked = match (comes, open.is_asked()) {
             (true, _) => ", and has come only in part for many days".to_owned(),
@@ -102,7 +115,7 @@ impl Engine {
             (false, false) => String::new(),
         };
         let text = format!(
-            "{which} is missing{by_word}{asked}.\n\
+            "{which} is missing{by_word}{asked}.{disputed}\n\
              Ask {name} to send it again. If messages keep missing, a server withholds them, or {doubt} what was never written."
         );
         // Counted by who tells as well: nobody's tales keep another's from being heard.

@@ -125,6 +125,10 @@ mod tests {
         assert_eq!(lines(&bob), ["gap: 3 3", "withdrawn: 2 2", "withdrawn: 4 4"]);
         bob.restart();
         assert_eq!(look_after_a_day(&mut bob), 1);
+        let told = bob.alerts().remove(0);
+        let eve = bob.engine.people.name(&eve);
+        assert!(told.contains(&format!(" and {eve} that it was written.")), "{told}");
+        assert!(told.contains(&format!("or {eve} claimed what was never written")), "{told}");
     }
 
     /// They cannot hide by it that others have it: no claim of it is heeded behind that.

@@ -35,6 +35,16 @@ impl AuthorRecord {
         is_news
     }
 
+    /// Who says to have something of it that its author has withdrawn, by their places.
+    pub fn disputed_by(&self, open: &Open) -> Vec<u8> {
+        let Some(known) = self.incarnations.iter().find(|known| known.id == open.incarnation) else {
+            return Vec::new();
+        };
+        let withdrawn = Ranges::of(open.told_as.0, open.told_as.1).within(&known.withdrawn);
+        let disputing = known.claimed.iter().filter(|(_, theirs)| !withdrawn.within(theirs).is_empty());
+        disputing.filter_map(|(by, _)| *by).collect()
+    }
+
     /// What did not come between messages that are here, and will not.
     pub fn withdrawn(&self) -> Vec<Open> {
         let of = |known: &Incarnation| -> Vec<Open> {
