@@ -128,8 +128,10 @@ impl Engine {
         let error = self.root.join(error_file::beside(&path));
         let disk = self.root.disk();
         let (Ok(found), Ok(said)) = (disk.stat(&self.root.join(&path)), disk.stat(&error)) else { return };
-        // A copy may keep the time of what was copied.
-        let written_ns = found.modified_ns.max(found.born_ns.unwrap_or(i64::MIN));
+        // A copy may keep the time of what was copied. Where both were copied, with all of the directory, these times tell.
+        let is_copy = said.born_ns.is_some_and(|born| born > said.modified_ns);
+        let born_ns = found.born_ns.filter(|_| !is_copy).unwrap_or(i64::MIN);
+        let written_ns = found.modified_ns.max(born_ns);
         let is_answered = said.modified_ns >= written_ns && error_file::is_ours(&self.root, &error);
         if is_answered && self.uncancelled.len() < CANCEL_ERRORS_MAX {
             self.outbox.adopt(path.clone());
@@ -164,11 +166,14 @@ impl Engine {
         for (path, identity, text) in unsaid {
             // What was written anew meanwhile asks for something that was not looked for.
             let found = self.root.disk().stat(&self.root.join(&path));
-            if found.is_ok_and(|found| found.identity() == identity) {
-                self.outbox.refuse(&self.root, &path, text);
-            }
-            if !self.outbox.is_refused(&path) {
+            if !found.is_ok_and(|found| found.identity() == identity) {
                 self.uncancelled.remove(&path);
+                continue;
+            }
+            self.outbox.refuse(&self.root, &path, text);
+            // Where the disk does not take it now it is said with the next commit.
+            if let Some(refused) = self.uncancelled.get_mut(&path).filter(|_| !self.outbox.is_refused(&path)) {
+                refused.unsaid = Some(text);
             }
         }
     }
@@ -378,6 +383,15 @@ mod tests {
         assert!(!is_taken_back_after(|_, _| {}));
         let later = SystemTime::now() + Duration::from_secs(10);
         assert!(is_taken_back_after(|request, _| fs::File::create(request).unwrap().set_modified(later).unwrap()));
+        // The directory was copied as a whole: what is old looks new, but for its times.
+        assert!(!is_taken_back_after(|request, error| {
+            for path in [request, error] {
+                let (bytes, written) = (fs::read(path).unwrap(), fs::metadata(path).unwrap().modified().unwrap());
+                fs::remove_file(path).unwrap();
+                fs::write(path, bytes).unwrap();
+                fs::File::options().write(true).open(path).unwrap().set_modified(written).unwrap();
+            }
+        }));
         // As the program does it.
         assert!(is_taken_back_after(|_, error| fs::remove_file(error).unwrap()));
     }

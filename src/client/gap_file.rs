@@ -71,7 +71,7 @@ impl fmt::Display for GapLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{GAP_FILE_BYTES_MAX, GAPS_MAX, PARTICIPANTS_MAX, WITHDRAWN_RANGES_MAX};
+    use crate::limits::{CLAIMED_RANGES_MAX, GAP_FILE_BYTES_MAX, GAPS_MAX, PARTICIPANTS_MAX, WITHDRAWN_RANGES_MAX};
 
     #[test]
     fn the_lines_come_back_as_written() {
@@ -93,7 +93,8 @@ mod tests {
         assert!(GapLine::parse_all("gap: 5 7\nnews: x\n").is_empty());
     }
 
-    /// Two incarnations of each author are kept; gaps and withdrawn ranges cut each other into at most as many pieces as both have ends.
+    /// Two incarnations of each author are kept; gaps, withdrawn ranges and what each other has claimed cut each other into at most as
+    /// many pieces as all of them have ends.
     #[test]
     fn the_largest_file_is_read() {
         let line = GapLine {
@@ -105,7 +106,8 @@ mod tests {
             // As long as a file's name may be, each byte escaped.
             name: "\\xff".repeat(255),
         };
-        let lines = (PARTICIPANTS_MAX - 1) * 2 * 2 * (GAPS_MAX + WITHDRAWN_RANGES_MAX);
+        let ranges = GAPS_MAX + WITHDRAWN_RANGES_MAX + (PARTICIPANTS_MAX - 1) * CLAIMED_RANGES_MAX;
+        let lines = (PARTICIPANTS_MAX - 1) * 2 * 2 * ranges;
         assert!((lines * line.to_string().len()) as u64 <= GAP_FILE_BYTES_MAX);
     }
 }

@@ -50,7 +50,7 @@ impl Asked {
     }
 
     /// Notes what somebody asked for, to tell them what of it will not come. Who finds no room asks again.
-    fn owe_answer(&mut self, peer: Fingerprint, missing: &[Missing]) {
+    pub(super) fn owe_answer(&mut self, peer: Fingerprint, missing: &[Missing]) {
         if self.unanswered.len() < MISSING_ANSWERS_MAX {
             self.unanswered.insert(peer, missing.to_vec());
         }

@@ -145,12 +145,12 @@ impl Sent {
 
     /// Remembers a message that was sealed, in place of what is known of it.
     pub fn add(&mut self, entry: SentEntry, now_s: u64, pending: &mut Pending) {
-        let is_open = |file: &File| {
-            let first = file.entries.first().map_or(0, |entry| entry.sealed);
-            file.entries.len() < SENT_FILE_ENTRIES_MAX && now_s <= first.saturating_add(FILE_AGE_S)
+        // By when it was begun: what is added again keeps the time at which it was sealed.
+        let is_open = |number: u64, file: &File| {
+            file.entries.len() < SENT_FILE_ENTRIES_MAX && now_s <= number.saturating_add(FILE_AGE_S)
         };
         let number = match self.files.last_key_value() {
-            Some((number, file)) if is_open(file) => *number,
+            Some((number, file)) if is_open(*number, file) => *number,
             Some((number, _)) => now_s.max(number + 1),
             None => now_s,
         };
@@ -305,6 +305,7 @@ mod tests {
     use crate::disk::real::RealDisk;
     use crate::wire::identity::{ConversationId, MessageId};
     use crate::wire::journal::Step;
+    use crate::wire::sent::GONE;
 
     const BOB: Fingerprint = Fingerprint([7; 32]);
 
@@ -345,6 +346,18 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn what_is_added_again_long_after_it_was_sealed_pushes_nothing_out() {
+        let (mut sent, mut pending, begun) = (Sent::default(), Pending::default(), 1_000_000);
+        (1..=20).for_each(|number| sent.add(entry(number, begun), begun, &mut pending));
+        for number in 1..=SENT_FILES_MAX as u64 + 1 {
+            let again = SentEntry { resent: GONE, ..entry(number, begun) };
+            sent.add(again, begun + FILE_AGE_S + 1, &mut pending);
+        }
+        assert!((1..=20).all(|number| sent.get(&entry(number, begun).key()).is_some()));
+        assert_eq!(sent.files.len(), 2);
     }
 
     #[test]

@@ -38,10 +38,11 @@ impl Sent {
 
 impl Engine {
     /// Whoever was heard and gets nothing more by that is told what will not come: one note for each question. Not for ever: whose
-    /// server takes nothing, or who asks again and again, gets no more of them.
+    /// server takes nothing waits for it, and who asks again and again gets no more of them.
     pub(super) fn answer_missing(&mut self, now: Timestamp) {
         for (peer, missing) in self.asked_again.take_answerable() {
             if self.spool.len_of(&peer) >= WITHDRAWN_WAITING_MAX {
+                self.asked_again.owe_answer(peer, &missing);
                 continue;
             }
             let mut withdrawn = ranges(&self.withdrawn(&peer, &missing));

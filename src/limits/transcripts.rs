@@ -67,7 +67,7 @@ pub const MISSING_WAITING_MAX: usize = 8_192;
 /// of more, who is not answered asks again.
 pub const MISSING_ANSWERS_MAX: usize = 256;
 
-/// Notes to one peer that wait, beyond which they are not told what will not come: their server takes nothing.
+/// Envelopes to one peer that wait, beyond which they are not told yet what will not come: their server may take nothing.
 pub const WITHDRAWN_WAITING_MAX: usize = 64;
 
 /// How often one peer is told in a day what will not come. A program asks three times for each gap, and for 64 of them at once.
@@ -77,4 +77,4 @@ pub const WITHDRAWN_NOTES_MAX: usize = 256;
 pub const MISSING_TRIES_MAX: usize = 16;
 
 /// Size of `.gaps` that is read: more than 19 authors can make us write with names of any length.
-pub const GAP_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub const GAP_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;

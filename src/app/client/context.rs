@@ -62,12 +62,6 @@ impl Context {
             let remedy = format!("Names are separated by spaces here: {}.", shown.replace(',', " "));
             return Err(Failure::new(Exit::NoUser, doing, cause, remedy));
         }
-        let is_conversation = !wanted.contains('/') && self.root.join("conversations").join(wanted).is_dir();
-        if is_conversation && self.people.blocked().by_name(wanted).is_none() {
-            let cause = format!("there is no contact called {shown}");
-            let remedy = format!("It is a conversation: write in it by a file in its directory, outbox/{shown}/.");
-            return Err(Failure::new(Exit::NoUser, doing, cause, remedy));
-        }
         let fault = if wanted == self.people.own().profile().name {
             WhoFault::OwnName(shown)
         } else if self.people.blocked().by_name(wanted).is_some() {

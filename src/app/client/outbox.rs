@@ -43,7 +43,13 @@ pub(super) struct Addressees<'a> {
 impl Addressed {
     /// Checks the names and the subject.
     pub(super) fn resolve<'a>(&self, doing: &str, context: &'a Context) -> Result<Addressees<'a>, Failure> {
-        let contacts = context.contacts(doing, &self.names)?;
+        let contacts = context.contacts(doing, &self.names).map_err(|failure| match &self.names[..] {
+            [name] if is_conversation(context, name) => failure.or(&format!(
+                "If the conversation is meant: write in it by a file in its directory, outbox/{}/.",
+                output::safe(name)
+            )),
+            _ => failure,
+        })?;
         let usage = |cause: String, remedy: &str| Err(Failure::new(Exit::Usage, doing, cause, remedy));
         if contacts.len() >= PARTICIPANTS_MAX {
             let cause = format!("{} participants, you included, are more than {PARTICIPANTS_MAX}", contacts.len() + 1);
@@ -59,6 +65,12 @@ impl Addressed {
         }
         Ok(Addressees { context, contacts, subject })
     }
+}
+
+/// Whether a directory of a conversation is called so.
+fn is_conversation(context: &Context, name: &str) -> bool {
+    let names_one = !name.contains('/') && ![".", ".."].contains(&name);
+    names_one && context.root.join("conversations").join(name).join(metadata::FILE).is_file()
 }
 
 impl Addressees<'_> {

@@ -247,6 +247,28 @@ fn who_asks_again_and_again_or_takes_nothing_is_not_told_for_ever() {
 }
 
 #[test]
+fn whose_queue_is_long_is_told_once_it_is_not() {
+    let mut bob = standing();
+    let alice = bob.alice;
+    let of = entry(&bob, 1);
+    add(&mut bob, of, Fate::Refused);
+    for number in 0..WITHDRAWN_WAITING_MAX {
+        let id = MessageId([u8::try_from(100 + number).unwrap(); 16]);
+        let form = Form::Waiting(zeroize::Zeroizing::new(vec![1]));
+        let (conversation, file) = (bob.conversation.id, format!("other {number}"));
+        let other = Spooled { message: id, conversation, file, is_part: false, spreads: false, form };
+        let now = bob.now;
+        bob.engine.spool.push(alice, other, now, &mut bob.engine.pending);
+    }
+    let all = [all_of(&bob)];
+    assert_eq!(ask(&mut bob, alice, &all), None);
+    let (first, _) = bob.engine.spool.waiting(&bob.root, &alice, 1).remove(0);
+    bob.engine.spool.remove(&alice, first, &mut bob.engine.pending);
+    bob.engine.send_missing(bob.now);
+    assert_eq!(bob.engine.spool.len_of(&alice), WITHDRAWN_WAITING_MAX, "without another question");
+}
+
+#[test]
 fn what_goes_its_way_as_nobodys_is_not_said_not_to_come() {
     let mut bob = standing();
     let alice = bob.alice;
