@@ -340,13 +340,13 @@ impl AuthorRecord {
     /// Whether a claim is to be let go: by somebody who is blocked, or one that came to nothing for too long.
     pub fn has_stale_claim(&self, is_blocked: impl Fn(u8) -> bool, now_s: u64) -> bool {
         self.claims.iter().any(|(by, kept)| is_blocked(*by) || is_stale(kept, &self.incarnations, now_s))
-            || self.incarnations.iter().any(|known| known.claimed.keys().flatten().any(|by| is_blocked(*by)))
+            || self.incarnations.iter().any(|known| known.claimed.keys().any(|by| is_blocked(*by)))
     }
 
     /// Lets go of those claims. What somebody who is blocked ever said to have, its author can withdraw, or has.
     pub fn forget_stale_claims(&mut self, is_blocked: impl Fn(u8) -> bool, now_s: u64) {
         let incarnations = &mut self.incarnations;
-        incarnations.iter_mut().for_each(|known| known.claimed.retain(|by, _| !by.is_some_and(&is_blocked)));
+        incarnations.iter_mut().for_each(|known| known.claimed.retain(|by, _| !is_blocked(*by)));
         self.claims.retain(|by, kept| !is_blocked(*by) && !is_stale(kept, incarnations, now_s));
     }
 

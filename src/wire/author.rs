@@ -54,9 +54,8 @@ pub struct Incarnation {
     /// What of all that is missing will not come, by the author's word. The gaps stay what they are: it may come all the same.
     /// The word counts for nothing where somebody else says to have it.
     pub withdrawn: Ranges,
-    /// Of all that is missing what others say to have, or said, by their places. Under none is what a version of this client kept
-    /// that did not remember who.
-    pub claimed: BTreeMap<Option<u8>, Ranges>,
+    /// Of all that is missing what others say to have, or said, by their places.
+    pub claimed: BTreeMap<u8, Ranges>,
 }
 
 /// A message that is here.
@@ -227,7 +226,7 @@ impl Incarnation {
             held: held.iter().map(parse_held).collect(),
             gaps: gaps.collect::<Result<_, _>>()?,
             withdrawn: parse_ranges(&incarnation.withdrawn, WITHDRAWN_RANGES_MAX)?,
-            claimed: parse_claimed(&incarnation.claimed, &incarnation.claimed_by)?,
+            claimed: parse_claimed(&incarnation.claimed)?,
         })
     }
 
@@ -241,9 +240,8 @@ impl Incarnation {
         let held = self.held.iter().flat_map(|(counter, held)| {
             [&counter.to_le_bytes()[..], &held.time.micros().to_le_bytes(), &held.hash].concat()
         });
-        let claimed = |(by, ranges): (&Option<u8>, &Ranges)| {
-            by.map(|by| pb::Claimed { by: u32::from(by), ranges: ranges_to_bytes(ranges) })
-        };
+        let claimed =
+            |(by, ranges): (&u8, &Ranges)| pb::Claimed { by: u32::from(*by), ranges: ranges_to_bytes(ranges) };
         pb::Incarnation {
             id: self.id.to_vec(),
             last_time: self.last_time.micros(),
@@ -251,17 +249,15 @@ impl Incarnation {
             held: held.collect(),
             gaps: self.gaps.iter().map(gap).collect(),
             withdrawn: ranges_to_bytes(&self.withdrawn),
-            claimed: self.claimed.get(&None).map(ranges_to_bytes).unwrap_or_default(),
-            claimed_by: self.claimed.iter().filter_map(claimed).collect(),
+            claimed: self.claimed.iter().map(claimed).collect(),
         }
     }
 }
 
-/// The version that did not remember who says so kept as many as of what is withdrawn.
-fn parse_claimed(by_somebody: &[u8], claimed_by: &[pb::Claimed]) -> Result<BTreeMap<Option<u8>, Ranges>, Malformed> {
-    let mut claimed = BTreeMap::from([(None, parse_ranges(by_somebody, WITHDRAWN_RANGES_MAX)?)]);
-    for pb::Claimed { by, ranges } in claimed_by {
-        claimed.insert(Some(parse_place(*by)?), parse_ranges(ranges, CLAIMED_RANGES_MAX)?);
+fn parse_claimed(all: &[pb::Claimed]) -> Result<BTreeMap<u8, Ranges>, Malformed> {
+    let mut claimed = BTreeMap::new();
+    for pb::Claimed { by, ranges } in all {
+        claimed.insert(parse_place(*by)?, parse_ranges(ranges, CLAIMED_RANGES_MAX)?);
     }
     claimed.retain(|_, ranges| !ranges.is_empty());
     Ok(claimed)
@@ -309,7 +305,7 @@ mod tests {
             held: [held(3), held(8)].into(),
             gaps: [(1, Gap { to: 2, last: [4; 32], progress }), (4, Gap { to: 7, last: [5; 32], progress })].into(),
             withdrawn: Ranges::of(5, 6),
-            claimed: [(None, Ranges::of(1, 1)), (Some(0), Ranges::of(2, 2)), (Some(19), Ranges::of(4, 6))].into(),
+            claimed: [(0, Ranges::of(2, 2)), (19, Ranges::of(4, 6))].into(),
         };
         AuthorRecord {
             incarnations: vec![incarnation.clone(), Incarnation { id: [2; 16], ..incarnation }],
@@ -345,28 +341,11 @@ mod tests {
                 ranges
             };
             incarnation.withdrawn = ranges(WITHDRAWN_RANGES_MAX);
-            let places = (0..u8::try_from(PARTICIPANTS_MAX).unwrap()).map(|by| (Some(by), ranges(CLAIMED_RANGES_MAX)));
-            incarnation.claimed = places.chain([(None, ranges(WITHDRAWN_RANGES_MAX))]).collect();
+            let places = (0..u8::try_from(PARTICIPANTS_MAX).unwrap()).map(|by| (by, ranges(CLAIMED_RANGES_MAX)));
+            incarnation.claimed = places.collect();
         }
         assert_eq!(AuthorRecord::from_bytes(&largest.to_bytes()), Ok(largest.clone()));
         assert!(largest.to_bytes().len() < 36 * 1024, "{}", largest.to_bytes().len());
-    }
-
-    #[test]
-    fn what_the_version_before_wrote_of_claims_is_read() {
-        let of_before = |incarnation: &Incarnation| pb::Incarnation {
-            withdrawn: ranges_to_bytes(&Ranges::of(4, 6)),
-            claimed: ranges_to_bytes(&Ranges::of(5, 5)),
-            claimed_by: Vec::new(),
-            ..incarnation.to_generated()
-        };
-        let written = record();
-        let incarnations = written.incarnations.iter().map(of_before).collect();
-        let author = decode::<pb::Author>("author record", &written.to_bytes()).unwrap();
-        let read = AuthorRecord::from_bytes(&pb::Author { incarnations, ..author }.encode_to_vec()).unwrap();
-        let all = |incarnation: &Incarnation| (incarnation.withdrawn.clone(), incarnation.claimed.clone());
-        let expected = (Ranges::of(4, 6), BTreeMap::from([(None, Ranges::of(5, 5))]));
-        assert_eq!(read.incarnations.iter().map(all).collect::<Vec<_>>(), [expected.clone(), expected]);
     }
 
     proptest! {

@@ -42,7 +42,7 @@ impl AuthorRecord {
         };
         let withdrawn = Ranges::of(open.told_as.0, open.told_as.1).within(&known.withdrawn);
         let disputing = known.claimed.iter().filter(|(_, theirs)| !withdrawn.within(theirs).is_empty());
-        disputing.filter_map(|(by, _)| *by).collect()
+        disputing.map(|(by, _)| *by).collect()
     }
 
     /// What did not come between messages that are here, and will not.
@@ -79,7 +79,7 @@ impl Incarnation {
     ///
     /// It is remembered of each counter: who claims keeps nothing but their latest claim, and would take an earlier one back by it.
     pub(super) fn note_claimed(&mut self, by: u8, counter: u64, now_s: u64) -> bool {
-        if self.claimed.get(&Some(by)).is_some_and(|theirs| theirs.contains(counter)) {
+        if self.claimed.get(&by).is_some_and(|theirs| theirs.contains(counter)) {
             return false;
         }
         let before = self.will_not_come();
@@ -90,7 +90,7 @@ impl Incarnation {
 
     /// Remembers that somebody says to have it.
     pub(super) fn add_claimed(&mut self, by: u8, counter: u64) {
-        let theirs = self.claimed.entry(Some(by)).or_default();
+        let theirs = self.claimed.entry(by).or_default();
         theirs.add(counter, counter);
         theirs.widen_to(CLAIMED_RANGES_MAX);
     }
