@@ -228,7 +228,6 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
     use zeroize::Zeroizing;
@@ -268,20 +267,7 @@ mod tests {
 
     fn remember(bench: &mut Bench, message: MessageId) {
         let sealed = bench.now.seconds();
-        let entry = SentEntry {
-            recipient: bench.alice,
-            message,
-            conversation: bench.conversation.id,
-            file: "file".into(),
-            file_name: Vec::new(),
-            time: bench.now,
-            incarnation: [1; 16],
-            counter: 1,
-            sha256: [0; 32],
-            sealed,
-            resent: 0,
-            transcript: Arc::default(),
-        };
+        let entry = SentEntry { message, ..bench.sent_entry(1) };
         bench.engine.sent.add(entry, sealed, &mut bench.engine.pending);
     }
 

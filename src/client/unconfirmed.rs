@@ -101,7 +101,6 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use zeroize::Zeroizing;
 
@@ -134,20 +133,7 @@ mod tests {
         let (alice, conversation, now) = (bench.alice, bench.conversation.id, bench.now);
         let add = |bench: &mut Bench, id: u8, resent: u32, age_s: u64| {
             let sealed = now.seconds() - age_s;
-            let entry = SentEntry {
-                recipient: alice,
-                message: MessageId([id; 16]),
-                conversation,
-                file: id.to_string(),
-                file_name: Vec::new(),
-                time: now,
-                incarnation: [1; 16],
-                counter: id.into(),
-                sha256: [0; 32],
-                sealed,
-                resent,
-                transcript: Arc::default(),
-            };
+            let entry = SentEntry { sealed, resent, ..bench.sent_entry(id) };
             bench.engine.sent.add(entry, sealed, &mut bench.engine.pending);
         };
         let due = |bench: &Bench| -> Vec<u8> {
@@ -167,7 +153,7 @@ mod tests {
         let waiting = Spooled {
             message: MessageId([2; 16]),
             conversation,
-            file: "2".to_owned(),
+            file: "file 2".to_owned(),
             is_part: false,
             spreads: false,
             form: Form::Waiting(Zeroizing::new(vec![1])),

@@ -1,6 +1,7 @@
 //! Parts as a peer may send them, up to the file in its conversation.
 
 use std::fs;
+use std::sync::Arc;
 
 use rand_core::OsRng;
 use tempfile::TempDir;
@@ -22,6 +23,7 @@ use crate::wire::control::Messages;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::participants_hash;
 use crate::wire::payload::Content;
+use crate::wire::sent::SentEntry;
 use crate::wire::transcript::Transcript;
 
 mod cancelled;
@@ -105,6 +107,24 @@ impl Bench {
         self.engine.conversations.add(self.conversation.clone());
         self.settle();
         profile.identity().fingerprint()
+    }
+
+    /// A message of ours to alice as it is remembered.
+    pub(in crate::client) fn sent_entry(&self, id: u8) -> SentEntry {
+        SentEntry {
+            recipient: self.alice,
+            message: MessageId([id; 16]),
+            conversation: self.conversation.id,
+            file: format!("file {id}"),
+            file_name: Vec::new(),
+            time: self.now,
+            incarnation: [1; 16],
+            counter: id.into(),
+            sha256: [0; 32],
+            sealed: self.now.seconds(),
+            resent: 0,
+            transcript: Arc::default(),
+        }
     }
 
     fn sent(&self, id: u8, size: u64) -> Sent {

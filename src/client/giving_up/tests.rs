@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use zeroize::Zeroizing;
 
 use super::super::assembling::tests::Bench;
@@ -67,20 +65,7 @@ fn a_large_content_that_waits_in_vain_is_given_up_whatever_else_waits_and_not_wh
 }
 
 fn entry(bench: &Bench, sealed: u64) -> SentEntry {
-    SentEntry {
-        recipient: bench.alice,
-        message: MessageId([1; 16]),
-        conversation: bench.conversation.id,
-        file: "sent".to_owned(),
-        file_name: Vec::new(),
-        time: bench.now,
-        incarnation: [1; 16],
-        counter: 1,
-        sha256: [0; 32],
-        sealed,
-        resent: 0,
-        transcript: Arc::default(),
-    }
+    SentEntry { file: "sent".to_owned(), sealed, ..bench.sent_entry(1) }
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -24,20 +23,7 @@ fn place(bob: &Bench, number: u8) -> PathBuf {
 }
 
 fn entry(bob: &Bench, number: u8) -> SentEntry {
-    SentEntry {
-        recipient: bob.alice,
-        message: MessageId([number; 16]),
-        conversation: bob.conversation.id,
-        file: format!("file {number}"),
-        file_name: Vec::new(),
-        time: bob.now,
-        incarnation: LIFE,
-        counter: number.into(),
-        sha256: sha256(&[&[number]]),
-        sealed: bob.now.seconds(),
-        resent: 0,
-        transcript: Arc::default(),
-    }
+    SentEntry { incarnation: LIFE, sha256: sha256(&[&[number]]), ..bob.sent_entry(number) }
 }
 
 /// The conversation stands on the disk.
