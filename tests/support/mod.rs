@@ -74,7 +74,7 @@ fn says_gone(kind: &notify::ErrorKind) -> bool {
     }
 }
 
-/// Everything below a directory, for the message of a test that fails.
+/// Everything below a directory and what its daemon said last, for the message of a test that fails.
 pub fn tree(directory: &Path) -> String {
     let mut lines = Vec::new();
     let mut open = vec![directory.to_owned()];
@@ -91,7 +91,10 @@ pub fn tree(directory: &Path) -> String {
     }
     lines.sort();
     let status = fs::read_to_string(directory.join("status")).unwrap_or_default();
-    format!("{}\nstatus:\n{status}", lines.join("\n"))
+    let log = fs::read_to_string(directory.with_extension("log")).unwrap_or_default();
+    let last: Vec<&str> = log.lines().rev().take(40).collect();
+    let log: String = last.into_iter().rev().map(|line| format!("  {line}\n")).collect();
+    format!("{}\nstatus:\n{status}\nthe end of the log:\n{log}", lines.join("\n"))
 }
 
 /// A process that ends with its owner.
