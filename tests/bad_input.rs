@@ -312,6 +312,8 @@ fn a_second_daemon_on_the_same_root_is_refused_and_the_first_goes_on() {
     let says = String::from_utf8(second.stderr).unwrap();
     assert!(says.contains("chatterboxd: running on ") && says.contains("chatterbox status"), "{says}");
     assert!(alice.daemon.as_mut().unwrap().is_running());
+    let status = fs::read_to_string(alice.at("status")).unwrap();
+    assert!(status.contains("daemon: running\n") && !status.contains("ended: "), "{status}");
     alice.drop_file("bob", "x", "still there");
     bob.wait_for_message("still there");
 }
@@ -350,10 +352,20 @@ fn damaged_state_stops_the_daemon_with_the_files_name() {
         assert!(matches!(output.status.code(), Some(65 | 78)), "{file}: {says}");
         assert!(says.contains(file), "{says}");
         assert!(!says.contains("panicked"), "{says}");
+        let status = fs::read_to_string(alice.at("status")).unwrap();
+        let ended = status.lines().find(|line| line.starts_with("ended: ")).unwrap_or_else(|| panic!("{status}"));
+        assert!(ended.contains(file) && status.starts_with("daemon: stopped\n"), "{status}");
+        assert!(status.contains("\nprekeys: 100\n"), "what was known before is left: {status}");
         fs::write(alice.at(file), good).unwrap();
+        let said = String::from_utf8(alice.cli(&["status"]).stdout).unwrap();
+        assert!(said.starts_with(&format!("daemon: not running\n{ended}\n")), "{said}");
+        let found = String::from_utf8(alice.cli(&["doctor"]).stdout).unwrap();
+        assert!(found.contains("chatterboxd has ended: ") && found.contains(file), "{found}");
     }
     alice.start();
     alice.wait_for_status("connection: connected");
+    let status = fs::read_to_string(alice.at("status")).unwrap();
+    assert!(!status.contains("ended: "), "{status}");
 }
 
 #[test]

@@ -681,6 +681,7 @@ fn running(connected: bool) -> Status {
     let connection = if connected { "connected to 127.0.0.1:1984" } else { "connecting: refused" };
     Status {
         running: true,
+        ended: None,
         pid: std::process::id(),
         account: "alice 00".into(),
         dialer: "tor".into(),
@@ -716,6 +717,12 @@ fn without_a_daemon_status_says_so_whatever_an_old_file_says() {
     assert_eq!(json["account"]["fingerprint"], alice.fingerprint().to_string());
     let waiting = alice.run(&["status", "--wait", "connected", "--timeout", "0"]);
     waiting.bad(TEMPORARY_FAILURE, &["not running", "Start chatterboxd"]);
+    assert!(json["ended"].is_null());
+    let ended = Status { running: false, ended: Some("a file is damaged".into()), ..running(false) };
+    fs::write(alice.at("status"), ended.to_string()).unwrap();
+    assert_eq!(alice.json(&["status", "--json"])["ended"], "a file is damaged");
+    let waiting = alice.run(&["status", "--wait", "connected", "--timeout", "0"]);
+    waiting.bad(TEMPORARY_FAILURE, &["has ended: a file is damaged", "start chatterboxd"]);
 }
 
 #[test]

@@ -464,6 +464,14 @@ impl Walk {
         self.alice("ls alerts/*Z-hook-on-message && grep -q '^hook: on-message: ' status");
         self.alice.sh("rm hooks/on-message");
         self.alice("! grep -q '^hook: ' status");
+        // A setting that nobody knows.
+        self.alice.stop();
+        self.alice.sh("cp chatterbox.toml tmp/sh/t; echo 'nonsense = 1' >> chatterbox.toml");
+        self.alice.start();
+        self.alice("grep -q '^ended: .*nonsense' status");
+        self.alice.sh("mv tmp/sh/t chatterbox.toml");
+        self.alice.start();
+        self.alice("! grep -q '^ended: ' status && grep -q '^connection: connected to' status");
         self.alice_stopped(SLOWLY);
         self.alice("grep -q '^schedule: ' status");
         self.alice_stopped_elsewhere(QUICKLY);

@@ -12,6 +12,7 @@ use super::settings::{Settings, SettingsError};
 use crate::client::daemon::{self, DaemonError};
 use crate::client::root::Root;
 use crate::client::state::StateError;
+use crate::client::status_file;
 use crate::disk::lock::LockError;
 use crate::net::dialer::Plan;
 
@@ -25,6 +26,7 @@ const PROGRAM: &str = "chatterboxd";
 ///   chatterboxd --root ~/.chatterbox
 ///
 /// What cannot be sent stays in the outbox with an .error file beside it. What a person must know is in $ROOT/alerts.
+/// Where the daemon cannot start, or not go on, $ROOT/status says why.
 /// A connection that is lost comes back by itself, and so does a full disk; nothing is lost or repeated by either, nor
 /// by killing the daemon.
 ///
@@ -61,7 +63,15 @@ fn run(root: Option<PathBuf>) -> Result<(), Failure> {
     if !root.config().exists() {
         return Err(failure(&path, &DaemonError::NoAccount(path.clone())));
     }
-    let settings = Settings::load(&root).map_err(|error| settings_failure(&error))?;
+    serve(&root).inspect_err(|failure| {
+        let said = failure.to_string();
+        status_file::say_ended(&root, &said.lines().map(str::trim).collect::<Vec<_>>().join("; "));
+    })
+}
+
+/// Until it is told to stop.
+fn serve(root: &Root) -> Result<(), Failure> {
+    let settings = Settings::load(root).map_err(|error| settings_failure(&error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(NETWORK_THREADS)
         .enable_all()
@@ -75,9 +85,9 @@ fn run(root: Option<PathBuf>) -> Result<(), Failure> {
             private_tor_network: settings.private_tor_network,
             is_scheduled: settings.traffic.schedule.mean().is_some(),
         };
-        daemon::run(root, &plan, (settings.traffic, settings.policy), stop.first())
+        daemon::run(root.clone(), &plan, (settings.traffic, settings.policy), stop.first())
             .await
-            .map_err(|error| failure(&path, &error))
+            .map_err(|error| failure(root.path(), &error))
     })
 }
 

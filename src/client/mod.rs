@@ -31,7 +31,7 @@ pub mod root;
 pub mod state;
 pub mod status;
 #[cfg(feature = "daemon")]
-mod status_file;
+pub mod status_file;
 pub mod traffic;
 
 #[cfg(feature = "daemon")]

@@ -33,6 +33,7 @@ impl Engine {
         let server = own.server.host_port();
         Status {
             running: true,
+            ended: None,
             pid: std::process::id(),
             account: format!("{} {}", own.name, own.identity.fingerprint()),
             dialer: String::new(),

@@ -7,6 +7,8 @@ use std::fmt;
 pub struct Status {
     /// Whether the daemon ran when it wrote the file.
     pub running: bool,
+    /// Why it ended although nobody asked it to, or could not start.
+    pub ended: Option<String>,
     /// Its process id.
     pub pid: u32,
     /// Our own name and fingerprint.
@@ -56,6 +58,7 @@ impl Status {
             let owned = |(left, right): (&str, &str)| (left.to_owned(), right.to_owned());
             match name {
                 "daemon" => status.running = value == "running",
+                "ended" => status.ended = Some(value.to_owned()),
                 "pid" => status.pid = value.parse().unwrap_or(0),
                 "account" => status.account = value.to_owned(),
                 "dialer" => status.dialer = value.to_owned(),
@@ -90,6 +93,9 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "daemon: {}", if self.running { "running" } else { "stopped" })?;
+        if let Some(ended) = &self.ended {
+            writeln!(formatter, "ended: {}", one_line(ended))?;
+        }
         writeln!(formatter, "pid: {}", self.pid)?;
         writeln!(formatter, "account: {}", self.account)?;
         writeln!(formatter, "dialer: {}", self.dialer)?;
@@ -148,6 +154,7 @@ mod tests {
     fn the_file_comes_back_as_written() {
         let status = Status {
             running: true,
+            ended: Some("a state file is damaged".into()),
             pid: 7,
             account: "alice 00ff".into(),
             dialer: "tor".into(),

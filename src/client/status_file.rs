@@ -3,6 +3,9 @@
 use super::root::Root;
 use super::status::Status;
 use crate::disk::atomic;
+use crate::disk::lock::RootLock;
+use crate::disk::open;
+use crate::limits::STATE_FILE_BYTES_MAX;
 use crate::net::dialer::Way;
 
 /// The file, as it was last written.
@@ -53,6 +56,27 @@ impl StatusFile {
             Ok(()) => (self.written, self.but_queue) = (text, but_queue),
             Err(error) => tracing::debug!(%error, "status could not be written"),
         }
+    }
+}
+
+/// A daemon that could not start, or not go on, says why; the rest of the file stays as it was. Not where another daemon runs on
+/// the root, nor on a disk that does not take it: there is its exit code, and what it says on stderr.
+pub fn say_ended(root: &Root, reason: &str) {
+    let Ok(_lock) = RootLock::acquire(&root.lock()) else { return };
+    let before = open::read_text(root.disk(), &root.status(), STATE_FILE_BYTES_MAX).unwrap_or_default();
+    let status = Status {
+        running: false,
+        ended: Some(reason.to_owned()),
+        pid: std::process::id(),
+        tor: None,
+        connected: false,
+        connection: "stopped".into(),
+        ..Status::parse(&before)
+    };
+    let scratch = root.tmp("chatterboxd");
+    let written = atomic::replace_unsynced(root.disk(), &scratch, &root.status(), status.to_string().as_bytes());
+    if let Err(error) = written {
+        tracing::debug!(%error, "status could not be written");
     }
 }
 

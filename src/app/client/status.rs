@@ -94,8 +94,8 @@ impl Unread {
 /// What is the case now.
 #[derive(Debug)]
 enum Report {
-    /// Nobody holds the lock.
-    NotRunning,
+    /// Nobody holds the lock. Why the last daemon ended, where it was not asked to.
+    NotRunning(Option<String>),
     /// Somebody does, and has not written its status yet.
     Starting(Option<u32>),
     /// The daemon's own words.
@@ -107,8 +107,12 @@ impl Report {
         let doing = "reading the status";
         let holder = lock::is_held(&root.lock())
             .map_err(|error| Failure::new(Exit::Io, doing, error, "Check that the directory journal/ is yours."))?;
-        let Some(holder) = holder else { return Ok(Self::NotRunning) };
-        let bytes = match open::read_regular(&RealDisk, &root.status(), STATE_FILE_BYTES_MAX) {
+        let read = open::read_regular(&RealDisk, &root.status(), STATE_FILE_BYTES_MAX);
+        let Some(holder) = holder else {
+            let status = read.ok().map(|bytes| Status::parse(&String::from_utf8_lossy(&bytes)));
+            return Ok(Self::NotRunning(status.and_then(|status| status.ended)));
+        };
+        let bytes = match read {
             Ok(bytes) => bytes,
             Err(OpenError::Absent) => return Ok(Self::Starting(holder.pid)),
             Err(error) => {
@@ -168,7 +172,10 @@ fn watch(root: &Root) -> (Receiver<()>, Option<RecommendedWatcher>) {
 
 fn timed_out(report: &Report, timeout: Duration) -> Failure {
     let (cause, remedy) = match report {
-        Report::NotRunning => ("chatterboxd is not running".to_owned(), "Start chatterboxd."),
+        Report::NotRunning(None) => ("chatterboxd is not running".to_owned(), "Start chatterboxd."),
+        Report::NotRunning(Some(ended)) => {
+            (format!("chatterboxd has ended: {}", output::safe(ended)), "See to that, and start chatterboxd.")
+        }
         Report::Starting(_) => ("chatterboxd is still starting".to_owned(), "Wait longer, or see what its log says."),
         Report::Running(status) => (
             match &status.tor {
@@ -185,7 +192,10 @@ fn timed_out(report: &Report, timeout: Duration) -> Failure {
 fn text(report: &Report, own: &SignedProfile) -> String {
     let account = format!("{} {}", own.profile().name, own.identity().fingerprint());
     match report {
-        Report::NotRunning => format!("daemon: not running\naccount: {account}\n"),
+        Report::NotRunning(ended) => {
+            let ended = ended.as_ref().map_or_else(String::new, |ended| format!("ended: {}\n", output::safe(ended)));
+            format!("daemon: not running\n{ended}account: {account}\n")
+        }
         Report::Starting(pid) => {
             let pid = pid.map_or_else(String::new, |pid| format!("pid: {pid}\n"));
             format!("daemon: starting\n{pid}account: {account}\n")
@@ -197,6 +207,7 @@ fn text(report: &Report, own: &SignedProfile) -> String {
 #[derive(Debug, Serialize)]
 struct Json<'a> {
     daemon: &'static str,
+    ended: Option<&'a str>,
     pid: Option<u32>,
     account: Account<'a>,
     dialer: Option<&'a str>,
@@ -253,13 +264,17 @@ struct HookTrouble<'a> {
 impl<'a> Json<'a> {
     fn new(report: &'a Report, own: &'a SignedProfile, unread: Unread) -> Self {
         let (daemon, pid, status) = match report {
-            Report::NotRunning => ("not running", None, None),
+            Report::NotRunning(_) => ("not running", None, None),
             Report::Starting(pid) => ("starting", *pid, None),
             Report::Running(status) => ("running", Some(status.pid), Some(status.as_ref())),
         };
         let pairs = |list: fn(&Status) -> &Vec<(String, String)>| status.map(list).into_iter().flatten();
         Self {
             daemon,
+            ended: match report {
+                Report::NotRunning(ended) => ended.as_deref(),
+                Report::Starting(_) | Report::Running(_) => None,
+            },
             pid,
             account: Account { name: &own.profile().name, fingerprint: own.identity().fingerprint().to_string() },
             dialer: status.map(|status| status.dialer.as_str()),

@@ -46,6 +46,12 @@ fn check_status(checkup: &mut Checkup<'_>) {
             let problem = "it says that chatterboxd runs, which does not: it was killed, or the machine went down";
             checkup.warning("status", path, problem, "Start chatterboxd: it goes on from where it was.");
         }
+        Daemon::Stopped => {
+            if let Some(ended) = &status.ended {
+                let remedy = "See to that, and start chatterboxd: it goes on from where it was.";
+                checkup.warning("status", path, format!("chatterboxd has ended: {ended}"), remedy);
+            }
+        }
         Daemon::Running(Some(pid)) if status.running && status.pid == pid => say(checkup, path, &status),
         _ => {}
     }
