@@ -657,6 +657,13 @@ fn a_conversation_is_shown_with_its_headings_and_states() {
     for wanted in ["bob", name, "2026-11", "2026-11-22-alice-bob/"] {
         assert_eq!(alice.run(&["show", wanted]).good(), expected, "{wanted}");
     }
+    // What we took back has not failed.
+    for (second, reason) in [(50, "cancelled"), (51, "cancelled; it is not known whether it had arrived by then")] {
+        let name_of_it = format!("2026-11-22T1015{second}.000000Z-alice");
+        alice.message(name, &name_of_it, ours, to(State::Failed(reason.into())), b"no");
+    }
+    assert_eq!(alice.json(&["list", "--json"])["conversations"][0]["failed"], 1);
+    assert!(alice.run(&["list"]).good().contains("5 (1 failed)"));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::delivery::State;
+use super::delivery::{CANCELLED, State};
 use super::engine::Engine;
 use super::error_file;
 use super::letting_go::Because;
@@ -27,10 +27,7 @@ use crate::wire::control::{Control, Messages};
 use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
 use crate::wire::sent::{Fate, SentKey};
 
-/// Why a message counts as failed that was taken back.
-const REASON: &str = "cancelled";
-
-/// The same where its envelope was handed to the network.
+/// [`CANCELLED`] where its envelope was handed to the network.
 const REASON_DOUBTFUL: &str = "cancelled; it is not known whether it had arrived by then";
 
 /// What is wrong with a name that is no id, and what to do.
@@ -212,7 +209,7 @@ impl Engine {
             let was_sent = was_sent || self.sent.was_sent_again(&SentKey { recipient, conversation, message });
             // A large content of which something was held back is not whole anywhere, where it is sent for the first time.
             let may_be_whole = was_sent || (is_doubtful && !(is_large && is_held_back));
-            let reason = if may_be_whole { REASON_DOUBTFUL } else { REASON };
+            let reason = if may_be_whole { REASON_DOUBTFUL } else { CANCELLED };
             self.set_state_quietly(&conversation, &file, &recipient, State::Failed(reason.to_owned()), now);
             // Who asks for it again does not get it, and is told so.
             self.sent.decide(&SentKey { recipient, conversation, message }, Fate::Refused, &mut self.pending);

@@ -38,7 +38,15 @@ pub enum State {
     Failed(String),
 }
 
+/// Why a message has failed that its author took back; where it may have arrived by then, the reason begins so.
+pub const CANCELLED: &str = "cancelled";
+
 impl State {
+    /// Whether its author took it back.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Failed(reason) if reason.starts_with(CANCELLED))
+    }
+
     fn word(&self) -> &'static str {
         match self {
             Self::Queued => "queued",

@@ -23,6 +23,9 @@ const REMEDY: &str = "Check that contacts/ and blocked/ are yours.";
 pub(super) fn block(context: &Context, name: &str, output: &mut Output) -> Result<(), Failure> {
     let shown = output::safe(name).into_owned();
     let doing = format!("blocking contact {shown}");
+    if context.people.contacts().by_name(name).is_none() && context.people.blocked().by_name(name).is_some() {
+        return output.text(&format!("{shown} is blocked already\n"));
+    }
     let contact = context.contact(&doing, name)?;
     add(context, &doing, &context.card_file(&contact.name), contact)?;
     let same = |other: &&Contact| other.profile.identity() == contact.profile.identity() && other.name != contact.name;

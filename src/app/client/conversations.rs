@@ -142,14 +142,15 @@ impl Directory {
         bytes.map_or_else(|_| Vec::new(), |bytes| GapLine::parse_all(&String::from_utf8_lossy(&bytes)))
     }
 
-    /// Messages of ours that have failed for somebody.
+    /// Messages of ours that have failed for somebody, and were not taken back.
     pub(super) fn failed(&self, people: &People) -> usize {
         // The name tells whose a message may be, without a look at each.
         let own = &people.own().profile().name;
         let is_ours = |message: &&Message| message.name.split_once("Z-").is_some_and(|(_, by)| by.starts_with(own));
         let ours = self.messages.iter().filter(is_ours);
         let has_failed = |delivery: &Delivery| {
-            delivery.recipients.iter().any(|recipient| matches!(recipient.state, State::Failed(_)))
+            let mut states = delivery.recipients.iter().map(|recipient| &recipient.state);
+            states.any(|state| matches!(state, State::Failed(_)) && !state.is_cancelled())
         };
         ours.filter_map(|message| self.delivery(message)).filter(has_failed).count()
     }

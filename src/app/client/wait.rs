@@ -113,10 +113,7 @@ impl Until {
             true => Ok(()),
             false => {
                 let cause = format!("it failed for {}", failed.join(", "));
-                let is_own = |line: &Recipient| match &line.state {
-                    State::Failed(reason) => reason.starts_with("cancelled"),
-                    _ => true,
-                };
+                let is_own = |line: &Recipient| !matches!(line.state, State::Failed(_)) || line.state.is_cancelled();
                 let remedy = match recipients.iter().all(is_own) {
                     true => "It was cancelled here; send it again if they are to have it.",
                     false => "The reason stands above; alerts/ says what to do.",
