@@ -6,11 +6,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use thiserror::Error;
 
-use crate::limits::LOCK_TRIES_MAX;
+use crate::limits::{LOCK_RETRY_MS, LOCK_TRIES_AT_ONCE, LOCK_TRIES_MAX};
 
 /// The lock, held until dropped.
 #[derive(Debug)]
@@ -72,7 +74,7 @@ impl RootLock {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let mut file = options.open(path).map_err(failed)?;
-        for _ in 0..LOCK_TRIES_MAX {
+        for tries in 1..=LOCK_TRIES_MAX {
             if try_lock(&file, FlockOperation::NonBlockingLockExclusive).map_err(failed)? {
                 file.set_len(0).map_err(failed)?;
                 writeln!(file, "{}", std::process::id()).map_err(failed)?;
@@ -83,7 +85,11 @@ impl RootLock {
                 break;
             }
             rustix::fs::flock(&file, FlockOperation::Unlock).map_err(|error| failed(error.into()))?;
-            std::thread::yield_now();
+            match tries {
+                ..LOCK_TRIES_AT_ONCE => thread::yield_now(),
+                // Who looks has the lock and not the processor.
+                _ => thread::sleep(Duration::from_millis(LOCK_RETRY_MS)),
+            }
         }
         Err(LockError::Held { path: path.to_owned(), pid: read_pid(&file) })
     }
@@ -153,11 +159,31 @@ mod tests {
     }
 
     #[test]
+    fn somebody_who_looks_and_is_slow_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        drop(RootLock::acquire(&path).unwrap());
+        let looking = File::open(&path).unwrap();
+        assert!(try_lock(&looking, FlockOperation::NonBlockingLockShared).unwrap());
+        let (sender, waits) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let taken = RootLock::acquire(&path);
+                sender.send(taken.is_ok()).unwrap();
+            });
+            // Longer than the tries that are made at once take.
+            assert!(waits.recv_timeout(Duration::from_millis(5 * LOCK_RETRY_MS)).is_err(), "it waits");
+            drop(looking);
+            assert!(waits.recv().unwrap());
+        });
+    }
+
+    #[test]
     fn looking_at_a_lock_does_not_keep_anybody_from_taking_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         drop(RootLock::acquire(&path).unwrap());
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let looker = scope.spawn(|| (0..2_000).filter(|_| is_held(&path).unwrap().is_some()).count());
             while !looker.is_finished() {
                 RootLock::acquire(&path).unwrap();
