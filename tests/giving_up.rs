@@ -202,7 +202,7 @@ fn who_is_dead_fails_and_the_others_of_the_conversation_do_not() {
 }
 
 #[test]
-fn what_was_sealed_before_a_restart_says_that_it_may_have_arrived() {
+fn what_was_sealed_before_a_restart_may_have_arrived_unless_the_daemon_was_stopped_as_asked() {
     let world = World::new();
     let (mut alice, mut bob, mut server) = apart(&world);
     alice.start();
@@ -212,9 +212,21 @@ fn what_was_sealed_before_a_restart_says_that_it_may_have_arrived() {
     alice.stop();
     fs::write(alice.at("chatterbox.toml"), "dialer = \"direct\"\n").unwrap();
     alice.start();
-    let (message, _) = sends(&alice, "perhaps", "sealed");
+    let (message, _) = sends(&alice, "certainly not", "sealed");
     alice.wait_for_status("trouble: bob: ");
     alice.stop();
+    assert!(alice.at("keys/unsent").exists());
+    let settings = fs::read_to_string(alice.at("chatterbox.toml")).unwrap();
+    alice.set(PERIOD);
+    alice.start();
+    let text = alice.wait_for_states(&message, &["failed"]);
+    assert!(!text.contains("not known"), "{text}");
+    alice.stop();
+    assert!(!alice.at("keys/unsent").exists());
+    fs::write(alice.at("chatterbox.toml"), settings).unwrap();
+    alice.start();
+    let (message, _) = sends(&alice, "perhaps", "sealed");
+    alice.kill();
     alice.set(PERIOD);
     alice.start();
     let text = alice.wait_for_states(&message, &["failed"]);

@@ -52,6 +52,7 @@ use super::tidying::Tidying;
 use super::transcripts::Transcripts;
 use super::unconfirmed::Unconfirmed;
 use super::unopened::Unopened;
+use super::unsent;
 use crate::clock::Timestamp;
 use crate::disk::watch::Hint;
 use crate::limits::{BATCH_BYTES_MAX, PARTS_BATCH_BYTES};
@@ -178,12 +179,19 @@ impl Engine {
         known.profiles().for_each(|profile| people.renew(profile));
         let large = Large::load(root.disk(), &root.join("keys/large"))?;
         let arriving = Arriving::load(root.disk(), &root.join("keys/arriving"))?;
+        let mut spool = Spool::load(root.disk(), &root.join("journal/spool"))?;
+        let unsent = unsent::load(root.disk(), &root.join(root::unsent_file()))?;
+        let mut pending = Pending::default();
+        if !unsent.is_empty() {
+            spool.trust(&unsent);
+            pending.remove(root::unsent_file());
+        }
         let mut sweeping = large.strays(&root);
         arriving.set_strays_aside(&root).into_iter().for_each(|content| sweeping.add(content));
         Ok(Self {
             sessions: Sessions::load(root.disk(), &root.join("keys/sessions"))?,
             prekeys: Prekeys::load(root.disk(), &root.join(root::prekeys_file()))?,
-            spool: Spool::load(root.disk(), &root.join("journal/spool"))?,
+            spool,
             received: Received::load(root.disk(), &root.keys())?,
             arriving,
             parts_left: PartsLeft::default(),
@@ -210,7 +218,7 @@ impl Engine {
             outbox: Outbox::default(),
             dropboxes: Dropboxes::default(),
             dropped: Dropped::load(root.disk(), &root.join(root::dropped_file()))?,
-            pending: Pending::default(),
+            pending,
             rng: OsRng,
             meanings: HashMap::new(),
             deliveries: BTreeMap::new(),

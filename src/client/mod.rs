@@ -195,6 +195,8 @@ mod unconfirmed;
 #[cfg(feature = "daemon")]
 mod unopened;
 #[cfg(feature = "daemon")]
+mod unsent;
+#[cfg(feature = "daemon")]
 mod watching;
 #[cfg(feature = "daemon")]
 mod withdrawing;

@@ -239,6 +239,7 @@ impl Engine {
         };
         self.recovery.begin(Loss { noticed, since, prekeys_due: true }, &mut self.pending);
         self.sessions.erase_all();
+        self.spool.doubt();
         self.prekeys.erase_all();
         self.uploads.clear();
         self.uploading = false;

@@ -185,6 +185,11 @@ pub fn dropped_file() -> PathBuf {
     PathBuf::from("keys/dropped")
 }
 
+/// `keys/unsent`, relative to the root.
+pub fn unsent_file() -> PathBuf {
+    PathBuf::from("keys/unsent")
+}
+
 /// `keys/recovery`, relative to the root.
 pub fn recovery_file() -> PathBuf {
     PathBuf::from("keys/recovery")

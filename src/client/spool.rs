@@ -8,6 +8,7 @@ use super::pending::Pending;
 use super::root::{self, Root};
 use super::state::{self, StateError};
 use super::ticket::{Left, Ticket};
+use super::unsent::Unsent;
 use crate::clock::Timestamp;
 use crate::disk::system::Disk;
 use crate::limits::{COURIER_QUEUE_MAX, SPOOL_HELD_MAX};
@@ -40,7 +41,7 @@ struct Item {
     file: String,
     is_waiting: bool,
     is_opening: bool,
-    /// Whether it was written to a connection. What was sealed in a former run may have been.
+    /// Whether it was written to a connection. What was sealed in a former run may have been, unless that knew better.
     ticket: Ticket,
     spreads: bool,
     /// When a look first found that its place is a time in the future: the clock was ahead when it was queued.
@@ -174,6 +175,30 @@ impl Spool {
             spool.queues.insert(recipient, queue);
         }
         Ok(spool)
+    }
+
+    /// Of these the run before this one knew that nobody had written them.
+    pub fn trust(&mut self, unsent: &Unsent) {
+        for (recipient, from) in unsent {
+            let items = self.queues.get_mut(recipient).into_iter().flat_map(|queue| queue.items.range_mut(*from..));
+            items.for_each(|(_, item)| item.ticket = Ticket::new());
+        }
+    }
+
+    /// This state is an old one: whatever was sealed may have been written.
+    pub fn doubt(&self) {
+        let items = self.queues.values().flat_map(|queue| queue.items.values());
+        items.filter(|item| !item.is_waiting).for_each(|item| item.ticket.doubt());
+    }
+
+    /// Nobody sends anything from now on. Hands out from where on nobody has ever sent anything, for each recipient.
+    pub fn withdraw_unsent(&self) -> Unsent {
+        let last = |queue: &Queue| {
+            let sealed = queue.items.iter().rev().filter(|(_, item)| !item.is_waiting);
+            let unsent = sealed.take_while(|(_, item)| item.ticket.withdraw() == Left::Never);
+            unsent.last().map(|(sequence, _)| *sequence)
+        };
+        self.queues.iter().filter_map(|(recipient, queue)| Some((*recipient, last(queue)?))).collect()
     }
 
     /// Everything is on the disk: lets go of the bytes of messages whose turn is not soon.

@@ -72,6 +72,11 @@ impl Ticket {
         self.change(|state| (state & !WITHDRAWN == WRITTEN).then_some(DOUBTFUL | (state & WITHDRAWN)));
     }
 
+    /// What is known of it holds no more: this state is an old one.
+    pub fn doubt(&self) {
+        self.change(|state| Some(DOUBTFUL | (state & WITHDRAWN)));
+    }
+
     /// From now on nobody writes it. Says what had become of it.
     pub fn withdraw(&self) -> Left {
         match self.change(|state| Some(state | WITHDRAWN)) & !WITHDRAWN {
@@ -126,6 +131,13 @@ mod tests {
         assert!(ticket.claim(), "it is tried again");
         assert_eq!(ticket.withdraw(), Left::Perhaps);
         assert_eq!(Ticket::new().withdraw(), Left::Never);
+
+        let ticket = Ticket::new();
+        ticket.doubt();
+        assert!(ticket.claim());
+        assert_eq!(ticket.withdraw(), Left::Perhaps);
+        ticket.doubt();
+        assert!(!ticket.claim(), "it was taken back all the same");
     }
 
     #[test]

@@ -109,6 +109,7 @@ impl Worker {
             }
         }
         if !self.abandoned && self.journal.check_root().is_ok() {
+            self.engine.stop_sending();
             self.commit()?;
             if let Err(error) = self.journal.checkpoint() {
                 tracing::warn!(%error, "the journal could not be emptied; the next start finishes it");

@@ -98,6 +98,10 @@ impl Fleet {
                 }
             }
             Act::Kill(who) => self.machines[who].running = None,
+            Act::Stop(who) => {
+                let now = self.time();
+                self.machines[who].stop(now);
+            }
             Act::Restart(who) => self.restart(who),
             Act::Checkpoint(who) => {
                 let now = self.time();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::machine::Hears;
-use super::world::Act::{Kill, Run, Start};
+use super::world::Act::{Kill, Run, Start, Stop};
 use super::world::{Act, World, drop_by};
 use super::{met, standing};
 
@@ -92,6 +92,62 @@ fn what_arrived_although_its_answer_was_lost_is_delivered_in_the_end_and_the_ses
         world.expect_alerts([&["undeliverable"], &[]]);
         world.finish("an answer that was lost");
     }
+}
+
+/// A message is dropped, and sealed; these things happen; it is given up. Whether it may have arrived by then, as is said: the
+/// same where it opens their session.
+fn may_have_arrived(before: Hears, acts: &[(Act, Hears)]) -> bool {
+    let [first, later] = [met(), standing()].map(|base| may_have_arrived_from(base, before, acts));
+    assert_eq!(first, later);
+    first
+}
+
+fn may_have_arrived_from(base: World, before: Hears, acts: &[(Act, Hears)]) -> bool {
+    let mut world = impatient(base);
+    let all = states(&world).len() + 1;
+    act(&mut world, &[Stop(1)]);
+    world.server_hears(before);
+    act(&mut world, &[drop_by(0, "1", "one")]);
+    world.run_rounds(3);
+    for (next, hears) in acts {
+        act(&mut world, &[*next]);
+        world.server_hears(*hears);
+        world.run_rounds(3);
+    }
+    assert_eq!(states(&world).last().unwrap(), "sealed");
+    world.server_hears(Hears::Nothing);
+    world.run_rounds(LONG);
+    assert_eq!(states(&world).last().unwrap(), "failed");
+    let may_have_arrived = world.machines[0].deliveries().contains("not known");
+    world.server_hears(Hears::Everything);
+    act(&mut world, &[Start(1), Run, drop_by(0, "2", "two"), Run]);
+    // He asks for what he sees to be missing.
+    world.run_rounds(LONG);
+    act(&mut world, &[Run]);
+    assert_eq!(states(&world), vec!["delivered"; all + 1]);
+    world.expect_alerts([&["undeliverable"], &[]]);
+    world.finish("a message that was given up behind a restart");
+    may_have_arrived
+}
+
+#[test]
+fn what_was_sealed_before_a_restart_has_certainly_not_arrived_only_where_a_stop_knew_it() {
+    let (nothing, unanswered) = (Hears::Nothing, Hears::AndIsNotHeard);
+    assert!(!may_have_arrived(nothing, &[]));
+    assert!(!may_have_arrived(nothing, &[(Stop(0), nothing), (Start(0), nothing)]));
+    assert!(!may_have_arrived(
+        nothing,
+        &[(Stop(0), nothing), (Start(0), nothing), (Stop(0), nothing), (Start(0), nothing)]
+    ));
+    assert!(may_have_arrived(nothing, &[(Kill(0), nothing), (Start(0), nothing)]));
+    assert!(may_have_arrived(unanswered, &[(Stop(0), nothing), (Start(0), nothing)]), "it was sent before the stop");
+    assert!(may_have_arrived(nothing, &[(Stop(0), nothing), (Start(0), unanswered)]), "it was sent behind it");
+    let sent_between = [(Stop(0), nothing), (Start(0), unanswered), (Kill(0), nothing), (Start(0), nothing)];
+    assert!(may_have_arrived(nothing, &sent_between), "what was known once holds for one run");
+    assert!(may_have_arrived(
+        nothing,
+        &[(Stop(0), nothing), (Start(0), nothing), (Kill(0), nothing), (Start(0), nothing)]
+    ));
 }
 
 #[test]

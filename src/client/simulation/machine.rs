@@ -319,6 +319,22 @@ impl Machine {
         true
     }
 
+    /// It is asked to stop, and does so as the daemon does.
+    pub(super) fn stop(&mut self, now: Timestamp) {
+        let Some(mut running) = self.running.take() else { return };
+        running.engine.stop_sending();
+        let mut batch: Vec<_> = running.engine.transaction().into_iter().collect();
+        if running.journal.record(&mut batch).is_err() {
+            return;
+        }
+        // Nobody carries these out any more.
+        let _ = running.engine.recorded(now);
+        if running.journal.apply().is_ok() {
+            // The next start finishes it otherwise.
+            let _ = running.journal.checkpoint();
+        }
+    }
+
     pub(super) fn checkpoint(&mut self, server: &Server, now: Timestamp) {
         let Some(running) = &mut self.running else { return };
         if running.journal.checkpoint().is_err() {

@@ -22,7 +22,7 @@ mod world;
 
 use std::io::Write as _;
 
-use self::world::Act::{Checkpoint, Drop, Kill, Run, Start};
+use self::world::Act::{Checkpoint, Drop, Kill, Run, Start, Stop};
 use self::world::{Act, World, drop_by};
 use crate::disk::simulated::{Fault, Loss};
 use crate::limits::SEAL_BATCH_MAX;
@@ -196,6 +196,21 @@ const CHECKPOINTS: &[Act] = &[
     drop_by(0, "3", "three"),
     Run,
 ];
+const STOPS: &[Act] = &[
+    Start(0),
+    Start(1),
+    drop_by(0, "1", "one"),
+    drop_by(1, "1", "uno"),
+    Run,
+    Stop(0),
+    Stop(1),
+    drop_by(0, "2", "two"),
+    Start(1),
+    Start(0),
+    Stop(0),
+    Start(0),
+    Run,
+];
 const RESTARTS: &[Act] = &[
     Start(0),
     Start(1),
@@ -234,6 +249,13 @@ fn a_crash_around_a_checkpoint_loses_and_doubles_nothing() {
     let base = standing();
     crash_everywhere("checkpoint", &base, 0, CHECKPOINTS);
     crash_everywhere("checkpoint", &base, 1, CHECKPOINTS);
+}
+
+#[test]
+fn a_crash_in_a_stop_or_behind_it_loses_and_doubles_nothing() {
+    let base = standing();
+    crash_everywhere("stop", &base, 0, STOPS);
+    crash_everywhere("stop", &base, 1, STOPS);
 }
 
 #[test]

@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
 
 use self::Act::{
-    Backup, Checkpoint, Kill, LoseKeys, PowerFails, Repeat, Restart, Restore, Reverse, Rounds, Swallow, Withhold, Write,
+    Backup, Checkpoint, Kill, LoseKeys, PowerFails, Repeat, Restart, Restore, Reverse, Rounds, Stop, Swallow, Withhold,
+    Write,
 };
 use super::fleet::Fleet;
 use crate::disk::simulated::Loss;
@@ -33,6 +34,7 @@ pub(super) enum Act {
     /// So many seconds pass for all who run.
     Rounds(u8),
     Kill(usize),
+    Stop(usize),
     /// It starts, anew if it runs.
     Restart(usize),
     Checkpoint(usize),
@@ -79,6 +81,7 @@ fn ordinary(machines: usize) -> impl Strategy<Value = Act> {
         8 => pair.prop_map(|(from, to)| Write { from, to }),
         8 => (1..4u8).prop_map(Rounds),
         2 => who.clone().prop_map(Kill),
+        2 => who.clone().prop_map(Stop),
         3 => who.clone().prop_map(Restart),
         1 => who.clone().prop_map(Checkpoint),
         4 => (who.clone(), any::<u8>(), kept).prop_map(|(who, after, loss)| PowerFails { who, after, loss }),

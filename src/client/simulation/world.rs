@@ -10,7 +10,7 @@ use crate::disk::system::Disk as _;
 use crate::wire::identity::{AccountId, Fingerprint};
 use crate::wire::prekey::SignedPrekey;
 
-use self::Act::{Checkpoint, Drop, Kill, Run, Start, StartUnheard};
+use self::Act::{Checkpoint, Drop, Kill, Run, Start, StartUnheard, Stop};
 
 /// In front of an alert's kind.
 const TIME_AND_DASH: usize = 26;
@@ -35,6 +35,7 @@ pub(super) enum Act {
     Run,
     Checkpoint(usize),
     Kill(usize),
+    Stop(usize),
 }
 
 pub(super) const fn drop_by(from: usize, name: &'static str, content: &'static str) -> Act {
@@ -167,6 +168,7 @@ impl World {
             Checkpoint(who) => self.machines[who].checkpoint(&self.server, now),
             // The process dies, the machine does not.
             Kill(who) => self.machines[who].running = None,
+            Stop(who) => self.machines[who].stop(now),
         }
     }
 

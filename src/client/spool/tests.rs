@@ -55,6 +55,40 @@ fn what_is_on_disk_leaves_memory_and_comes_back_in_its_turn() {
 }
 
 #[test]
+fn a_stop_knows_from_where_on_nothing_was_sent_and_the_next_run_trusts_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = Root::new(scratch.path());
+    let (mut spool, mut pending) = (Spool::default(), Pending::default());
+    let [bob, carol, dave] = [4, 5, 6].map(|number| Fingerprint([number; 32]));
+    for number in 0..5 {
+        spool.push(bob, spooled(number), Timestamp::from_micros(5), &mut pending);
+    }
+    spool.push(carol, spooled(9), Timestamp::from_micros(5), &mut pending);
+    for step in pending.take_steps().steps {
+        let Step::Put { path, bytes, .. } = step else { panic!("{step:?}") };
+        std::fs::create_dir_all(root.join(&path).parent().unwrap()).unwrap();
+        std::fs::write(root.join(path), bytes).unwrap();
+    }
+    let handed_out = spool.hand_out(&root, &bob);
+    // The first was written and the third as well, which was not answered; the second went to nobody.
+    assert!(handed_out[0].2.claim() && handed_out[2].2.claim() && spool.hand_out(&root, &carol)[0].2.claim());
+    let unsent = spool.withdraw_unsent();
+    assert_eq!(unsent, [(bob, handed_out[3].0)].into());
+    assert!(!handed_out[3].2.claim() && !handed_out[4].2.claim(), "nothing leaves behind that");
+
+    let load = || Spool::load(root.disk(), &root.join("journal/spool")).unwrap();
+    let never = |spool: &Spool| handed_out.iter().map(|(place, ..)| spool.withdraw(&bob, *place)).collect::<Vec<_>>();
+    assert_eq!(never(&load()), [false; 5]);
+    let mut trusting = load();
+    trusting.trust(&[(bob, handed_out[3].0), (dave, 1)].into());
+    assert_eq!(never(&trusting), [false, false, false, true, true]);
+    let mut restored = load();
+    restored.trust(&unsent);
+    restored.doubt();
+    assert_eq!(never(&restored), [false; 5]);
+}
+
+#[test]
 fn what_cannot_be_read_now_waits_and_nothing_overtakes_it() {
     let scratch = tempfile::tempdir().unwrap();
     let root = Root::new(scratch.path());

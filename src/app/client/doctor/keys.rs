@@ -34,6 +34,9 @@ const HASH_BYTES: u64 = 40;
 /// What is kept of each who was told that state was lost here.
 const FINGERPRINT_BYTES: u64 = 32;
 
+/// What is kept of each recipient for whom something waits that nobody has sent.
+const PLACE_BYTES: u64 = 40;
+
 const ORPHAN: &str = "Nobody reads it. Move it away if you know it; only chatterboxd's own files belong here.";
 
 /// What the daemon knows.
@@ -66,6 +69,7 @@ pub(super) fn check(checkup: &mut Checkup<'_>, people: Option<&People>) -> Known
                 "sessions" | "conversations" | "profiles" | "transcripts" | "large" | "acknowledgements" | "arriving",
             ) => {}
             Some("dropped") => check_parsed(checkup, &entry.path, DroppedFile::all_from_bytes),
+            Some("unsent") => check_entries(checkup, &entry, PLACE_BYTES),
             Some("recovery") => check_parsed(checkup, &entry.path, RecoveryState::from_bytes),
             Some(name) if is_numbered(name, "received-") => check_entries(checkup, &entry, HASH_BYTES),
             Some(name) if is_numbered(name, "told-") => check_entries(checkup, &entry, FINGERPRINT_BYTES),
