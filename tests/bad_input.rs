@@ -319,6 +319,28 @@ fn a_second_daemon_on_the_same_root_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
+fn a_daemon_that_starts_while_somebody_looks_at_its_lock_waits_for_them_and_hears_a_stop() {
+    let world = World::new();
+    let mut alice = world.user("alice");
+    alice.start();
+    alice.wait_for_status("connection: connected");
+    alice.stop();
+    let looking = fs::File::open(alice.at("journal/lock")).unwrap();
+    rustix::fs::flock(&looking, rustix::fs::FlockOperation::LockShared).unwrap();
+    let waits = |alice: &support::User, times: usize| {
+        let says = "the start waits for them";
+        alice.wait_for(says, || (alice.log().matches(says).count() == times).then_some(()));
+    };
+    alice.start();
+    waits(&alice, 1);
+    alice.stop();
+    alice.start();
+    waits(&alice, 2);
+    drop(looking);
+    alice.wait_for_status("connection: connected");
+}
+
+#[test]
 fn a_root_that_does_not_exist_or_holds_no_account_is_refused() {
     let world = World::new();
     let mut nobody = world.user("nobody");

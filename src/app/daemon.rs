@@ -64,6 +64,10 @@ fn run(root: Option<PathBuf>) -> Result<(), Failure> {
         return Err(failure(&path, &DaemonError::NoAccount(path.clone())));
     }
     serve(&root).inspect_err(|failure| {
+        // Another daemon says for itself how it is doing.
+        if failure.exit() == Exit::TemporaryFailure {
+            return;
+        }
         let said = failure.to_string();
         status_file::say_ended(&root, &said.lines().map(str::trim).collect::<Vec<_>>().join("; "));
     })
@@ -122,6 +126,9 @@ fn failure(root: &Path, error: &DaemonError) -> Failure {
         }
         DaemonError::Lock(LockError::Held { .. }) => {
             (Exit::TemporaryFailure, "One daemon serves a root: `chatterbox status` tells how it is doing.")
+        }
+        DaemonError::Lock(LockError::LookedAt { .. }) => {
+            (Exit::TemporaryFailure, "Find out who that is (`fuser -v` on this file), and start it again.")
         }
         DaemonError::Lock(_) | DaemonError::Disk(_) | DaemonError::Watch(_) => {
             (Exit::Io, "Check the disk, the permissions and the limits of the system.")

@@ -191,7 +191,8 @@ impl Engine {
     pub(super) fn check_counter(&mut self, record: Option<&[u8]>, now: Timestamp) {
         let server = *self.account.profile.profile().server.key();
         match self.counter.check(&self.account.keys, server, record, now.seconds()) {
-            Finding::Newest | Finding::Untold { is_news: false, .. } => {}
+            Finding::Newest => self.spool.believe(),
+            Finding::Untold { is_news: false, .. } => {}
             Finding::Untold { complaint, is_news: true } => {
                 self.counter.told(complaint);
                 let problem = match complaint {

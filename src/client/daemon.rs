@@ -33,7 +33,9 @@ use crate::disk::atomic;
 use crate::disk::journal::Journal;
 use crate::disk::lock::RootLock;
 use crate::disk::watch::{WatchError, Watcher};
-use crate::limits::{DISK_RETRY_MS, EVENT_QUEUE_MAX, LEASE_RETRY_MS, START_RETRY_MAX_MS};
+use crate::limits::{
+    DISK_RETRY_MS, EVENT_QUEUE_MAX, LEASE_RETRY_MS, LOCK_RETRY_MS, LOCK_TRIES_MAX, START_RETRY_MAX_MS,
+};
 use crate::net::dialer::{Dialer, Plan, Progress, Way};
 
 /// Runs the daemon of `root` until `stop` is ready. A disk that is full, read-only or failing is waited for, and so is a place
@@ -51,17 +53,29 @@ pub async fn run(
         return Err(DaemonError::NoAccount(root.path().to_owned()));
     }
     let mut stop = pin!(stop);
-    let mut wait_ms = DISK_RETRY_MS;
+    let mut retry_ms = DISK_RETRY_MS;
+    let mut looks = 0;
     let (lock, journal, engine) = loop {
-        match begin(&root, policy) {
-            Err(error) if error.is_disk_trouble() || error.is_in_the_way() => say_paused(&root, &plan.way, &error),
+        let wait_ms = match begin(&root, policy) {
+            Err(error) if error.is_looked_at() && looks < LOCK_TRIES_MAX => {
+                if looks == 0 {
+                    tracing::info!(%error, "the start waits for them");
+                }
+                looks += 1;
+                LOCK_RETRY_MS
+            }
+            Err(error) if error.is_disk_trouble() || error.is_in_the_way() => {
+                say_paused(&root, &plan.way, &error);
+                let wait_ms = retry_ms;
+                retry_ms = (2 * retry_ms).min(START_RETRY_MAX_MS);
+                wait_ms
+            }
             result => break result?,
-        }
+        };
         tokio::select! {
             () = &mut stop => return Ok(()),
             () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
         }
-        wait_ms = (2 * wait_ms).min(START_RETRY_MAX_MS);
     };
     let own = Account::load(&root)?;
     let dialer = Dialer::start(plan)?;
@@ -131,7 +145,8 @@ fn begin(root: &Root, policy: Policy) -> Result<(RootLock, Journal, Engine), Dae
     atomic::make_private_directory(root.disk(), &root.journal())?;
     let lock = RootLock::acquire(&root.lock())?;
     account::make_directories(root)?;
-    let (journal, engine) = worker::open(root, policy)?;
+    let (journal, mut engine) = worker::open(root, policy)?;
+    engine.trust_the_stop()?;
     Ok((lock, journal, engine))
 }
 

@@ -61,6 +61,11 @@ impl DaemonError {
         matches!(self, Self::Journal(error) if error.is_in_the_way())
     }
 
+    /// Whether somebody only looks at the lock, for longer than that takes.
+    pub(super) fn is_looked_at(&self) -> bool {
+        matches!(self, Self::Lock(LockError::LookedAt { .. }))
+    }
+
     /// What a person can do about it, before "it is tried again"; nothing where only the disk can.
     pub(super) fn remedy(&self) -> &'static str {
         match self {

@@ -52,7 +52,6 @@ use super::tidying::Tidying;
 use super::transcripts::Transcripts;
 use super::unconfirmed::Unconfirmed;
 use super::unopened::Unopened;
-use super::unsent;
 use crate::clock::Timestamp;
 use crate::disk::watch::Hint;
 use crate::limits::{BATCH_BYTES_MAX, PARTS_BATCH_BYTES};
@@ -179,11 +178,8 @@ impl Engine {
         known.profiles().for_each(|profile| people.renew(profile));
         let large = Large::load(root.disk(), &root.join("keys/large"))?;
         let arriving = Arriving::load(root.disk(), &root.join("keys/arriving"))?;
-        let mut spool = Spool::load(root.disk(), &root.join("journal/spool"))?;
-        let unsent = unsent::load(root.disk(), &root.join(root::unsent_file()))?;
         let mut pending = Pending::default();
-        if !unsent.is_empty() {
-            spool.trust(&unsent);
+        if root.is_taken(&root::unsent_file()) {
             pending.remove(root::unsent_file());
         }
         let mut sweeping = large.strays(&root);
@@ -191,7 +187,7 @@ impl Engine {
         Ok(Self {
             sessions: Sessions::load(root.disk(), &root.join("keys/sessions"))?,
             prekeys: Prekeys::load(root.disk(), &root.join(root::prekeys_file()))?,
-            spool,
+            spool: Spool::load(root.disk(), &root.join("journal/spool"))?,
             received: Received::load(root.disk(), &root.keys())?,
             arriving,
             parts_left: PartsLeft::default(),

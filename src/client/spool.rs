@@ -19,6 +19,8 @@ use crate::wire::spool::{Form, Spooled};
 #[derive(Debug, Default)]
 pub struct Spool {
     queues: HashMap<Fingerprint, Queue>,
+    /// Some of it is as the run before this one has left it, and nobody knows yet whether that is the newest.
+    is_unchecked: bool,
 }
 
 #[derive(Default)]
@@ -177,12 +179,19 @@ impl Spool {
         Ok(spool)
     }
 
-    /// Of these the run before this one knew that nobody had written them.
+    /// Of these the run before this one knew that nobody had written them. That counts once the state is known to be the newest:
+    /// else it went on elsewhere, and they may have been written there.
     pub fn trust(&mut self, unsent: &Unsent) {
         for (recipient, from) in unsent {
             let items = self.queues.get_mut(recipient).into_iter().flat_map(|queue| queue.items.range_mut(*from..));
             items.for_each(|(_, item)| item.ticket = Ticket::new());
         }
+        self.is_unchecked |= !unsent.is_empty();
+    }
+
+    /// This state is the newest.
+    pub fn believe(&mut self) {
+        self.is_unchecked = false;
     }
 
     /// This state is an old one: whatever was sealed may have been written.
@@ -260,7 +269,7 @@ impl Spool {
     /// Takes a message out that was accepted or given up. Nobody sends it from now on.
     pub fn remove(&mut self, recipient: &Fingerprint, sequence: u64, pending: &mut Pending) -> Option<Removed> {
         let item = self.queues.get_mut(recipient)?.take(sequence)?;
-        let may_have_arrived = item.ticket.withdraw() == Left::Perhaps;
+        let may_have_arrived = self.take_back(&item) == Left::Perhaps;
         let path = root::spool_file(recipient, sequence);
         match item.is_waiting {
             true => pending.erase(path),
@@ -283,9 +292,16 @@ impl Spool {
         self.item(recipient, sequence).is_some_and(|item| item.is_opening)
     }
 
+    fn take_back(&self, item: &Item) -> Left {
+        match item.ticket.withdraw() {
+            Left::Never if self.is_unchecked && !item.is_waiting => Left::Perhaps,
+            left => left,
+        }
+    }
+
     /// Nobody sends this message from now on. True if nobody ever has.
     pub fn withdraw(&self, recipient: &Fingerprint, sequence: u64) -> bool {
-        self.item(recipient, sequence).is_some_and(|item| item.ticket.withdraw() == Left::Never)
+        self.item(recipient, sequence).is_some_and(|item| self.take_back(item) == Left::Never)
     }
 
     /// Whether sealed messages are behind one, other than these.

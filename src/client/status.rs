@@ -97,8 +97,13 @@ impl fmt::Display for Status {
             writeln!(formatter, "ended: {}", one_line(ended))?;
         }
         writeln!(formatter, "pid: {}", self.pid)?;
-        writeln!(formatter, "account: {}", self.account)?;
-        writeln!(formatter, "dialer: {}", self.dialer)?;
+        // A daemon that cannot start may know neither.
+        if !self.account.is_empty() {
+            writeln!(formatter, "account: {}", self.account)?;
+        }
+        if !self.dialer.is_empty() {
+            writeln!(formatter, "dialer: {}", self.dialer)?;
+        }
         if let Some(tor) = &self.tor {
             writeln!(formatter, "tor: {}", one_line(tor))?;
         }
@@ -143,7 +148,7 @@ impl fmt::Display for Status {
 }
 
 fn one_line(text: &str) -> String {
-    text.replace('\n', " ")
+    text.replace(char::is_control, " ")
 }
 
 #[cfg(test)]

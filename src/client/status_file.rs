@@ -71,6 +71,7 @@ pub fn say_ended(root: &Root, reason: &str) {
         tor: None,
         connected: false,
         connection: "stopped".into(),
+        paused: None,
         ..Status::parse(&before)
     };
     let scratch = root.tmp("chatterboxd");
@@ -83,6 +84,42 @@ pub fn say_ended(root: &Root, reason: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_ends_says_why_and_leaves_what_is_known_and_no_other_daemons_words() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Root::new(scratch.path());
+        [root.journal(), root.tmp("chatterboxd")].iter().for_each(|path| std::fs::create_dir_all(path).unwrap());
+        let read = || std::fs::read_to_string(root.status()).unwrap();
+        say_ended(&root, "a file\nis \u{1b}[2Jdamaged");
+        let pid = std::process::id();
+        assert_eq!(
+            read(),
+            format!(
+                "daemon: stopped\nended: a file is  [2Jdamaged\npid: {pid}\nconnection: stopped\nqueue: 0\nignored: 0\n"
+            )
+        );
+        let before = Status {
+            running: true,
+            account: "alice 00".into(),
+            prekeys: Some(7),
+            paused: Some("the disk is full; it is tried again".into()),
+            ..Status::default()
+        };
+        StatusFile::new(root.clone(), &Way::Direct, None).write(&before);
+        let lock = RootLock::acquire(&root.lock()).unwrap();
+        say_ended(&root, "another daemon runs");
+        assert!(!read().contains("ended: "));
+        drop(lock);
+        say_ended(&root, "too old");
+        assert_eq!(
+            read(),
+            format!(
+                "daemon: stopped\nended: too old\npid: {pid}\naccount: alice 00\ndialer: direct (not private)\n\
+                 connection: stopped\nqueue: 0\nprekeys: 7\nignored: 0\n"
+            )
+        );
+    }
 
     #[test]
     fn a_queue_is_told_when_it_is_empty_and_each_second_and_all_else_at_once() {

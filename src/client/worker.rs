@@ -111,6 +111,8 @@ impl Worker {
         if !self.abandoned && self.journal.check_root().is_ok() {
             self.engine.stop_sending();
             self.commit()?;
+        }
+        if !self.abandoned && self.journal.check_root().is_ok() {
             if let Err(error) = self.journal.checkpoint() {
                 tracing::warn!(%error, "the journal could not be emptied; the next start finishes it");
             }
@@ -308,7 +310,7 @@ impl Worker {
                 Err(error) => error,
             };
             let is_temporary = matches!(&error, DaemonError::Journal(error) if error.is_temporary());
-            if !is_temporary && !error.is_disk_trouble() {
+            if !is_temporary && !error.is_disk_trouble() && !error.is_looked_at() {
                 return Err(error);
             }
             self.pause_for(&error, error.remedy(), wait_ms);

@@ -107,14 +107,13 @@ pub const JOURNAL_RECORD_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// that appending seldom has to grow the file.
 pub const JOURNAL_LOG_BYTES: u64 = JOURNAL_CHECKPOINT_BYTES + 1024 * 1024;
 
-/// Tries to get the root's lock while only somebody's look at it stands in the way, which takes microseconds, or longer where
-/// the machine has others to serve meanwhile.
+/// Tries to get the root's lock at once while only somebody's look at it stands in the way, which takes microseconds.
+pub const LOCK_TRIES_AT_ONCE: u32 = 100;
+
+/// A daemon that starts tries that so often again: who looks has the lock, and perhaps not the processor.
 pub const LOCK_TRIES_MAX: u32 = 1_000;
 
-/// Of these, so many are made at once.
-pub const LOCK_TRIES_AT_ONCE: u32 = 20;
-
-/// Between the others.
+/// Between these.
 pub const LOCK_RETRY_MS: u64 = 10;
 
 /// Looks for an outbox file that was renamed, or whose directory was, just before it was to go or to be marked. Nobody

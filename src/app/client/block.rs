@@ -23,11 +23,15 @@ const REMEDY: &str = "Check that contacts/ and blocked/ are yours.";
 pub(super) fn block(context: &Context, name: &str, output: &mut Output) -> Result<(), Failure> {
     let shown = output::safe(name).into_owned();
     let doing = format!("blocking contact {shown}");
-    if context.people.contacts().by_name(name).is_none() && context.people.blocked().by_name(name).is_some() {
-        return output.text(&format!("{shown} is blocked already\n"));
-    }
-    let contact = context.contact(&doing, name)?;
-    add(context, &doing, &context.card_file(&contact.name), contact)?;
+    let has_been = context.people.blocked().by_name(name).filter(|_| context.people.contacts().by_name(name).is_none());
+    let contact = match has_been {
+        Some(contact) => contact,
+        None => {
+            let contact = context.contact(&doing, name)?;
+            add(context, &doing, &context.card_file(&contact.name), contact)?;
+            contact
+        }
+    };
     let same = |other: &&Contact| other.profile.identity() == contact.profile.identity() && other.name != contact.name;
     if let Some(other) = context.people.contacts().iter().find(same) {
         output::note(format!(
@@ -35,7 +39,10 @@ pub(super) fn block(context: &Context, name: &str, output: &mut Output) -> Resul
             output::safe(&other.name)
         ));
     }
-    output.text(&format!("blocked {shown}\n"))
+    match has_been {
+        Some(_) => output.text(&format!("{shown} is blocked already\n")),
+        None => output.text(&format!("blocked {shown}\n")),
+    }
 }
 
 /// Moves a card to `blocked/`, under a name that is free.

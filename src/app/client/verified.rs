@@ -89,7 +89,9 @@ impl Verified {
 
 fn busy(doing: &str, error: &LockError) -> Failure {
     let (exit, remedy) = match error {
-        LockError::Held { .. } => (Exit::TemporaryFailure, "Another program changes the marks; try again."),
+        LockError::Held { .. } | LockError::LookedAt { .. } => {
+            (Exit::TemporaryFailure, "Another program changes the marks; try again.")
+        }
         LockError::Io { .. } => (Exit::Io, "Check that the directory ui_info/ is yours."),
     };
     Failure::new(exit, doing, error, remedy)

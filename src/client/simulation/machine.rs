@@ -177,23 +177,35 @@ impl Machine {
     /// Starts it. False if the power went off meanwhile.
     pub(super) fn start(&mut self, server: &Server, now: Timestamp) -> bool {
         let started = self.start_unheard(now);
+        self.hear(server, started);
+        started
+    }
+
+    /// What its home server says first.
+    fn hear(&mut self, server: &Server, started: bool) {
         if let Some(running) = self.running.as_mut().filter(|_| started) {
             let account = self.profile.profile().account;
             let count = Event::Prekeys { count: server.count(account), after_upload: false };
             let counter = Event::Counter(server.counters.get(&account).cloned());
             running.events.extend([counter, Event::Connected, count]);
         }
-        started
     }
 
     /// Starts it without its home server; the servers of others answer.
     pub(super) fn start_unheard(&mut self, now: Timestamp) -> bool {
+        self.open(now, true)
+    }
+
+    fn open(&mut self, now: Timestamp, is_start: bool) -> bool {
         let opened = Journal::open(Arc::new(self.disk.clone()), self.root.path());
         let loaded = opened.map_err(|error| error.to_string()).and_then(|(journal, _)| {
             let policy = Policy::by_default(&Way::Direct);
             let retry_period = self.retry_period.unwrap_or(policy.retry_period);
             let policy = Policy { acknowledge: self.acknowledges, expire: self.expire, retry_period, ..policy };
-            let engine = Engine::load(self.root.clone(), policy).map_err(|error| error.to_string())?;
+            let mut engine = Engine::load(self.root.clone(), policy).map_err(|error| error.to_string())?;
+            if is_start {
+                engine.trust_the_stop().map_err(|error| error.to_string())?;
+            }
             Ok((journal, engine))
         });
         let (journal, engine) = match loaded {
@@ -314,9 +326,15 @@ impl Machine {
         self.running = None;
         if !self.disk.has_crashed() {
             assert!(error.is_temporary(), "{error}");
-            self.start(server, now);
+            self.open_anew(server, now);
         }
         true
+    }
+
+    /// All state anew from the disk, in the middle of a run.
+    pub(super) fn open_anew(&mut self, server: &Server, now: Timestamp) {
+        let opened = self.open(now, false);
+        self.hear(server, opened);
     }
 
     /// It is asked to stop, and does so as the daemon does.

@@ -81,10 +81,16 @@ fn a_stop_knows_from_where_on_nothing_was_sent_and_the_next_run_trusts_it() {
     assert_eq!(never(&load()), [false; 5]);
     let mut trusting = load();
     trusting.trust(&[(bob, handed_out[3].0), (dave, 1)].into());
+    trusting.believe();
     assert_eq!(never(&trusting), [false, false, false, true, true]);
+    let mut unchecked = load();
+    unchecked.trust(&unsent);
+    assert_eq!(never(&unchecked), [false; 5]);
+    assert_eq!(unchecked.withdraw_unsent(), unsent, "the next run may know that it is the newest");
     let mut restored = load();
     restored.trust(&unsent);
     restored.doubt();
+    restored.believe();
     assert_eq!(never(&restored), [false; 5]);
 }
 
