@@ -213,6 +213,9 @@ impl Engine {
             self.set_state_quietly(&conversation, &file, &recipient, State::Failed(reason.to_owned()), now);
             // Who asks for it again does not get it, and is told so.
             self.sent.decide(&SentKey { recipient, conversation, message }, Fate::Refused, &mut self.pending);
+            if !self.spool.has_any(&recipient) {
+                self.trouble.remove(&recipient);
+            }
             if has_begun {
                 let cancelled = vec![Messages { conversation, ids: vec![message] }];
                 self.queue_note(recipient, &Control { cancelled, ..Control::default() }, now);
@@ -231,6 +234,7 @@ mod tests {
 
     use super::*;
     use crate::client::assembling::tests::Bench;
+    use crate::client::event::Event;
     use crate::client::outbox::Outbox;
     use crate::wire::sent::SentEntry;
     use crate::wire::spool::{Form, Spooled};
@@ -351,11 +355,22 @@ mod tests {
         done(&bench.root.join(path(&id)), &bench.root.join(error_file::beside(&path(&id))));
         bench.restart();
         queue(&mut bench, message);
+        let trouble = |bench: &mut Bench| {
+            let (recipient, reason) = (bench.alice, "connecting: refused".to_owned());
+            bench.engine.handle(Event::Trouble { recipient, reason }, bench.now).unwrap();
+        };
+        trouble(&mut bench);
         look(&mut bench);
+        let is_troubled = |bench: &Bench| !bench.engine.trouble.is_empty();
+        let was_troubled = is_troubled(&bench);
+        trouble(&mut bench);
         let is_gone = bench.engine.spool.find(&message).is_empty();
         let (says, refused) = (says(&bench, &id), bench.engine.status(None, std::iter::empty()).refused);
         match is_gone {
-            true => assert!(there(&bench).is_empty() && refused.is_empty()),
+            true => {
+                assert!(there(&bench).is_empty() && refused.is_empty());
+                assert!(!was_troubled && !is_troubled(&bench), "nothing waits for them");
+            }
             false => assert_eq!((says, refused), (format!("{TOO_LATE}\n"), vec![format!("outbox/.cancel/{id}")])),
         }
         is_gone

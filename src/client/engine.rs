@@ -317,10 +317,7 @@ impl Engine {
             Event::Prekey { recipient, prekey } => self.take_prekey(recipient, &prekey, now),
             Event::NoPrekey { recipient, reason } => self.ask_again_later(recipient, &reason, now),
             Event::Trouble { recipient, reason } => {
-                // What it was about may have been given up meanwhile.
-                if self.spool.has_any(&recipient) || self.asked.contains_key(&recipient) {
-                    self.trouble.insert(recipient, reason);
-                }
+                self.note_trouble(recipient, reason, now);
             }
             Event::HookEnded { hook, problem } => self.hooks.ended(hook, problem),
             Event::HookNotStarted { hook, problem } => self.hook_not_started(hook, &problem, now),

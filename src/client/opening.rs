@@ -111,7 +111,15 @@ impl Engine {
         let wait = asked.backoff.failed(&mut self.rng);
         let wait_micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
         asked.again = Some(Timestamp::from_micros(now.micros().saturating_add(wait_micros)));
-        self.trouble.insert(recipient, reason.to_owned());
+        self.note_trouble(recipient, reason.to_owned(), now);
+    }
+
+    /// Somebody's server does not answer, or refuses. What that was about may have been given up meanwhile.
+    pub(super) fn note_trouble(&mut self, recipient: Fingerprint, reason: String, now: Timestamp) {
+        let waits = self.spool.has_any(&recipient) || self.large.waits_for(&recipient);
+        if waits || self.sessions.is_outranked(&recipient, now.seconds()) {
+            self.trouble.insert(recipient, reason);
+        }
     }
 
     /// Whether a session with somebody is to be opened now. One in place of another whose chain nobody has answered is
