@@ -35,6 +35,7 @@ const RETRY_PERIOD: &str = "retry_period";
 const SEND_LIMIT: &str = "send_limit";
 const RECEIVE_LIMIT: &str = "receive_limit";
 const EXPIRE: &str = "expire";
+const NEVER: &str = "never";
 const PRIVATE_TOR_NETWORK: &str = "dangerous_private_tor_network";
 /// For the message about a key that is none of them. Who wants the other one knows its name.
 const KEYS: &str = "dialer, fanout_delay, schedule, schedule_mean, acknowledge, acknowledge_delay, retry_period, \
@@ -180,6 +181,8 @@ impl Settings {
                 }
                 SEND_LIMIT => settings.policy.send_limit = size(SEND_LIMIT, value)?,
                 RECEIVE_LIMIT => settings.policy.receive_limit = size(RECEIVE_LIMIT, value)?,
+                // As conversations say it.
+                EXPIRE if value.as_str() == Some(NEVER) => settings.policy.expire = None,
                 EXPIRE => settings.policy.expire = Some(time(EXPIRE, value, EXPIRE_MIN_MS, EXPIRE_MAX_MS)?),
                 PRIVATE_TOR_NETWORK => {
                     let path = PathBuf::from(string(PRIVATE_TOR_NETWORK, value)?);
@@ -352,6 +355,9 @@ mod tests {
         for wrong in ["0s", "999ms", "1h 1s", "30", "-1s", "soon"] {
             let fault = poisson(wrong).unwrap_err();
             assert!(matches!(fault, SettingsFault::Time { key: SCHEDULE_MEAN, .. }), "{wrong}: {fault}");
+        }
+        for (text, age) in [("never", None), ("30 days", Some(Duration::from_secs(30 * 86_400)))] {
+            assert_eq!(Settings::parse(&format!("expire = \"{text}\"")).unwrap().policy.expire, age);
         }
         let fault = Settings::parse("fanout_delay = \"61m\"").unwrap_err().to_string();
         assert_eq!(fault, "fanout_delay must be a time such as \"10s\", from 0s to 1h");

@@ -228,7 +228,7 @@ impl Watch {
             let cause = format!("{period} are over: {}", how_far());
             let remedy = match lock::is_held(&self.lock) {
                 Ok(None) => "Start chatterboxd: nothing is sent until it runs.",
-                _ => "Wait longer; it is sent all the same.",
+                _ => "Wait longer; it is sent all the same. `chatterbox status` says what it waits for.",
             };
             return Err(Failure::new(Exit::TemporaryFailure, &*self.doing, cause, remedy));
         }
