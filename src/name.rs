@@ -55,6 +55,11 @@ pub fn escape(raw: &[u8]) -> String {
     escaped
 }
 
+/// A path for people, on one line: like [`escape_path`], but with commas as they are. [`unescape`] gives the path back.
+pub fn shown_path(path: &Path) -> String {
+    escape_path(path).replace("%2C", ",")
+}
+
 /// [`escape`] for each part of a relative path.
 pub fn escape_path(path: &Path) -> String {
     let parts: Vec<String> = path.iter().map(|part| escape(part.as_bytes())).collect();
@@ -271,6 +276,18 @@ fn digits(bytes: &mut Peekable<Bytes<'_>>) -> Vec<u8> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_path_that_is_shown_is_the_path_but_for_what_steers_a_terminal() {
+        for (path, shown) in [
+            ("outbox/bob,carol/x y", "outbox/bob,carol/x y"),
+            ("outbox/a%2C b,bob/50%", "outbox/a%252C b,bob/50%25"),
+            ("outbox/\u{1b}[2J/\n", "outbox/%1B[2J/%0A"),
+        ] {
+            assert_eq!(shown_path(Path::new(path)), shown);
+            assert_eq!(unescape(shown), path.as_bytes());
+        }
+    }
 
     #[test]
     fn account_names() {

@@ -541,6 +541,34 @@ fn an_outbox_directory_is_named_after_its_contacts_sorted_and_once() {
 }
 
 #[test]
+fn a_conversation_that_stands_is_written_to_by_its_name() {
+    let (alice, bob) = Account::alice_with_bob();
+    let (name, dave) = ("2026-11-22-bob-alice-dave~09090909", Fingerprint([9; 32]));
+    alice.conversation(name, "", &[("bob", bob.fingerprint()), ("dave~09090909", dave)]);
+    let gone = [name, "its directory in outbox/ is gone"];
+    alice.with(&["send", name], "hi").bad(NO_USER, &gone);
+    fs::create_dir(alice.at("outbox").join(name)).unwrap();
+    for wanted in [name.to_owned(), format!("{name}/")] {
+        let path = alice.with(&["send", &wanted], "hi").good();
+        assert!(Path::new(&path).starts_with(alice.at("outbox").join(name)) && Path::new(&path).is_file(), "{path}");
+    }
+    assert_eq!(alice.run(&["new", name]).good(), alice.at("outbox").join(name).to_str().unwrap());
+    // Who is there without a card cannot be written to by name.
+    let hint =
+        format!("If the conversation is meant: `chatterbox send {name}`, or a file in its directory, outbox/{name}/.");
+    for names in [&["bob", "dave~09090909"][..], &["dave~09090909", "bob"], &["-s", "x", name]] {
+        let said = alice.with(&[&["send"], names].concat(), "hi");
+        assert!(!said.err.contains("echo TEXT"), "{said:?}");
+        said.bad(NO_USER, &[&hint]);
+    }
+    let said = alice.with(&["send", "dave~09090909"], "hi");
+    assert!(!said.err.contains("If the conversation"), "{said:?}");
+    fs::remove_dir_all(alice.at("outbox").join(name)).unwrap();
+    symlink(alice.at("contacts"), alice.at("outbox").join(name)).unwrap();
+    alice.with(&["send", name], "hi").bad(NO_USER, &gone);
+}
+
+#[test]
 fn something_else_under_the_directorys_name_is_said() {
     let (alice, _bob) = Account::alice_with_bob();
     fs::write(alice.at("outbox/bob"), "x").unwrap();
@@ -677,6 +705,12 @@ fn a_name_that_means_no_or_several_conversations_is_said() {
     let both = ["2026-11-22-alice-bob_x or 2026-11-23-alice-bob_y", "Write more"];
     alice.run(&["show", "bob"]).bad(USAGE, &both);
     alice.run(&["show", "2026"]).bad(USAGE, &both);
+    alice.with(&["contact", "add"], &Account::new("carol").card).good();
+    alice.run(&["show", "bob,carol"]).bad(NO_INPUT, &["no such conversation or contact"]);
+    let carol = alice.json(&["contact", "list", "--json"])["contacts"][1]["fingerprint"].as_str().unwrap().to_owned();
+    let carol = Fingerprint::from_hex(&carol).unwrap();
+    alice.conversation("2026-11-25-bob-alice-carol", "z", &[("bob", bob.fingerprint()), ("carol", carol)]);
+    ["bob,carol", "carol,bob"].iter().for_each(|names| drop(alice.run(&["show", names]).good()));
     // The one that outbox/bob opens is what the name means.
     alice.conversation("2026-11-24-alice-bob", "", &[("bob", bob.fingerprint())]);
     alice.run(&["show", "bob"]).good();
@@ -701,7 +735,7 @@ fn running(connected: bool) -> Status {
         troubled: vec![("bob".into(), "connecting: refused".into())],
         prekeys: Some(100),
         waiting: vec![("outbox/bob/x".into(), "open for writing".into())],
-        refused: vec!["outbox/bob/y".into()],
+        refused: vec!["outbox/bob,carol/50%25".into()],
         ignored: 1,
         dropboxes: vec![("cron".into(), "3 files wait".into())],
         sending: vec!["conversations/x/y to bob: 45% of 64.0 MiB".into()],
@@ -753,7 +787,7 @@ fn a_running_daemons_status_is_shown_and_a_dead_ones_is_not_taken_for_it() {
     assert_eq!(json["schedule"], "poisson, one envelope each 30s on average");
     assert_eq!(json["trouble"][0]["name"], "bob");
     assert_eq!(json["waiting"][0]["path"], "outbox/bob/x");
-    assert_eq!(json["refused"][0], "outbox/bob/y");
+    assert_eq!(json["refused"][0], "outbox/bob,carol/50%");
     assert_eq!(
         (json["hooks"][0]["hook"].as_str(), json["hooks"].as_array().map(Vec::len)),
         (Some("on-message"), Some(1))

@@ -27,8 +27,8 @@ impl Engine {
         let own = self.account.profile.profile();
         let escape = |path: &Path| match path.strip_prefix(CANCEL_DIRECTORY) {
             // A directory of ours, whatever its name begins with.
-            Ok(name) => format!("{CANCEL_DIRECTORY}/{}", crate::name::escape_path(name)),
-            Err(_) => crate::name::escape_path(path),
+            Ok(name) => format!("{CANCEL_DIRECTORY}/{}", crate::name::shown_path(name)),
+            Err(_) => crate::name::shown_path(path),
         };
         let server = own.server.host_port();
         Status {

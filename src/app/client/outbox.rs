@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::causes;
 use super::context::Context;
+use super::conversations::{self, Directory};
 use super::output;
 use crate::app::failure::{Exit, Failure};
 use crate::client::contacts::Contact;
@@ -27,7 +28,7 @@ pub(super) struct Addressed {
     /// Use or open the conversation with this subject; without it, the one that has none
     #[arg(short, long)]
     subject: Option<String>,
-    /// Contacts, as `chatterbox contact list` names them
+    /// Contacts, as `chatterbox contact list` names them, or one conversation, as `chatterbox list` does
     #[arg(required = true, value_name = "NAME")]
     pub(super) names: Vec<String>,
 }
@@ -38,18 +39,37 @@ pub(super) struct Addressees<'a> {
     context: &'a Context,
     contacts: Vec<&'a Contact>,
     subject: String,
+    /// The outbox directory of a conversation that was named itself.
+    standing: Option<PathBuf>,
 }
 
 impl Addressed {
     /// Checks the names and the subject.
     pub(super) fn resolve<'a>(&self, doing: &str, context: &'a Context) -> Result<Addressees<'a>, Failure> {
-        let contacts = context.contacts(doing, &self.names).map_err(|failure| match &self.names[..] {
-            [name] if is_conversation(context, name) => failure.or(&format!(
-                "If the conversation is meant: write in it by a file in its directory, outbox/{}/.",
-                output::safe(name)
-            )),
-            _ => failure,
-        })?;
+        let contacts = match context.contacts(doing, &self.names) {
+            Ok(contacts) => contacts,
+            Err(failure) => {
+                let Some(conversation) = self.conversation(context) else { return Err(failure) };
+                let directory = context.root.outbox().join(&conversation);
+                // A link, as in every other case, is not followed.
+                let stands = fs::symlink_metadata(&directory).is_ok_and(|found| found.is_dir());
+                if stands && self.subject.is_none() && self.names.len() == 1 {
+                    let standing = Some(directory);
+                    return Ok(Addressees { context, contacts: Vec::new(), subject: String::new(), standing });
+                }
+                return Err(failure.or(&match stands {
+                    true => format!(
+                        "If the conversation is meant: `chatterbox send {}`, or a file in its directory, {}/.",
+                        name::shell_word(&conversation),
+                        output::safe(&format!("outbox/{conversation}"))
+                    ),
+                    false => format!(
+                        "If the conversation {} is meant: its directory in outbox/ is gone.",
+                        output::safe(&conversation)
+                    ),
+                }));
+            }
+        };
         let usage = |cause: String, remedy: &str| Err(Failure::new(Exit::Usage, doing, cause, remedy));
         if contacts.len() >= PARTICIPANTS_MAX {
             let cause = format!("{} participants, you included, are more than {PARTICIPANTS_MAX}", contacts.len() + 1);
@@ -63,19 +83,30 @@ impl Addressed {
         if subject.chars().any(char::is_control) {
             return usage("the subject has control characters in it".into(), "Write it on one line, without tabs.");
         }
-        Ok(Addressees { context, contacts, subject })
+        Ok(Addressees { context, contacts, subject, standing: None })
     }
-}
 
-/// Whether a directory of a conversation is called so.
-fn is_conversation(context: &Context, name: &str) -> bool {
-    let names_one = !name.contains('/') && ![".", ".."].contains(&name);
-    names_one && context.root.join("conversations").join(name).join(metadata::FILE).is_file()
+    /// The conversation that is meant where not all of the names are contacts': its own name, or that of a conversation with
+    /// just these people, as they are called there.
+    pub(super) fn conversation(&self, context: &Context) -> Option<String> {
+        let all = conversations::conversations(context).unwrap_or_default();
+        let wanted = |directory: &Directory| match &self.names[..] {
+            [name] if directory.name == name.trim_end_matches('/') => true,
+            names => {
+                let others: Vec<String> = directory.others(&context.people).into_iter().map(|(name, _)| name).collect();
+                others.len() == names.len() && names.iter().all(|name| others.contains(name))
+            }
+        };
+        all.into_iter().find(wanted).map(|directory| directory.name)
+    }
 }
 
 impl Addressees<'_> {
     /// The outbox directory of the conversation, made if there is none.
     pub(super) fn directory(&self, doing: &str) -> Result<PathBuf, Failure> {
+        if let Some(standing) = &self.standing {
+            return Ok(standing.clone());
+        }
         let outbox = self.context.root.outbox();
         atomic::make_private_directory(&RealDisk, &outbox).map_err(|error| causes::disk(doing, &error))?;
         if self.subject.is_empty() { self.listed(doing, &outbox) } else { self.with_subject(doing, &outbox) }

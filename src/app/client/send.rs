@@ -32,6 +32,7 @@ const EXAMPLES: &str = "\
 Examples:
   echo 'Lunch at noon?' | chatterbox send bob
   chatterbox send bob carol -s standup < notes.txt
+  echo 'Yes.' | chatterbox send 2026-11-22-bob-alice-carol_standup
   chatterbox send bob -f plan.pdf       bob gets it as ….-alice-plan.pdf
   echo 'Disk full' | chatterbox send bob --wait --timeout 1m || mail -s 'Disk full' bob@example.org";
 
@@ -42,7 +43,8 @@ Examples:
 /// disappears from the outbox; `chatterbox show NAME` then has it, with its state of delivery.
 ///
 /// Several names are one conversation of them all. With a subject, a directory in the outbox whose metadata.toml has
-/// the same subject and the same participants is used again; if there is none, a conversation is opened.
+/// the same subject and the same participants is used again; if there is none, a conversation is opened. A conversation
+/// that stands, also with people whose cards you do not hold, has a name: see `chatterbox list`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Send {
@@ -69,7 +71,7 @@ impl Send {
             let names = &self.addressed.names;
             let is_known = |name: &String| context.people.contacts().by_name(name).is_some();
             let is_text = names.len() > 1 && is_known(&names[0]) && !names[1..].iter().any(is_known);
-            match is_text {
+            match is_text && self.addressed.conversation(context).is_none() {
                 true => failure.or(&format!(
                     "If that is what you want to say: `echo TEXT | chatterbox send {}`.",
                     name::shell_word(&names[0])

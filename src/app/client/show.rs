@@ -1,5 +1,7 @@
 //! `chatterbox show`: prints a conversation.
 
+use std::collections::BTreeSet;
+
 use super::context::Context;
 use super::conversations::{self, Directory, Message, current_name, readable};
 use super::gaps::Gaps;
@@ -15,13 +17,14 @@ use crate::wire::identity::{ConversationId, Fingerprint};
 const EXAMPLES: &str = "\
 Examples:
   chatterbox show bob
+  chatterbox show bob,carol
   chatterbox show 2026-11-22-alice-bob-carol_standup
   chatterbox show bob | less";
 
 /// Print a conversation: every message with its time, sender and file name, and for ours how far it got.
 ///
 /// CONVERSATION is the name of a directory under conversations/ or requests/, a beginning that only one of them has,
-/// or a contact's name, which means the conversation with just that contact. Content is indented, so that no message
+/// or a contact's name, or several with commas, which mean the conversation with just these. Content is indented, so that no message
 /// can pass for a heading; what is no text is only named. `cat` prints the exact bytes of a message.
 ///
 /// States of delivery: queued (waits for a session), sealed (waits for the recipient's server), accepted (their
@@ -31,7 +34,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Show {
-    /// A directory's name, a beginning that only one has, or a contact
+    /// A directory's name, a beginning that only one has, or contacts
     conversation: String,
 }
 
@@ -71,7 +74,13 @@ fn find(context: &Context, doing: &str, wanted: &str) -> Result<Directory, Failu
     let people = &context.people;
     let contact = people.contacts().by_name(wanted).or_else(|| people.blocked().by_name(wanted));
     if let Some(contact) = contact.filter(|_| found.is_empty()) {
-        found = with_contact(context, &all[..own], &contact.profile.identity().fingerprint());
+        found = with_contacts(context, &all[..own], &[contact.profile.identity().fingerprint()]);
+    }
+    if found.is_empty() {
+        let several = wanted.split(',').map(|name| people.contacts().by_name(name));
+        let several: Option<Vec<Fingerprint>> =
+            several.map(|contact| Some(contact?.profile.identity().fingerprint())).collect();
+        found = several.map_or_else(Vec::new, |several| with_contacts(context, &all[..own], &several));
     }
     if found.is_empty() && !wanted.is_empty() {
         found = (0..all.len()).filter(|index| all[*index].name.starts_with(wanted)).collect();
@@ -96,12 +105,14 @@ fn find(context: &Context, doing: &str, wanted: &str) -> Result<Directory, Failu
     }
 }
 
-/// Conversations with just this contact. The one that `outbox/NAME` opens goes before others, which have subjects.
-fn with_contact(context: &Context, all: &[Directory], contact: &Fingerprint) -> Vec<usize> {
-    let usual = ConversationId::of_participants(&[*contact, context.people.own_fingerprint()]);
+/// Conversations with just these contacts. The one that `outbox/NAME,…` opens goes before others, which have subjects.
+fn with_contacts(context: &Context, all: &[Directory], contacts: &[Fingerprint]) -> Vec<usize> {
+    let contacts: BTreeSet<Fingerprint> = contacts.iter().copied().collect();
+    let everybody: Vec<Fingerprint> = contacts.iter().copied().chain([context.people.own_fingerprint()]).collect();
+    let usual = ConversationId::of_participants(&everybody);
     let only = |directory: &Directory| {
-        let others = directory.others(&context.people);
-        matches!(others.as_slice(), [(_, Some(who))] if who == contact)
+        let others = directory.others(&context.people).into_iter().map(|(_, who)| who);
+        others.collect::<Option<BTreeSet<_>>>().is_some_and(|others| others == contacts)
     };
     let with: Vec<usize> = (0..all.len()).filter(|index| only(&all[*index])).collect();
     let id = |index: &usize| all[*index].described.as_ref().and_then(|described| described.id);

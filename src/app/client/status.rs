@@ -15,6 +15,7 @@ use crate::disk::lock;
 use crate::disk::open::{self, OpenError};
 use crate::disk::real::RealDisk;
 use crate::limits::{STATE_FILE_BYTES_MAX, STATUS_POLL_MS};
+use crate::name;
 use crate::wire::profile::SignedProfile;
 
 const EXAMPLES: &str = "\
@@ -224,7 +225,7 @@ struct Json<'a> {
     trouble: Vec<Trouble<'a>>,
     sending: &'a [String],
     waiting: Vec<Waiting<'a>>,
-    refused: &'a [String],
+    refused: Vec<String>,
     hooks: Vec<HookTrouble<'a>>,
     dropboxes: Vec<DropboxLine<'a>>,
     requests: usize,
@@ -251,7 +252,7 @@ struct DropboxLine<'a> {
 
 #[derive(Debug, Serialize)]
 struct Waiting<'a> {
-    path: &'a str,
+    path: String,
     reason: &'a str,
 }
 
@@ -259,6 +260,11 @@ struct Waiting<'a> {
 struct HookTrouble<'a> {
     hook: &'a str,
     reason: &'a str,
+}
+
+/// A path as it is. The file has it on one line.
+fn unescaped(path: &str) -> String {
+    String::from_utf8_lossy(&name::unescape(path)).into_owned()
 }
 
 impl<'a> Json<'a> {
@@ -290,9 +296,11 @@ impl<'a> Json<'a> {
             paused: status.and_then(|status| status.paused.as_deref()),
             trouble: pairs(|status| &status.troubled).map(|(name, reason)| Trouble { name, reason }).collect(),
             sending: status.map_or(&[], |status| &status.sending),
-            waiting: pairs(|status| &status.waiting).map(|(path, reason)| Waiting { path, reason }).collect(),
+            waiting: pairs(|status| &status.waiting)
+                .map(|(path, reason)| Waiting { path: unescaped(path), reason })
+                .collect(),
             dropboxes: pairs(|status| &status.dropboxes).map(|(name, state)| DropboxLine { name, state }).collect(),
-            refused: status.map_or(&[], |status| &status.refused),
+            refused: status.into_iter().flat_map(|status| &status.refused).map(|path| unescaped(path)).collect(),
             requests: unread.requests,
             alerts: unread.alerts,
             hooks: pairs(|status| &status.hooks).map(|(hook, reason)| HookTrouble { hook, reason }).collect(),
