@@ -545,9 +545,15 @@ fn a_conversation_that_stands_is_written_to_by_its_name() {
     let (alice, bob) = Account::alice_with_bob();
     let (name, dave) = ("2026-11-22-bob-alice-dave~09090909", Fingerprint([9; 32]));
     alice.conversation(name, "", &[("bob", bob.fingerprint()), ("dave~09090909", dave)]);
-    let gone = [name, "its directory in outbox/ is gone"];
+    let gone = [name, "there is no directory of that name for it in outbox/"];
     alice.with(&["send", name], "hi").bad(NO_USER, &gone);
     fs::create_dir(alice.at("outbox").join(name)).unwrap();
+    alice.with(&["send", name], "hi").bad(NO_USER, &gone);
+    // It means something else.
+    let metadata = alice.at("outbox").join(name).join("metadata.toml");
+    fs::write(&metadata, "participants = [\"bob\"]\nid = \"07070707070707070707070707070707\"\n").unwrap();
+    alice.with(&["send", name], "hi").bad(NO_USER, &gone);
+    fs::copy(alice.at("conversations").join(name).join("metadata.toml"), &metadata).unwrap();
     for wanted in [name.to_owned(), format!("{name}/")] {
         let path = alice.with(&["send", &wanted], "hi").good();
         assert!(Path::new(&path).starts_with(alice.at("outbox").join(name)) && Path::new(&path).is_file(), "{path}");
@@ -563,6 +569,17 @@ fn a_conversation_that_stands_is_written_to_by_its_name() {
     }
     let said = alice.with(&["send", "dave~09090909"], "hi");
     assert!(!said.err.contains("If the conversation"), "{said:?}");
+    said.bad(NO_USER, &[]);
+    // With one of them, too, who has no card: only the conversation's own name is sent to.
+    let two = "2026-11-23-dave~09090909-alice";
+    alice.conversation(two, "", &[("dave~09090909", dave)]);
+    fs::create_dir(alice.at("outbox").join(two)).unwrap();
+    fs::copy(
+        alice.at("conversations").join(two).join("metadata.toml"),
+        alice.at("outbox").join(two).join("metadata.toml"),
+    )
+    .unwrap();
+    alice.with(&["send", "dave~09090909"], "hi").bad(NO_USER, &[&format!("`chatterbox send {two}`")]);
     fs::remove_dir_all(alice.at("outbox").join(name)).unwrap();
     symlink(alice.at("contacts"), alice.at("outbox").join(name)).unwrap();
     alice.with(&["send", name], "hi").bad(NO_USER, &gone);

@@ -142,6 +142,26 @@ fn a_strangers_message_waits_with_their_card_until_it_is_added() {
 }
 
 #[test]
+fn who_holds_not_all_cards_of_a_group_answers_all_of_it_by_its_name() {
+    let world = World::new();
+    let [mut alice, mut bob, mut carol] = ["alice", "bob", "carol"].map(|name| world.user(name));
+    [(&alice, &bob), (&alice, &carol), (&bob, &alice), (&carol, &alice)].iter().for_each(|(one, other)| one.add(other));
+    [&mut alice, &mut bob, &mut carol].into_iter().for_each(support::User::start);
+    alice.drop_file("bob,carol", "x", "to both");
+    carol.wait_for_message("to both");
+    let message = bob.wait_for_message("to both");
+    let name = message.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+    assert!(name.contains("carol~"), "{name}");
+    // It is made behind the message.
+    bob.wait_for_file(format!("outbox/{name}/metadata.toml"));
+    let sent = bob.cli_with_input(&["send", &name], b"from bob");
+    assert!(sent.status.success(), "{sent:?}");
+    alice.wait_for_message("from bob");
+    let arrived = carol.wait_for_message("from bob");
+    assert_eq!(arrived.parent(), carol.wait_for_message("to both").parent());
+}
+
+#[test]
 fn what_is_dropped_while_the_server_is_away_is_sent_when_it_is_back() {
     let mut world = World::new();
     let [alice, bob] = world.friends(["alice", "bob"]);

@@ -50,24 +50,22 @@ impl Addressed {
             Ok(contacts) => contacts,
             Err(failure) => {
                 let Some(conversation) = self.conversation(context) else { return Err(failure) };
-                let directory = context.root.outbox().join(&conversation);
-                // A link, as in every other case, is not followed.
-                let stands = fs::symlink_metadata(&directory).is_ok_and(|found| found.is_dir());
-                if stands && self.subject.is_none() && self.names.len() == 1 {
+                let name = &conversation.name;
+                let Some(directory) = outbox_of(context, &conversation) else {
+                    return Err(failure.or(&format!(
+                        "If the conversation {} is meant: there is no directory of that name for it in outbox/.",
+                        output::safe(name)
+                    )));
+                };
+                if self.subject.is_none() && self.is_name_of(&conversation) {
                     let standing = Some(directory);
                     return Ok(Addressees { context, contacts: Vec::new(), subject: String::new(), standing });
                 }
-                return Err(failure.or(&match stands {
-                    true => format!(
-                        "If the conversation is meant: `chatterbox send {}`, or a file in its directory, {}/.",
-                        name::shell_word(&conversation),
-                        output::safe(&format!("outbox/{conversation}"))
-                    ),
-                    false => format!(
-                        "If the conversation {} is meant: its directory in outbox/ is gone.",
-                        output::safe(&conversation)
-                    ),
-                }));
+                return Err(failure.or(&format!(
+                    "If the conversation is meant: `chatterbox send {}`, or a file in its directory, {}/.",
+                    name::shell_word(name),
+                    output::safe(&format!("outbox/{name}"))
+                )));
             }
         };
         let usage = |cause: String, remedy: &str| Err(Failure::new(Exit::Usage, doing, cause, remedy));
@@ -88,17 +86,31 @@ impl Addressed {
 
     /// The conversation that is meant where not all of the names are contacts': its own name, or that of a conversation with
     /// just these people, as they are called there.
-    pub(super) fn conversation(&self, context: &Context) -> Option<String> {
-        let all = conversations::conversations(context).unwrap_or_default();
-        let wanted = |directory: &Directory| match &self.names[..] {
-            [name] if directory.name == name.trim_end_matches('/') => true,
-            names => {
-                let others: Vec<String> = directory.others(&context.people).into_iter().map(|(name, _)| name).collect();
-                others.len() == names.len() && names.iter().all(|name| others.contains(name))
-            }
+    pub(super) fn conversation(&self, context: &Context) -> Option<Directory> {
+        let mut all = conversations::conversations(context).unwrap_or_default();
+        let has_these = |directory: &Directory| {
+            let others: Vec<String> = directory.others(&context.people).into_iter().map(|(name, _)| name).collect();
+            others.len() == self.names.len() && self.names.iter().all(|name| others.contains(name))
         };
-        all.into_iter().find(wanted).map(|directory| directory.name)
+        let by_name = all.iter().position(|directory| self.is_name_of(directory));
+        let found = by_name.or_else(|| all.iter().position(has_these))?;
+        Some(all.swap_remove(found))
     }
+
+    fn is_name_of(&self, directory: &Directory) -> bool {
+        matches!(&self.names[..], [name] if name.trim_end_matches('/') == directory.name)
+    }
+}
+
+/// The directory in the outbox that has a conversation's name, if it means that conversation.
+fn outbox_of(context: &Context, conversation: &Directory) -> Option<PathBuf> {
+    let id = conversation.described.as_ref()?.id?;
+    let directory = context.root.outbox().join(&conversation.name);
+    // A link, as in every other case, is not followed.
+    let stands = fs::symlink_metadata(&directory).is_ok_and(|found| found.is_dir());
+    let text = open::read_text(&RealDisk, &directory.join(metadata::FILE), METADATA_FILE_BYTES_MAX);
+    let means_it = |text: String| Metadata::describe(&text).ok()?.id.filter(|meant| *meant == id);
+    text.filter(|_| stands).and_then(means_it).map(|_| directory)
 }
 
 impl Addressees<'_> {
