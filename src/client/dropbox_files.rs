@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,31 @@ pub(super) enum Looked {
         /// What it is, asked of the open descriptor.
         stat: Stat,
     },
+}
+
+/// Why a file stays where it was dropped, for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// There is nothing in it, but there may be soon.
+    Empty,
+    /// The disk has no room for its copies.
+    Disk,
+    /// Large files of dropboxes wait in the outbox.
+    Outbox,
+}
+
+impl Held {
+    pub(super) const ALL: [Self; 3] = [Self::Empty, Self::Disk, Self::Outbox];
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Empty => "while empty",
+            Self::Disk => "for room on the disk",
+            Self::Outbox => "behind large files in the outbox",
+        })
+    }
 }
 
 /// Opens a file of a dropbox. Nothing is followed, nothing waited for, and what counts is the open descriptor.
@@ -181,10 +207,6 @@ pub(super) struct Errors {
 }
 
 impl Errors {
-    pub(super) fn len(&self) -> usize {
-        self.written.len()
-    }
-
     /// Files that a look has found, named as error files are: those of ours whose file is gone are removed.
     pub(super) fn adopt(&mut self, disk: &dyn Disk, directory: &Path, found: Vec<OsString>) {
         for name in found {

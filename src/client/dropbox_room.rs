@@ -6,9 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::dropbox_files::Held;
 use super::engine::Engine;
 use super::room;
 use super::root::Root;
@@ -17,24 +17,6 @@ use crate::disk::open::FileIdentity;
 use crate::limits::{
     CONTENT_BYTES_MAX, DROPBOX_ENTRIES_MAX, DROPBOX_LARGE_BYTES_MAX, DROPBOX_LARGE_MAX, DROPBOX_ROOM_TIMES,
 };
-
-/// Why a file stays where it was dropped, for now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoRoom {
-    /// The disk has no room for its copies.
-    Disk,
-    /// Large files of dropboxes wait in the outbox.
-    Outbox,
-}
-
-impl fmt::Display for NoRoom {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Disk => "for room on the disk",
-            Self::Outbox => "behind large files in the outbox",
-        })
-    }
-}
 
 /// A file of a dropbox, on its way into the outbox or waiting there.
 #[derive(Debug)]
@@ -115,12 +97,12 @@ fn is_large(size: u64) -> bool {
 
 impl Engine {
     /// Why a file of a dropbox is not copied now, if it is not.
-    pub(super) fn no_room_for_dropped(&mut self, size: u64, to: &Path) -> Option<NoRoom> {
+    pub(super) fn no_room_for_dropped(&mut self, size: u64, to: &Path) -> Option<Held> {
         if !self.has_room_to_copy(size) {
-            return Some(NoRoom::Disk);
+            return Some(Held::Disk);
         }
         let has_room = !is_large(size) || self.dropboxes.backlog.has_room(&self.root, to);
-        (!has_room).then_some(NoRoom::Outbox)
+        (!has_room).then_some(Held::Outbox)
     }
 
     /// Whether the disk has room for what is still to be copied, and for the copies that are made of it then.

@@ -16,8 +16,8 @@ use data_encoding::HEXLOWER;
 
 use super::directory::{self, Meaning};
 use super::dropbox::{self, Dropbox, place};
-use super::dropbox_files::{Copying, Errors, Looked, Tokens, is_unfinished_error, look};
-use super::dropbox_room::{Backlog, NoRoom};
+use super::dropbox_files::{Copying, Errors, Held, Looked, Tokens, is_unfinished_error, look};
+use super::dropbox_room::Backlog;
 use super::engine::Engine;
 use super::error_file;
 use super::root;
@@ -56,8 +56,10 @@ struct Open {
     /// Files that were written a moment ago, or are empty: as they were first seen, and how many seconds ago.
     quiet: HashMap<OsString, (FileIdentity, u64)>,
     copying: Option<Copying>,
-    /// Files that there was no room for when they were last looked at. They are in `quiet`, too.
-    held: HashMap<OsString, NoRoom>,
+    /// Files that could not be taken yet when they were last looked at, and why. They are in `quiet`, too.
+    held: HashMap<OsString, Held>,
+    /// Files that were refused when they were last looked at. They may be in `queue` and `quiet`, too, and wait for nothing.
+    refused: HashSet<OsString>,
     errors: Errors,
     /// There may be more than the last look has found.
     is_hinted: bool,
@@ -82,6 +84,7 @@ impl Open {
             quiet: HashMap::new(),
             copying: None,
             held: HashMap::new(),
+            refused: HashSet::new(),
             errors: Errors::default(),
             is_hinted: true,
             modified_ns: 0,
@@ -125,6 +128,7 @@ impl Open {
         let queue: HashSet<&OsString> = self.queue.iter().collect();
         self.quiet.retain(|name, _| queue.contains(name));
         self.held.retain(|name, _| queue.contains(name));
+        self.refused.retain(|name| queue.contains(name));
     }
 
     /// For how long a file has not changed, in milliseconds: by its own time, or by how long we have looked at it.
@@ -137,16 +141,30 @@ impl Open {
         now.millis_since(modified).max(seen.1.saturating_sub(1) * LEASE_RETRY_MS)
     }
 
+    /// A file that was looked at stays for now.
+    fn hold(&mut self, disk: &dyn Disk, name: OsString, why: Held) {
+        // If it was refused before, it is so no more.
+        self.errors.clear(disk, &self.settings.directory, &name);
+        self.held.insert(name, why);
+        self.is_hinted = true;
+    }
+
+    /// A file that was looked at is not sent as it is.
+    fn refuse(&mut self, disk: &dyn Disk, name: OsString, text: &str) {
+        self.errors.write(disk, &self.settings.directory, &name, text);
+        self.refused.insert(name);
+    }
+
     /// What `status` says of it; nothing where there is nothing to say.
     fn status(&self) -> Option<String> {
         // What is being copied, or waits for more than time, was quiet before.
         let names = self.queue.iter().chain(self.quiet.keys()).chain(self.copying.as_ref().map(Copying::name));
-        let waiting = names.collect::<HashSet<&OsString>>().len();
+        let waiting = names.filter(|name| !self.refused.contains(*name)).collect::<HashSet<&OsString>>().len();
         let mut parts = Vec::new();
         parts.extend(self.problem.as_ref().map(|problem| format!("nothing is taken: {problem}")));
         let mut others = waiting;
         // Without the rate nothing is looked at, and what was true of them may be so no more.
-        for why in [NoRoom::Disk, NoRoom::Outbox].into_iter().filter(|_| !self.tokens.is_empty()) {
+        for why in Held::ALL.into_iter().filter(|_| !self.tokens.is_empty()) {
             let held = self.held.values().filter(|held| **held == why).count();
             parts.extend((held > 0).then(|| format!("{held} wait {why}")));
             others = others.saturating_sub(held);
@@ -155,7 +173,7 @@ impl Open {
             let reason = if self.tokens.is_empty() { " for the rate" } else { "" };
             parts.push(format!("{others} wait{reason}"));
         }
-        parts.extend((self.errors.len() > 0).then(|| format!("{} refused", self.errors.len())));
+        parts.extend((!self.refused.is_empty()).then(|| format!("{} refused", self.refused.len())));
         parts.extend((self.others > 0).then(|| format!("{} of other users ignored", self.others)));
         parts.extend((self.ignored > 0).then(|| format!("{} ignored", self.ignored)));
         (!parts.is_empty()).then(|| parts.join("; "))
@@ -287,6 +305,7 @@ impl Engine {
         let disk = self.root.shared_disk();
         let (directory, path) = (open.settings.directory.clone(), open.settings.directory.join(&name));
         open.held.remove(&name);
+        open.refused.remove(&name);
         match look(&*disk, &path, open.settings.uid, self.policy.send_limit) {
             Looked::Gone => {}
             Looked::NotTheirs => open.others += 1,
@@ -294,7 +313,7 @@ impl Engine {
                 tracing::info!(%error, "a file in a dropbox cannot be read now");
                 open.is_hinted = true;
             }
-            Looked::Refused(text) => open.errors.write(&*disk, &directory, &name, &text),
+            Looked::Refused(text) => open.refuse(&*disk, name, &text),
             Looked::File { file, stat } => {
                 let identity = stat.identity();
                 let quiet_ms = open.quiet_ms(&name, identity, now);
@@ -303,13 +322,14 @@ impl Engine {
                     open.is_hinted = true;
                 } else if stat.size == 0 && quiet_ms >= EMPTY_FILE_GRACE_MS {
                     let text = "This file is empty, and an empty message says nothing.\nWrite something into it, or remove it.";
-                    open.errors.write(&*disk, &directory, &name, text);
-                } else if stat.size == 0 || quiet_ms < QUIET_FILE_MS {
+                    open.refuse(&*disk, name, text);
+                } else if stat.size == 0 {
+                    open.hold(&*disk, name, Held::Empty);
+                } else if quiet_ms < QUIET_FILE_MS {
                     open.is_hinted = true;
                 } else if let Some(why) = self.no_room_for_dropped(stat.size, to) {
                     // A smaller one behind it may find room.
-                    open.held.insert(name, why);
-                    open.is_hinted = true;
+                    open.hold(&*disk, name, why);
                 } else {
                     open.errors.clear(&*disk, &directory, &name);
                     let random = HEXLOWER.encode(&self.random_16());
@@ -335,7 +355,7 @@ impl Engine {
         let Some(mut copying) = open.copying.take() else { return };
         // Others may have taken what there was when it began.
         if !self.has_room_to_copy(copying.left()) {
-            open.held.insert(copying.name().clone(), NoRoom::Disk);
+            open.held.insert(copying.name().clone(), Held::Disk);
             self.abandon_dropped(open, copying);
             return;
         }

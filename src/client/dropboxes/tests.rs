@@ -17,7 +17,9 @@ use crate::crypto::dh::SecretKey;
 use crate::disk::journal::Journal;
 use crate::disk::watch::Hint;
 use crate::disk::watched::WatchedDisk;
-use crate::limits::{DROPBOX_COPY_BYTES_PER_S, DROPBOX_LARGE_BYTES_MAX, DROPBOX_LARGE_MAX, DROPBOX_ROOM_TIMES};
+use crate::limits::{
+    DROPBOX_COPY_BYTES_PER_S, DROPBOX_ERRORS_MAX, DROPBOX_LARGE_BYTES_MAX, DROPBOX_LARGE_MAX, DROPBOX_ROOM_TIMES,
+};
 use crate::net::dialer::Way;
 use crate::wire::address::ServerAddress;
 
@@ -289,6 +291,73 @@ fn large_files_that_cannot_be_sent_pile_up_in_the_dropbox_and_not_in_the_outbox(
     alice.pass(21..25);
     assert_eq!((alice.outbox().len(), alice.dropped().len()), (DROPBOX_LARGE_MAX, 2));
     assert_eq!(alice.status(), ["2 wait behind large files in the outbox"]);
+}
+
+#[test]
+fn an_empty_file_waits_for_content_and_is_then_refused_and_nothing_else() {
+    let mut alice = Alice::new("10/min");
+    alice.drop_file("x", "");
+    alice.pass(1..60);
+    assert_eq!((alice.dropped(), alice.status()), (vec!["x".to_owned()], vec!["1 wait while empty".to_owned()]));
+    alice.pass(60..63);
+    assert_eq!(alice.dropped(), ["x", "x.error"]);
+    assert_eq!(alice.status(), ["1 refused"]);
+    // Written anew and empty again, it has its minute again, and nothing is said against it meanwhile.
+    alice.drop_file("x", "");
+    alice.set_written("x", WRITTEN_S + 63);
+    alice.drop_file("y", "content of y");
+    alice.pass(64..67);
+    assert_eq!((alice.dropped(), alice.status()), (vec!["x".to_owned()], vec!["1 wait while empty".to_owned()]));
+    alice.pass(67..125);
+    assert_eq!(alice.status(), ["1 refused"]);
+    alice.drop_file("x", "content of x");
+    alice.drop_file("z", "content of z");
+    alice.pass(125..130);
+    assert_eq!((alice.outbox(), alice.dropped(), alice.status().len()), (named(&["x", "y", "z"]), vec![], 0));
+}
+
+#[test]
+fn what_is_refused_is_counted_once_whatever_it_was_before_and_whatever_it_becomes() {
+    let mut alice = Alice::new("1/day");
+    let names = ["directory", "hard", "large", "soft"];
+    names.iter().for_each(|name| alice.drop_file(name, "x"));
+    alice.pass(1..2);
+    assert_eq!(alice.status(), ["4 wait"], "they were written a moment ago");
+    let at = |name: &str| alice.dropbox.join(name);
+    ["directory", "soft"].iter().for_each(|name| fs::remove_file(at(name)).unwrap());
+    fs::create_dir(at("directory")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", at("soft")).unwrap();
+    fs::hard_link(at("hard"), alice.root.join("other")).unwrap();
+    alice.drop_hole("large", alice.engine.policy.send_limit + 1);
+    alice.pass(2..5);
+    assert_eq!(alice.status(), ["4 refused"]);
+    // Nothing is looked at without the rate, and they do not wait for it.
+    ["one", "two"].iter().for_each(|name| alice.drop_file(name, &format!("content of {name}")));
+    alice.pass(5..9);
+    assert_eq!((alice.outbox(), alice.status()), (named(&["one"]), vec!["1 wait for the rate; 4 refused".to_owned()]));
+}
+
+#[test]
+fn all_that_are_refused_are_counted_also_those_without_a_word_and_one_that_is_mended_is_so_no_more() {
+    let mut alice = Alice::new("1000/min");
+    let count = DROPBOX_ERRORS_MAX + 6;
+    (0..count).for_each(|number| fs::create_dir(alice.dropbox.join(format!("d{number}"))).unwrap());
+    alice.pass(1..10);
+    assert_eq!(alice.status(), [format!("{count} refused")]);
+    assert_eq!(alice.dropped().len(), count + DROPBOX_ERRORS_MAX);
+    (0..count).for_each(|number| fs::remove_dir(alice.dropbox.join(format!("d{number}"))).unwrap());
+    alice.drop_hole("large", alice.engine.policy.send_limit + 1);
+    alice.pass(10..20);
+    assert_eq!(
+        (alice.dropped(), alice.status()),
+        (vec!["large".into(), "large.error".into()], vec!["1 refused".into()])
+    );
+    alice.drop_hole("large", DROPBOX_COPY_BYTES_PER_S);
+    alice.drop_hole("hint", DROPBOX_COPY_BYTES_PER_S);
+    alice.set_room(1);
+    alice.pass(20..24);
+    assert_eq!(alice.dropped(), ["hint", "large"]);
+    assert_eq!(alice.status(), ["2 wait for room on the disk"]);
 }
 
 #[test]

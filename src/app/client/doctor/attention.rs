@@ -117,13 +117,16 @@ fn say_dropbox(checkup: &mut Checkup<'_>, name: &str, state: &str) {
     for part in state.split("; ") {
         let remedy = match part {
             _ if part.ends_with(" refused") => {
-                "NAME.error beside each, in the directory of the dropbox, says what is wrong with it."
+                "NAME.error beside each, or of many beside some, in the directory of the dropbox, says what is wrong with it."
             }
             _ if part.ends_with(" of other users ignored") => {
                 "Only files of the user that `uid` names are sent: remove the others, or correct that."
             }
             _ if part.ends_with(" ignored") => {
                 "They are drafts by their names: whoever put them there renames or removes them."
+            }
+            _ if part.ends_with(" while empty") => {
+                "chatterboxd takes them by itself once something is in them; after a minute it refuses them until then."
             }
             _ if part.ends_with(" for room on the disk") => "Make room; chatterboxd takes them by itself then.",
             _ => "chatterboxd takes them by itself.",
