@@ -121,6 +121,70 @@ fn what_another_user_drops_goes_to_the_chosen_contacts_and_leaves() {
 }
 
 #[test]
+fn a_dropbox_that_its_sender_cannot_come_to_is_made_and_its_owner_hears_of_it() {
+    let world = World::new();
+    let [alice, bob] = world.friends(["alice", "bob"]);
+    let place = place();
+    let parent = place.path().canonicalize().unwrap().join("closed");
+    fs::create_dir(&parent).unwrap();
+    let directory = parent.join("alerts");
+    let add = |uid: u32, mode: u32| {
+        fs::set_permissions(&parent, Permissions::from_mode(mode)).unwrap();
+        let (uid, text) = (uid.to_string(), directory.to_str().unwrap());
+        let added = alice.cli(&["dropbox", "add", "alerts", "--to", "bob", "--uid", &uid, "--directory", text]);
+        assert!(added.status.success(), "{added:?}");
+        String::from_utf8(added.stderr).unwrap()
+    };
+    let remove = || assert!(alice.cli(&["dropbox", "remove", "alerts"]).status.success());
+    let ours = rustix::process::geteuid().as_raw();
+    for (uid, mode) in [(SENDER, 0o711), (SENDER, 0o710), (ours, 0o700)] {
+        let said = add(uid, mode);
+        assert!(!said.contains("cannot come"), "{said}");
+        remove();
+    }
+    let said = add(SENDER, 0o700);
+    let problem = format!("{SENDER} cannot come to the dropbox: {} has the mode 0700", parent.display());
+    assert!(said.contains(&format!("note: user {problem}")) && said.contains("chmod o+x"), "{said}");
+    let found = || {
+        let found = alice.cli(&["doctor", "--json"]);
+        let report: serde_json::Value = serde_json::from_slice(&found.stdout).unwrap();
+        let findings = report["findings"].as_array().unwrap().clone();
+        findings.into_iter().filter(|finding| finding["kind"] == "dropbox").collect::<Vec<_>>()
+    };
+    let warned = found();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert_eq!(warned[0]["severity"], "warning");
+    assert_eq!(warned[0]["path"], alice.at("dropboxes/alerts.toml").to_str().unwrap());
+    assert!(warned[0]["problem"].as_str().unwrap().contains(&problem), "{warned:?}");
+    assert!(warned[0]["remedy"].as_str().unwrap().contains("chmod o+x"), "{warned:?}");
+    // What else there is to say of it is said, too.
+    fs::rename(alice.at("contacts/bob.card"), alice.at("blocked/bob.card")).unwrap();
+    alice.wait_for_status("dropbox: alerts: nothing is taken: bob is blocked");
+    assert_eq!(found().iter().filter(|finding| finding["severity"] == "error").count(), 1);
+    fs::rename(alice.at("blocked/bob.card"), alice.at("contacts/bob.card")).unwrap();
+    alice.wait_until_gone("dropboxes/alerts.toml.error");
+    if has_users("that a sender really cannot come there, and then can") {
+        let script = format!("umask 022; echo 'at last' > {}/x", directory.display());
+        assert!(!run_as(SENDER, &script).status.success());
+        fs::set_permissions(&parent, Permissions::from_mode(0o711)).unwrap();
+        shell(SENDER, &script);
+        bob.wait_for_message("at last\n");
+        wait_until_taken(&alice, &directory);
+        assert_eq!(found(), Vec::<serde_json::Value>::new());
+    }
+    // Nor where they may pass, and put nothing in.
+    fs::set_permissions(&parent, Permissions::from_mode(0o711)).unwrap();
+    remove();
+    fs::create_dir(&directory).unwrap();
+    fs::set_permissions(&directory, Permissions::from_mode(0o1711)).unwrap();
+    let said = add(SENDER, 0o711);
+    assert!(
+        said.contains(&format!("note: user {SENDER} can put nothing into ")) && said.contains("chmod 1733"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_file_too_large_for_one_envelope_is_copied_whole_into_the_conversation() {
     let world = World::new();
     let [alice, _bob] = world.friends(["alice", "bob"]);

@@ -161,6 +161,10 @@ fn add(
     if uid == ours {
         output::note("note: this is your own user; outbox/ is the simpler way");
     }
+    if let Some(closed) = place::closed_to(&RealDisk, &settings.directory, uid) {
+        let (problem, remedy) = causes::behind_a_colon(&closed.to_string());
+        output::note(format!("note: {}; {}", output::safe(&problem), output::safe(&remedy)));
+    }
     output.text(&format!("added {name}\ndirectory: {}\n", output::shown(&settings.directory)))
 }
 

@@ -2,6 +2,8 @@
 //!
 //! From `/` down to it, every directory is ours or root's, and whoever else may write into one of them cannot replace what is
 //! ours in it, because it is sticky. Then a path that was checked goes on meaning the same, and can be used by name.
+//!
+//! Whether its sender can come there is another question ([`closed_to`]): nothing is unsafe where not, but nothing comes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,9 @@ const ROOT: u32 = 0;
 const STICKY: u32 = 0o1000;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 const READABLE_BY_OTHERS: u32 = 0o044;
+/// Of three bits of a mode: to pass through a directory, and to put something into it.
+const SEARCH: u32 = 0o1;
+const ENTER: u32 = 0o3;
 
 /// Why a directory is no dropbox: what is wrong and what to do, a sentence each.
 #[derive(Debug, Error)]
@@ -65,6 +70,56 @@ pub enum PlaceFault {
         /// Why.
         error: io::Error,
     },
+}
+
+/// What keeps a user out of a dropbox: what is wrong and what to do, a sentence each.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum Closed {
+    /// They may not pass through a directory on the way.
+    #[error("User {uid} cannot come to the dropbox: {} has the mode {mode:04o}, and they may not pass through it.\nLet them pass (chmod o+x), or make the dropbox elsewhere.", path.display())]
+    Way {
+        /// Whom it keeps out.
+        uid: u32,
+        /// The first one from `/` on.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// They may not put anything into the dropbox.
+    #[error("User {uid} can put nothing into {}: it has the mode {mode:04o}.\nGive it the mode of a dropbox: chmod 1733.", path.display())]
+    Itself {
+        /// Whom it keeps out.
+        uid: u32,
+        /// The dropbox.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+}
+
+/// What keeps a user out of a dropbox, as far as owners and modes tell. Which groups they are in is not known, and an access
+/// list shows in the bits of the group: what is open to some group is taken to be open to them. Nothing is said either of what
+/// cannot be looked at, which [`check`] finds.
+pub fn closed_to(disk: &dyn Disk, directory: &Path, uid: u32) -> Option<Closed> {
+    if uid == ROOT {
+        return None;
+    }
+    let mut way: Vec<&Path> = directory.ancestors().collect();
+    way.reverse();
+    for path in way {
+        let Stat { owner, mode, .. } = disk.stat(path).ok()?;
+        let wanted = if path == directory { ENTER } else { SEARCH };
+        let grants = |shift: u32| (mode >> shift) & wanted == wanted;
+        let is_open = if owner == uid { grants(6) } else { grants(3) || grants(0) };
+        if !is_open {
+            let path = path.to_owned();
+            return Some(match wanted {
+                SEARCH => Closed::Way { uid, path, mode },
+                _ => Closed::Itself { uid, path, mode },
+            });
+        }
+    }
+    None
 }
 
 /// Checks a dropbox's directory and the way to it; `root` is the account's directory.
@@ -153,5 +208,39 @@ mod tests {
         assert!(matches!(check(&scratch.join("root/box")), Err(PlaceFault::Inside(_))));
         let others = super::check(&RealDisk, &parent, Path::new("/nowhere"), ours.wrapping_add(1));
         assert!(matches!(others, Err(PlaceFault::Owner { .. })));
+    }
+
+    #[test]
+    fn the_first_directory_that_keeps_a_user_out_is_named_and_what_a_group_may_pass_is_open() {
+        // Where everybody may come.
+        let scratch = tempfile::tempdir_in("/tmp").unwrap();
+        let ours = rustix::process::geteuid().as_raw();
+        let other = ours.wrapping_add(1);
+        let scratch = scratch.path().canonicalize().unwrap();
+        let (outer, inner, dropbox) = (scratch.join("a"), scratch.join("a/b"), scratch.join("a/b/box"));
+        fs::create_dir_all(&dropbox).unwrap();
+        let mode = |path: &Path, mode: u32| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        let closed = |uid: u32| closed_to(&RealDisk, &dropbox, uid);
+        let way = |path: &Path, mode| Some(Closed::Way { uid: other, path: path.to_owned(), mode });
+        mode(&dropbox, MODE);
+        mode(&scratch, 0o700);
+        assert_eq!(closed(other), way(&scratch, 0o700));
+        mode(&scratch, PARENT_MODE);
+        mode(&outer, 0o710);
+        mode(&inner, 0o766);
+        assert_eq!(closed(other), way(&inner, 0o766), "to read names is not to pass");
+        mode(&inner, 0o701);
+        assert_eq!(closed(other), None);
+        // One bit for the group and one for the others are no way in for anybody.
+        for (itself, is_open) in [(0o1700, false), (0o1711, false), (0o1712, false), (0o1730, true), (MODE, true)] {
+            mode(&dropbox, itself);
+            let expected = Closed::Itself { uid: other, path: dropbox.clone(), mode: itself };
+            assert_eq!(closed(other), (!is_open).then_some(expected), "{itself:o}");
+            assert_eq!(closed(ours), None, "{itself:o}: it is ours");
+        }
+        mode(&inner, 0o000);
+        assert_eq!((closed(ROOT), closed(other)), (None, way(&inner, 0)));
+        assert_eq!(closed_to(&RealDisk, &scratch.join("gone"), other), None, "that is found elsewhere");
+        mode(&inner, 0o700);
     }
 }

@@ -105,7 +105,7 @@ fn say_dropbox(checkup: &mut Checkup<'_>, name: &str, state: &str) {
     let mut settings = file.clone().into_os_string();
     settings.push(dropbox::SUFFIX);
     let settings = PathBuf::from(settings);
-    if [&file, &settings].iter().any(|path| checkup.findings.has("dropbox", path)) {
+    if [&file, &settings].iter().any(|path| checkup.findings.has_error("dropbox", path)) {
         return;
     }
     if let Some(problem) = state.strip_prefix("nothing is taken: ") {

@@ -93,6 +93,12 @@ impl Findings {
         listed.any(|finding| finding.kind == kind && finding.path == path)
     }
 
+    /// Whether one of them is an error.
+    pub(super) fn has_error(&self, kind: &str, path: &Path) -> bool {
+        let mut listed = self.groups.iter().flat_map(|group| &group.listed);
+        listed.any(|finding| (finding.severity, finding.kind) == (Severity::Error, kind) && finding.path == path)
+    }
+
     /// Groups by severity, otherwise in the order in which they were found; what was mended comes last.
     pub(super) fn groups(&self) -> Vec<&Group> {
         let mut groups: Vec<&Group> = self.groups.iter().collect();
