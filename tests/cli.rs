@@ -545,7 +545,7 @@ fn a_conversation_that_stands_is_written_to_by_its_name() {
     let (alice, bob) = Account::alice_with_bob();
     let (name, dave) = ("2026-11-22-bob-alice-dave~09090909", Fingerprint([9; 32]));
     alice.conversation(name, "", &[("bob", bob.fingerprint()), ("dave~09090909", dave)]);
-    let gone = [name, "there is no directory of that name for it in outbox/"];
+    let gone = [name, "there is no directory for it in outbox/"];
     alice.with(&["send", name], "hi").bad(NO_USER, &gone);
     fs::create_dir(alice.at("outbox").join(name)).unwrap();
     alice.with(&["send", name], "hi").bad(NO_USER, &gone);
@@ -580,9 +580,20 @@ fn a_conversation_that_stands_is_written_to_by_its_name() {
     )
     .unwrap();
     alice.with(&["send", "dave~09090909"], "hi").bad(NO_USER, &[&format!("`chatterbox send {two}`")]);
+    // Renamed here, and not there.
+    fs::rename(alice.at("conversations").join(name), alice.at("conversations/standup")).unwrap();
+    let path = alice.with(&["send", "standup"], "hi").good();
+    assert!(Path::new(&path).starts_with(alice.at("outbox").join(name)), "{path}");
+    alice.with(&["send", "bob", "bob", "dave~09090909"], "hi").bad(NO_USER, &["`chatterbox send standup`", name]);
+    // A contact who is called like it, or like another conversation's directory in the outbox.
+    alice.with(&["contact", "add", "standup"], &Account::new("carol").card).good();
+    alice.with(&["send", "standup"], "hi").bad(USAGE, &["both called standup", "Rename"]);
+    alice.with(&["contact", "add", name], &Account::new("dora").card).good();
+    alice.with(&["send", name], "hi").bad(USAGE, &["means another conversation", "metadata.toml"]);
+    fs::remove_file(alice.at("contacts/standup.card")).unwrap();
     fs::remove_dir_all(alice.at("outbox").join(name)).unwrap();
     symlink(alice.at("contacts"), alice.at("outbox").join(name)).unwrap();
-    alice.with(&["send", name], "hi").bad(NO_USER, &gone);
+    alice.with(&["send", "standup"], "hi").bad(NO_USER, &["there is no directory for it in outbox/"]);
 }
 
 #[test]

@@ -63,36 +63,41 @@ fn run(root: Option<PathBuf>) -> Result<(), Failure> {
     if !root.config().exists() {
         return Err(failure(&path, &DaemonError::NoAccount(path.clone())));
     }
-    serve(&root).inspect_err(|failure| {
-        // Another daemon says for itself how it is doing.
-        if failure.exit() == Exit::TemporaryFailure {
-            return;
-        }
-        let said = failure.to_string();
-        status_file::say_ended(&root, &said.lines().map(str::trim).collect::<Vec<_>>().join("; "));
-    })
+    serve(&root)
 }
 
 /// Until it is told to stop.
 fn serve(root: &Root) -> Result<(), Failure> {
-    let settings = Settings::load(root).map_err(|error| settings_failure(&error))?;
+    let settings = Settings::load(root).map_err(|error| ended(root, settings_failure(&error)))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(NETWORK_THREADS)
         .enable_all()
         .build()
-        .map_err(|error| Failure::io("starting the daemon's threads", &error, ""))?;
+        .map_err(|error| ended(root, Failure::io("starting the daemon's threads", &error, "")))?;
     runtime.block_on(async {
-        let stop = StopSignals::listen().map_err(|error| Failure::io("listening for signals", &error, ""))?;
+        let stop = StopSignals::listen();
+        let stop = stop.map_err(|error| ended(root, Failure::io("listening for signals", &error, "")))?;
         let plan = Plan {
             way: settings.dialer,
             tor_directory: root.join("tor"),
             private_tor_network: settings.private_tor_network,
             is_scheduled: settings.traffic.schedule.mean().is_some(),
         };
-        daemon::run(root.clone(), &plan, (settings.traffic, settings.policy), stop.first())
-            .await
-            .map_err(|error| failure(root.path(), &error))
+        daemon::run(root.clone(), &plan, (settings.traffic, settings.policy), stop.first()).await.map_err(|error| {
+            match failure(root.path(), &error) {
+                // That one says for itself how it is doing.
+                failure if matches!(error, DaemonError::Lock(LockError::Held { .. })) => failure,
+                failure => ended(root, failure),
+            }
+        })
     })
+}
+
+/// Leaves in `status` why the daemon does not run.
+fn ended(root: &Root, failure: Failure) -> Failure {
+    let said = failure.to_string();
+    status_file::say_ended(root, &said.lines().map(str::trim).collect::<Vec<_>>().join("; "));
+    failure
 }
 
 /// Frames are sealed and opened on these; one keeps up with any home connection.

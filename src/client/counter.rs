@@ -97,6 +97,15 @@ impl Counter {
         }
     }
 
+    /// Whether a record shows that this state is the newest that its server has seen. None of a server that we have moved to does,
+    /// nor one that we were about to write when this state was recorded: more may have followed in each case.
+    pub fn is_proven_by(&self, keys: &AccountKeys, server: PublicKey, record: Option<&[u8]>) -> bool {
+        let ours = self.state;
+        let theirs = record.and_then(|record| CounterRecord::open(keys, record).ok());
+        let is_same = theirs.is_some_and(|theirs| theirs.number == ours.number);
+        is_same && ours.server == Some(server) && !ours.is_writing
+    }
+
     /// Compares our number with the record of `server`, and lets the next one be written there.
     pub fn check(&mut self, keys: &AccountKeys, server: PublicKey, record: Option<&[u8]>, now_s: u64) -> Finding {
         let ours = self.state;
@@ -190,9 +199,13 @@ impl Engine {
     /// What our server has in the place of our counter.
     pub(super) fn check_counter(&mut self, record: Option<&[u8]>, now: Timestamp) {
         let server = *self.account.profile.profile().server.key();
+        // Only at first: what the server has later it has from this run.
+        match self.counter.is_proven_by(&self.account.keys, server, record) {
+            true => self.spool.believe(),
+            false => self.spool.distrust(),
+        }
         match self.counter.check(&self.account.keys, server, record, now.seconds()) {
-            Finding::Newest => self.spool.believe(),
-            Finding::Untold { is_news: false, .. } => {}
+            Finding::Newest | Finding::Untold { is_news: false, .. } => {}
             Finding::Untold { complaint, is_news: true } => {
                 self.counter.told(complaint);
                 let problem = match complaint {
@@ -309,6 +322,25 @@ mod tests {
         let mut first = Counter::default();
         first.check(&keys, HOME, None, NOW);
         assert_eq!(again(&first).check(&keys, HOME, None, NOW), Finding::Newest, "the very first has not arrived");
+    }
+
+    #[test]
+    fn only_the_very_number_that_its_server_answered_shows_that_a_state_is_the_newest() {
+        let keys = keys();
+        let (counter, record) = written(&keys, 3);
+        let (_, older) = written(&keys, 2);
+        let (_, newer) = written(&keys, 4);
+        assert!(again(&counter).is_proven_by(&keys, HOME, Some(&record)));
+        for other in [None, Some(&older[..]), Some(&newer), Some(&record[1..])] {
+            assert!(!again(&counter).is_proven_by(&keys, HOME, other));
+        }
+        assert!(!again(&counter).is_proven_by(&keys, PublicKey([6; 32]), Some(&record)), "another server");
+        let mut writing = counter;
+        writing.write_when_due(at(NOW + COUNTER_INTERVAL_MAX_MS));
+        let (_, late) = writing.take_write(&keys, &mut OsRng).unwrap();
+        for record in [&record, &late] {
+            assert!(!again(&writing).is_proven_by(&keys, HOME, Some(record)), "it may have gone on from there");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::wire::spool::{Form, Spooled};
 #[derive(Debug, Default)]
 pub struct Spool {
     queues: HashMap<Fingerprint, Queue>,
-    /// Some of it is as the run before this one has left it, and nobody knows yet whether that is the newest.
+    /// What the run before this one knew of some of it is not to be relied on yet: there may be a newer state.
     is_unchecked: bool,
 }
 
@@ -45,6 +45,8 @@ struct Item {
     is_opening: bool,
     /// Whether it was written to a connection. What was sealed in a former run may have been, unless that knew better.
     ticket: Ticket,
+    /// The run before this one knew that nobody had written it.
+    is_trusted: bool,
     spreads: bool,
     /// When a look first found that its place is a time in the future: the clock was ahead when it was queued.
     ahead_since: Option<Timestamp>,
@@ -97,6 +99,7 @@ impl Item {
             is_waiting: matches!(spooled.form, Form::Waiting(_)),
             is_opening: matches!(spooled.form, Form::Sealed { opening: true, .. }),
             ticket: Ticket::new(),
+            is_trusted: false,
             spreads: spooled.spreads,
             ahead_since: None,
             held: Some(spooled),
@@ -184,14 +187,25 @@ impl Spool {
     pub fn trust(&mut self, unsent: &Unsent) {
         for (recipient, from) in unsent {
             let items = self.queues.get_mut(recipient).into_iter().flat_map(|queue| queue.items.range_mut(*from..));
-            items.for_each(|(_, item)| item.ticket = Ticket::new());
+            for (_, item) in items.filter(|(_, item)| !item.is_waiting) {
+                (item.ticket, item.is_trusted) = (Ticket::new(), true);
+                self.is_unchecked = true;
+            }
         }
-        self.is_unchecked |= !unsent.is_empty();
     }
 
     /// This state is the newest.
     pub fn believe(&mut self) {
         self.is_unchecked = false;
+    }
+
+    /// Nobody knows whether this state is the newest, and nobody will: what it knew of messages that wait is worth nothing, unless
+    /// it was believed before.
+    pub fn distrust(&mut self) {
+        if std::mem::take(&mut self.is_unchecked) {
+            let items = self.queues.values().flat_map(|queue| queue.items.values());
+            items.filter(|item| item.is_trusted).for_each(|item| item.ticket.doubt());
+        }
     }
 
     /// This state is an old one: whatever was sealed may have been written.
@@ -294,7 +308,7 @@ impl Spool {
 
     fn take_back(&self, item: &Item) -> Left {
         match item.ticket.withdraw() {
-            Left::Never if self.is_unchecked && !item.is_waiting => Left::Perhaps,
+            Left::Never if self.is_unchecked && item.is_trusted => Left::Perhaps,
             left => left,
         }
     }
@@ -328,7 +342,7 @@ impl Spool {
             return None;
         }
         pending.put(root::spool_file(recipient, sequence), nobodys.to_bytes().to_vec());
-        *item = Item { ticket: item.ticket.clone(), ..Item::new(nobodys) };
+        *item = Item { ticket: item.ticket.clone(), is_trusted: item.is_trusted, ..Item::new(nobodys) };
         Some(removed)
     }
 

@@ -1,11 +1,14 @@
 //! Writing `status`: when what it says has changed, and no oftener than it must be.
 
+use std::thread;
+use std::time::Duration;
+
 use super::root::Root;
 use super::status::Status;
 use crate::disk::atomic;
-use crate::disk::lock::RootLock;
+use crate::disk::lock::{LockError, RootLock};
 use crate::disk::open;
-use crate::limits::STATE_FILE_BYTES_MAX;
+use crate::limits::{LOCK_RETRY_MS, LOCK_TRIES_AT_END, STATE_FILE_BYTES_MAX};
 use crate::net::dialer::Way;
 
 /// The file, as it was last written.
@@ -62,7 +65,17 @@ impl StatusFile {
 /// A daemon that could not start, or not go on, says why; the rest of the file stays as it was. Not where another daemon runs on
 /// the root, nor on a disk that does not take it: there is its exit code, and what it says on stderr.
 pub fn say_ended(root: &Root, reason: &str) {
-    let Ok(_lock) = RootLock::acquire(&root.lock()) else { return };
+    let mut tries = LOCK_TRIES_AT_END;
+    let _lock = loop {
+        match RootLock::acquire(&root.lock()) {
+            Ok(lock) => break lock,
+            Err(LockError::LookedAt { .. }) if tries > 0 => {
+                tries -= 1;
+                thread::sleep(Duration::from_millis(LOCK_RETRY_MS));
+            }
+            Err(_) => return,
+        }
+    };
     let before = open::read_text(root.disk(), &root.status(), STATE_FILE_BYTES_MAX).unwrap_or_default();
     let status = Status {
         running: false,

@@ -113,6 +113,9 @@ pub const LOCK_TRIES_AT_ONCE: u32 = 100;
 /// A daemon that starts tries that so often again: who looks has the lock, and perhaps not the processor.
 pub const LOCK_TRIES_MAX: u32 = 1_000;
 
+/// One that ends tries so often, to say why.
+pub const LOCK_TRIES_AT_END: u32 = 100;
+
 /// Between these.
 pub const LOCK_RETRY_MS: u64 = 10;
 

@@ -1,5 +1,6 @@
 //! Outbox directories, as `new` and `send` find or make them (design, section 2, "Sending").
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -20,7 +21,7 @@ use crate::disk::{atomic, open};
 use crate::limits::{METADATA_FILE_BYTES_MAX, PARTICIPANTS_MAX, SUBJECT_BYTES_MAX};
 use crate::name;
 use crate::name::NAME_TRIES_MAX;
-use crate::wire::identity::Fingerprint;
+use crate::wire::identity::{ConversationId, Fingerprint};
 
 /// A conversation that somebody names on the command line.
 #[derive(Debug, clap::Args)]
@@ -47,13 +48,19 @@ impl Addressed {
     /// Checks the names and the subject.
     pub(super) fn resolve<'a>(&self, doing: &str, context: &'a Context) -> Result<Addressees<'a>, Failure> {
         let contacts = match context.contacts(doing, &self.names) {
+            Ok(_) if self.is_ambiguous(context) => {
+                let name = output::safe(&self.names[0]);
+                let cause = format!("a contact and a conversation are both called {name}");
+                let remedy = "Rename one of the two: `mv` in contacts/, or in conversations/.";
+                return Err(Failure::new(Exit::Usage, doing, cause, remedy));
+            }
             Ok(contacts) => contacts,
             Err(failure) => {
                 let Some(conversation) = self.conversation(context) else { return Err(failure) };
                 let name = &conversation.name;
                 let Some(directory) = outbox_of(context, &conversation) else {
                     return Err(failure.or(&format!(
-                        "If the conversation {} is meant: there is no directory of that name for it in outbox/.",
+                        "If the conversation {} is meant: there is no directory for it in outbox/ any more.",
                         output::safe(name)
                     )));
                 };
@@ -64,7 +71,7 @@ impl Addressed {
                 return Err(failure.or(&format!(
                     "If the conversation is meant: `chatterbox send {}`, or a file in its directory, {}/.",
                     name::shell_word(name),
-                    output::safe(&format!("outbox/{name}"))
+                    output::shown(directory.strip_prefix(context.root.path()).unwrap_or(&directory))
                 )));
             }
         };
@@ -88,13 +95,23 @@ impl Addressed {
     /// just these people, as they are called there.
     pub(super) fn conversation(&self, context: &Context) -> Option<Directory> {
         let mut all = conversations::conversations(context).unwrap_or_default();
+        // With those alone who are blocked there is no talking.
+        let is_blocked = |who: &Option<Fingerprint>| who.is_some_and(|who| context.people.is_blocked(&who));
+        all.retain(|directory| !directory.others(&context.people).iter().all(|(_, who)| is_blocked(who)));
+        let names: BTreeSet<&str> = self.names.iter().map(String::as_str).collect();
         let has_these = |directory: &Directory| {
-            let others: Vec<String> = directory.others(&context.people).into_iter().map(|(name, _)| name).collect();
-            others.len() == self.names.len() && self.names.iter().all(|name| others.contains(name))
+            let others = directory.others(&context.people);
+            others.iter().map(|(name, _)| name.as_str()).collect::<BTreeSet<_>>() == names
         };
         let by_name = all.iter().position(|directory| self.is_name_of(directory));
         let found = by_name.or_else(|| all.iter().position(has_these))?;
         Some(all.swap_remove(found))
+    }
+
+    /// Whether the only name is a conversation's as well as a contact's: which of them is meant nobody can tell.
+    fn is_ambiguous(&self, context: &Context) -> bool {
+        let all = conversations::conversations(context).unwrap_or_default();
+        self.names.len() == 1 && all.iter().any(|directory| self.is_name_of(directory))
     }
 
     fn is_name_of(&self, directory: &Directory) -> bool {
@@ -102,15 +119,25 @@ impl Addressed {
     }
 }
 
-/// The directory in the outbox that has a conversation's name, if it means that conversation.
+/// The directory in the outbox that means a conversation, whatever it is called: that of the same name, if there are several.
 fn outbox_of(context: &Context, conversation: &Directory) -> Option<PathBuf> {
     let id = conversation.described.as_ref()?.id?;
-    let directory = context.root.outbox().join(&conversation.name);
-    // A link, as in every other case, is not followed.
-    let stands = fs::symlink_metadata(&directory).is_ok_and(|found| found.is_dir());
-    let text = open::read_text(&RealDisk, &directory.join(metadata::FILE), METADATA_FILE_BYTES_MAX);
-    let means_it = |text: String| Metadata::describe(&text).ok()?.id.filter(|meant| *meant == id);
-    text.filter(|_| stands).and_then(means_it).map(|_| directory)
+    let outbox = context.root.outbox();
+    let means_it = |name: &OsString| {
+        let directory = outbox.join(name);
+        // A link, as in every other case, is not followed.
+        let stands = fs::symlink_metadata(&directory).is_ok_and(|found| found.is_dir());
+        let text = open::read_text(&RealDisk, &directory.join(metadata::FILE), METADATA_FILE_BYTES_MAX);
+        let described = text.filter(|_| stands).and_then(|text| Metadata::describe(&text).ok());
+        described.is_some_and(|described| described.id == Some(id))
+    };
+    let own = OsString::from(&conversation.name);
+    if means_it(&own) {
+        return Some(outbox.join(own));
+    }
+    let mut names = context.root.names("outbox");
+    names.sort_unstable();
+    names.into_iter().find(means_it).map(|name| outbox.join(name))
 }
 
 impl Addressees<'_> {
@@ -139,12 +166,38 @@ impl Addressees<'_> {
         atomic::make_private_directory(&RealDisk, &path).map_err(|error| causes::disk(doing, &error))?;
         // chatterboxd does not follow links, so a message behind one would never leave.
         match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() && self.means_other_people(&path) => {
+                let cause = format!("{} means another conversation", output::shown(&path));
+                let remedy = "Its metadata.toml says which. Rename that directory, or the contact.";
+                Err(Failure::new(Exit::Usage, doing, cause, remedy))
+            }
             Ok(found) if found.is_dir() => Ok(path),
             _ => {
                 let cause = format!("{} is no directory", output::shown(&path));
                 Err(Failure::new(Exit::CannotCreate, doing, cause, "Move away what has its name."))
             }
         }
+    }
+
+    /// Whether a directory that is called as `listed` calls it was made for other people than these.
+    fn means_other_people(&self, path: &Path) -> bool {
+        let text = open::read_text(&RealDisk, &path.join(metadata::FILE), METADATA_FILE_BYTES_MAX);
+        let Some(text) = text else { return false };
+        let participants = self.participants();
+        // Where it has none it names contacts. What cannot be understood is refused by chatterboxd, which says why.
+        match Metadata::describe(&text).ok().and_then(|described| described.id) {
+            Some(id) => id != ConversationId::of_participants(&participants),
+            None => {
+                Metadata::parse(&text, &self.context.people).is_ok_and(|metadata| metadata.participants != participants)
+            }
+        }
+    }
+
+    /// Everybody, ourselves included, sorted.
+    fn participants(&self) -> Vec<Fingerprint> {
+        let theirs = self.contacts.iter().map(|contact| contact.profile.identity().fingerprint());
+        let all: BTreeSet<Fingerprint> = theirs.chain([self.context.people.own_fingerprint()]).collect();
+        all.into_iter().collect()
     }
 
     /// The directory whose metadata has this subject and these participants; else a new one, built in scratch with its
@@ -179,10 +232,7 @@ impl Addressees<'_> {
     }
 
     fn find(&self, outbox: &Path) -> io::Result<Option<PathBuf>> {
-        let mut participants: Vec<Fingerprint> =
-            self.contacts.iter().map(|contact| contact.profile.identity().fingerprint()).collect();
-        participants.push(self.context.people.own_fingerprint());
-        participants.sort_unstable();
+        let participants = self.participants();
         let mut directories: Vec<OsString> = Vec::new();
         for entry in fs::read_dir(outbox)? {
             let entry = entry?;

@@ -10,7 +10,7 @@ use crate::disk::system::Disk as _;
 use crate::wire::identity::{AccountId, Fingerprint};
 use crate::wire::prekey::SignedPrekey;
 
-use self::Act::{Checkpoint, Drop, Kill, OpenAnew, Run, Start, StartUnheard, Stop};
+use self::Act::{Checkpoint, Drop, Kill, OpenAnew, Run, Start, StartUnheard, Stop, Withhold};
 
 /// In front of an alert's kind.
 const TIME_AND_DASH: usize = 26;
@@ -36,6 +36,8 @@ pub(super) enum Act {
     Checkpoint(usize),
     Kill(usize),
     Stop(usize),
+    /// The server says that it knows of no counters.
+    Withhold,
     /// It reads its state anew in the middle of a run, from a disk that shows again what a stop has left: nothing was sent then.
     OpenAnew(usize),
 }
@@ -171,6 +173,7 @@ impl World {
             // The process dies, the machine does not.
             Kill(who) => self.machines[who].running = None,
             Stop(who) => self.machines[who].stop(now),
+            Withhold => self.withhold_counters(),
             OpenAnew(who) => {
                 let unsent = [&self.machines[1 - who].fingerprint().0[..], &[0; 8]].concat();
                 let machine = &mut self.machines[who];

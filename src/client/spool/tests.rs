@@ -87,6 +87,17 @@ fn a_stop_knows_from_where_on_nothing_was_sent_and_the_next_run_trusts_it() {
     unchecked.trust(&unsent);
     assert_eq!(never(&unchecked), [false; 5]);
     assert_eq!(unchecked.withdraw_unsent(), unsent, "the next run may know that it is the newest");
+    let mut unproven = load();
+    unproven.trust(&unsent);
+    unproven.distrust();
+    unproven.believe();
+    assert_eq!(never(&unproven), [false; 5], "whatever is believed later");
+    assert!(unproven.withdraw_unsent().is_empty(), "nor does the next run know it");
+    let mut believed = load();
+    believed.trust(&unsent);
+    believed.believe();
+    believed.distrust();
+    assert_eq!(never(&believed), [false, false, false, true, true], "it was the newest");
     let mut restored = load();
     restored.trust(&unsent);
     restored.doubt();
