@@ -11,6 +11,14 @@ const LIBRARY: &str = "/usr/$LIB/faketime/libfaketimeMT.so.1";
 /// A clock that can be set while programs run by it.
 pub struct Clock(PathBuf);
 
+/// A process that was killed is gone: what the library had for it would stay.
+pub fn tidy_after(pid: u32) {
+    for name in ["faketime_shm_", "sem.faketime_sem_"] {
+        // Only a process with a clock of its own leaves these.
+        let _ = fs::remove_file(format!("/dev/shm/{name}{pid}"));
+    }
+}
+
 impl Clock {
     /// One that is ahead of the system's.
     pub fn ahead(directory: &Path, seconds: i64) -> Self {

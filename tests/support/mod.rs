@@ -156,6 +156,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+        clock::tidy_after(self.pid());
     }
 }
 
