@@ -42,6 +42,24 @@ fn asked_of(server: ServerAddress, delay: Duration, spreads: &[bool]) -> (Courie
     (courier, sender)
 }
 
+/// A courier's visit among others, perhaps after one that has failed.
+fn visit(
+    room: &Room,
+    (mut courier, engine): (Courier, mpsc::UnboundedSender<Order>),
+    has_failed: bool,
+) -> tokio::task::JoinHandle<()> {
+    courier.room = room.clone();
+    courier.note_all();
+    tokio::spawn(async move {
+        let mut backoff = Backoff::default();
+        if has_failed {
+            backoff.failed(&mut OsRng);
+        }
+        let _ = courier.visit(&mut backoff).await;
+        drop(engine);
+    })
+}
+
 #[tokio::test]
 async fn nothing_leaves_before_its_delay_is_over_and_without_one_it_leaves_at_once() {
     let hour = Duration::from_secs(3_600);
@@ -62,19 +80,7 @@ async fn servers_that_let_their_callers_hang_hold_up_each_other_and_nobody_new()
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let room = Room::new(Places { retrying: 2, connecting: 5, standing: 64, doubtful: 2 });
-    let visit = |has_failed: bool| {
-        let (mut courier, engine) = asked_at(port, Duration::ZERO, &[false]);
-        courier.room = room.clone();
-        courier.note_all();
-        tokio::spawn(async move {
-            let mut backoff = Backoff::default();
-            if has_failed {
-                backoff.failed(&mut OsRng);
-            }
-            let _ = courier.visit(&mut backoff).await;
-            drop(engine);
-        })
-    };
+    let visit = |has_failed: bool| visit(&room, asked_at(port, Duration::ZERO, &[false]), has_failed);
     // They are let in and never answered.
     let hanging: Vec<_> = (0..100).map(|_| visit(true)).collect();
     let mut let_in = vec![listener.accept().await.unwrap(), listener.accept().await.unwrap()];
@@ -110,19 +116,8 @@ async fn servers_that_let_their_callers_in_and_never_answer_leave_most_places_to
         }
     });
     let room = Room::new(Places { retrying: 4, connecting: 5, standing: 2, doubtful: 1 });
-    let visit = |server: ServerAddress, has_failed: bool| {
-        let (mut courier, engine) = asked_of(server, Duration::ZERO, &[false]);
-        courier.room = room.clone();
-        courier.note_all();
-        tokio::spawn(async move {
-            let mut backoff = Backoff::default();
-            if has_failed {
-                backoff.failed(&mut OsRng);
-            }
-            let _ = courier.visit(&mut backoff).await;
-            drop(engine);
-        })
-    };
+    let visit =
+        |server: ServerAddress, has_failed: bool| visit(&room, asked_of(server, Duration::ZERO, &[false]), has_failed);
     let hanging: Vec<_> = (0..20).map(|_| visit(silent.clone(), true)).collect();
     questions.recv().await.unwrap();
     // One has asked; the others have a connection and wait.
