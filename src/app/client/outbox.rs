@@ -109,9 +109,12 @@ impl Addressed {
     }
 
     /// Whether the only name is a conversation's as well as a contact's: which of them is meant nobody can tell.
+    ///
+    /// One look, however many conversations there are.
     fn is_ambiguous(&self, context: &Context) -> bool {
-        let all = conversations::conversations(context).unwrap_or_default();
-        self.names.len() == 1 && all.iter().any(|directory| self.is_name_of(directory))
+        let [name] = &self.names[..] else { return false };
+        let is_one = !name.contains('/') && ![".", ".."].contains(&name.as_str());
+        is_one && context.root.conversations().join(name).join(metadata::FILE).is_file()
     }
 
     fn is_name_of(&self, directory: &Directory) -> bool {
