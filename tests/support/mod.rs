@@ -30,7 +30,7 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 const SERVER: &str = env!("CARGO_BIN_EXE_chatterbox-server");
-const DAEMON: &str = env!("CARGO_BIN_EXE_chatterboxd");
+pub const DAEMON: &str = env!("CARGO_BIN_EXE_chatterboxd");
 const CLI: &str = env!("CARGO_BIN_EXE_chatterbox");
 
 /// Waits until `look` finds something, looking whenever something happens below `directory`.
@@ -284,7 +284,12 @@ impl User {
     /// As the program that `wrapper` runs.
     pub fn start_under(&mut self, mut wrapper: Command) {
         wrapper.arg(DAEMON);
-        self.daemon = Some(self.spawn_from(wrapper));
+        self.start_as(wrapper);
+    }
+
+    /// By a command line that ends with the program.
+    pub fn start_as(&mut self, command: Command) {
+        self.daemon = Some(self.spawn_from(command));
     }
 
     pub fn spawn(&self) -> Process {

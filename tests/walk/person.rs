@@ -1,11 +1,11 @@
 //! Somebody who has a shell and nothing else: whatever they do and see goes through `sh`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::document::{self, Document};
-use crate::support::{User, World};
+use crate::support::{DAEMON, User, World};
 
 /// Nobody's on a usual machine. Where the test is root's, people and daemons are of this user: root may do everything, and would
 /// never see what is forbidden.
@@ -41,6 +41,17 @@ pub fn ordinary() -> Command {
         command.args(["setpriv", "--reuid", UID, "--regid", UID, "--clear-groups"]);
     }
     command
+}
+
+/// The daemon, installed where everybody may run it: what cargo builds can lie below a directory that is its owner's alone, such
+/// as root's home.
+fn installed(world: &World) -> PathBuf {
+    let program = world.scratch.path().join("bin/chatterboxd");
+    if !program.exists() {
+        let install = Command::new("install").args(["-D", DAEMON]).arg(&program).status();
+        assert!(install.unwrap().success());
+    }
+    program
 }
 
 /// What has been seen of what the document promises, and what it does not tell of.
@@ -145,6 +156,7 @@ fn reason(kind: &str, when: &str, text: &str) -> bool {
 pub struct Person {
     pub user: User,
     pub card: String,
+    daemon: PathBuf,
 }
 
 impl Person {
@@ -157,7 +169,8 @@ impl Person {
             let owned = Command::new("chown").args(["-R", &format!("{UID}:{UID}")]).arg(&user.root).status();
             assert!(owned.unwrap().success());
         }
-        Self { user, card: String::from_utf8(made.stdout).unwrap().trim_end().to_owned() }
+        let card = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
+        Self { user, card, daemon: installed(world) }
     }
 
     pub fn try_sh(&self, script: &str) -> Output {
@@ -181,11 +194,12 @@ impl Person {
     }
 
     pub fn start(&mut self) {
-        self.user.start_under(ordinary());
+        self.start_under(ordinary());
     }
 
-    pub fn start_under(&mut self, wrapper: Command) {
-        self.user.start_under(wrapper);
+    pub fn start_under(&mut self, mut wrapper: Command) {
+        wrapper.arg(&self.daemon);
+        self.user.start_as(wrapper);
     }
 
     pub fn stop(&mut self) {
