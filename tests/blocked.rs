@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use support::{User, World, entries};
@@ -67,6 +68,38 @@ fn what_a_blocked_contact_writes_is_not_seen_and_nothing_is_sent_to_them_until_t
     let shown = done(&bob, &["show", "carol"]);
     assert!(!shown.contains("gap"), "and is not missing, nor asked for: {shown}");
     assert!(entries(&bob.at("alerts")).is_empty() && entries(&carol.at("alerts")).is_empty());
+}
+
+#[test]
+fn who_makes_a_stranger_of_somebody_is_told_that_they_can_still_write_where_they_take_part() {
+    let world = World::new();
+    let [bob, carol, alice] = world.friends(["bob", "carol", "alice"]);
+    let told = |arguments: &[&str]| {
+        let output = bob.cli(arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    fs::copy(bob.at("contacts/alice.card"), bob.at("alice.card")).unwrap();
+    assert_eq!(told(&["contact", "remove", "alice"]), "", "there is nothing yet that she could write to");
+    fs::rename(bob.at("alice.card"), bob.at("contacts/alice.card")).unwrap();
+    carol.drop_file("bob", "x", "one");
+    carol.drop_file("bob,alice", "x", "two");
+    bob.wait_for_message("one");
+    bob.wait_for_message("two");
+    fs::copy(bob.at("contacts/carol.card"), bob.at("carol.card")).unwrap();
+    for makes in [&["contact", "remove", "carol"][..], &["contact", "unblock", "carol", "--remove"]] {
+        let said = told(makes);
+        assert!(said.contains("carol takes part in 2 conversations") && said.contains("contact block carol"), "{said}");
+        fs::copy(bob.at("carol.card"), bob.at("contacts/carol.card")).unwrap();
+        done(&bob, &["contact", "block", "carol"]);
+    }
+    fs::copy(bob.at("carol.card"), bob.at("contacts/carol.card")).unwrap();
+    assert_eq!(told(&["contact", "remove", "carol"]), "", "she is blocked");
+    carol.drop_file("bob", "x", "unseen");
+    alice.drop_file("bob,carol", "x", "behind it");
+    bob.wait_for_message("behind it");
+    let heard: BTreeSet<String> = bob.heard_from("carol").into_iter().collect();
+    assert_eq!(heard, BTreeSet::from(["one", "two"].map(str::to_owned)));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::causes;
 use super::context::Context;
+use super::conversations::{self, Directory};
 use super::output::{self, Output};
 use crate::app::failure::{Exit, Failure};
 use crate::client::contacts::{Contact, SUFFIX};
@@ -16,6 +17,7 @@ use crate::disk::real::RealDisk;
 use crate::disk::system::Disk as _;
 use crate::name;
 use crate::name::NAME_TRIES_MAX;
+use crate::wire::identity::Fingerprint;
 
 const REMEDY: &str = "Check that contacts/ and blocked/ are yours.";
 
@@ -74,6 +76,7 @@ pub(super) fn unblock(context: &Context, name: &str, remove: bool, output: &mut 
     if remove {
         RealDisk.unlink(&card).map_err(|error| Failure::io(&*doing, &error, REMEDY))?;
         sync(&doing, &[&blocked])?;
+        note_conversations(context, &shown, &contact.profile.identity().fingerprint());
         return output.text(&format!("unblocked {shown}; they are a stranger now\n"));
     }
     if contact.name == context.people.own().profile().name {
@@ -90,6 +93,20 @@ pub(super) fn unblock(context: &Context, name: &str, remove: bool, output: &mut 
     }
     sync(&doing, &[&context.root.contacts(), &blocked])?;
     output.text(&format!("unblocked {shown}; they are a contact now\n"))
+}
+
+/// Says where somebody who is a stranger now can write all the same. What cannot be read hinders nobody from becoming one.
+pub(super) fn note_conversations(context: &Context, shown: &str, who: &Fingerprint) {
+    let has =
+        |directory: &&Directory| directory.others(&context.people).iter().any(|(_, other)| other.as_ref() == Some(who));
+    let count = conversations::conversations(context).map_or(0, |all| all.iter().filter(has).count());
+    if count > 0 {
+        let few = if count == 1 { "a conversation".to_owned() } else { format!("{count} conversations") };
+        output::note(format!(
+            "note: {shown} takes part in {few} that you have, and can still write there; to hear nothing more of them, add \
+             the card again and `chatterbox contact block {shown}`"
+        ));
+    }
 }
 
 fn file_name(name: &str) -> OsString {

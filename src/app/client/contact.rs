@@ -39,7 +39,7 @@ Example:
 
 const REMOVE_EXAMPLES: &str = "\
 Example:
-  chatterbox contact remove bob         conversations with bob stay where they are";
+  chatterbox contact remove bob         conversations with bob stay, and bob can still write there";
 
 const BLOCK_EXAMPLES: &str = "\
 Example:
@@ -105,6 +105,9 @@ enum Action {
         remove: bool,
     },
     /// Remove a contact's card
+    ///
+    /// They are a stranger then: a new conversation of theirs waits in requests/. In conversations that stand they take part as
+    /// before; `chatterbox contact block` is for those you want to hear nothing from.
     #[command(after_help = REMOVE_EXAMPLES)]
     Remove {
         /// The contact
@@ -381,13 +384,17 @@ fn remove(context: &Context, name: &str, output: &mut Output) -> Result<(), Fail
     let file = format!("{name}{}", contacts::SUFFIX);
     let faulty = context.people.contacts().faults().iter().any(|(faulty, _)| *faulty == *file);
     // A damaged card is removed like a good one: it is in the way of a better one.
-    let path = if faulty {
-        context.root.contacts().join(file)
+    let (path, who) = if faulty {
+        (context.root.contacts().join(file), None)
     } else {
-        context.card_file(&context.contact(&doing, name)?.name)
+        let contact = context.contact(&doing, name)?;
+        (context.card_file(&contact.name), Some(contact.profile.identity().fingerprint()))
     };
     std::fs::remove_file(&path)
         .map_err(|error| Failure::io(&*doing, &error, "Check that the directory contacts/ is yours."))?;
     atomic::sync_directory(&RealDisk, &context.root.contacts()).map_err(|error| causes::disk(doing, &error))?;
+    if let Some(who) = who.filter(|who| !context.people.is_blocked(who)) {
+        block::note_conversations(context, &shown, &who);
+    }
     output.text(&format!("removed {shown}\n"))
 }
