@@ -9,16 +9,19 @@ use zeroize::Zeroizing;
 use super::alerts;
 use super::delivery::State;
 use super::engine::Engine;
+use super::letting_go::Because;
 use super::progress;
 use super::root;
 use super::spool::Removed;
 use crate::clock::Timestamp;
 use crate::disk::open::{OpenError, RegularFile};
 use crate::limits::{LARGE_AHEAD, PART_BYTES};
+use crate::wire::control::{Control, Messages};
 use crate::wire::envelope::Envelope;
 use crate::wire::identity::{Fingerprint, MessageId};
 use crate::wire::large::{LargeRecipient, LargeRecord};
 use crate::wire::payload::{Content, Payload};
+use crate::wire::sent::{Fate, SentKey};
 use crate::wire::spool::{Form, Spooled};
 
 /// A part that is read and not sealed yet.
@@ -177,13 +180,22 @@ impl Engine {
         }
     }
 
-    /// A large content cannot be sent to those who do not have all of it.
+    /// A large content cannot be sent to those who do not have all of it. The person who is told so sends it again as another
+    /// message: so this one is not sent any more, to nobody who asks for it either, and who has a part of it waits for no other.
     fn fail_large(&mut self, message: &MessageId, reason: &str, now: Timestamp) {
         let Some(large) = self.large.get(message).cloned() else { return };
-        for recipient in &large.recipients {
-            self.large.end(message, &recipient.fingerprint);
-            let state = State::Failed(reason.to_owned());
-            self.set_state(&large.conversation, &large.file, &recipient.fingerprint, state, now);
+        let conversation = large.conversation;
+        for LargeRecipient { fingerprint: recipient, next, .. } in large.recipients.iter().copied() {
+            self.note_unsealed_large(recipient, message, now);
+            let places = self.spool.places_of(&recipient, &[(conversation, *message)].into());
+            self.let_go(recipient, &places, Because::GivenUp, now);
+            self.large.end(message, &recipient);
+            self.set_state(&conversation, &large.file, &recipient, State::Failed(reason.to_owned()), now);
+            self.sent.decide(&SentKey { recipient, conversation, message: *message }, Fate::Refused, &mut self.pending);
+            if next > 0 {
+                let cancelled = vec![Messages { conversation, ids: vec![*message] }];
+                self.queue_note(recipient, &Control { cancelled, ..Control::default() }, now);
+            }
         }
         let text = format!("{} was not sent to its end: {reason}.\nSend the file again.", large.file);
         alerts::raise(&self.root, &mut self.pending, now, "undeliverable", "", &text);

@@ -35,6 +35,8 @@ struct Bob {
     prekey: PrekeySecret,
     /// All that came, in order.
     got: Vec<Payload>,
+    /// What he was told that it will not come.
+    cancelled: Vec<MessageId>,
     /// His server knows a second copy.
     seen: HashSet<[u8; 32]>,
 }
@@ -65,7 +67,14 @@ impl Alice {
         std::fs::write(root.contacts().join("bob.card"), format!("{}\n", account.profile)).unwrap();
         std::fs::create_dir(root.outbox().join("bob")).unwrap();
         let prekey = PrekeySecret::random(PrekeyKind::OneTime, u64::MAX, &account.keys, &mut OsRng);
-        let bob = Bob { account, sessions: Sessions::default(), prekey, got: Vec::new(), seen: HashSet::new() };
+        let bob = Bob {
+            account,
+            sessions: Sessions::default(),
+            prekey,
+            got: Vec::new(),
+            cancelled: Vec::new(),
+            seen: HashSet::new(),
+        };
         let (journal, _) = Journal::open(root.shared_disk(), root.path()).unwrap();
         let engine = Engine::load(root.clone(), Policy::by_default(&Way::Direct)).unwrap();
         let mut alice =
@@ -161,8 +170,11 @@ impl Bob {
             }
             opened => opened.unwrap(),
         };
-        if let Plaintext::Message(payload) = opened.0 {
-            self.got.push(payload);
+        match opened.0 {
+            Plaintext::Message(payload) => self.got.push(payload),
+            Plaintext::Control(control) => {
+                self.cancelled.extend(control.cancelled.into_iter().flat_map(|messages| messages.ids));
+            }
         }
     }
 
@@ -290,6 +302,14 @@ fn a_copy_that_is_gone_or_damaged_fails_the_message_and_says_so() {
     assert_eq!(alerts.len(), 1);
     alice.second(0);
     assert_eq!(alice.copies(), 0);
+    // Its author is told to send it again, and that is another message: this one ends for both.
+    let id = alice.bob.got.iter().find(|payload| payload.part.is_some()).unwrap().id;
+    assert_eq!(alice.bob.cancelled, [id]);
+    let parts = alice.bob.got.len();
+    let bob = alice.bob.account.profile.identity().fingerprint();
+    alice.engine.send_again(bob, 0, Timestamp::from_micros(alice.now));
+    alice.finish();
+    assert_eq!(alice.bob.got.len(), parts, "{}", alice.delivery());
 }
 
 #[test]
