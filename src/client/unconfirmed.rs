@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 use super::engine::Engine;
 use crate::clock::Timestamp;
 use crate::limits::{
-    RESCAN_INTERVAL_MS, UNCONFIRMED_FRACTION, UNCONFIRMED_HEARD_MS, UNCONFIRMED_MAX, UNCONFIRMED_PEER_MAX,
-    UNCONFIRMED_RESENT_MAX,
+    RESCAN_INTERVAL_MS, RESENT_TIMES_MAX, UNCONFIRMED_FRACTION, UNCONFIRMED_HEARD_MS, UNCONFIRMED_MAX,
+    UNCONFIRMED_PEER_MAX, UNCONFIRMED_RESENT_MAX,
 };
 use crate::wire::identity::{Fingerprint, MessageId};
 use crate::wire::sent::{SentEntry, SentKey};
@@ -79,7 +79,10 @@ impl Engine {
         };
         let mut due = self.sent.open(expects);
         // Whoever has got one as often as may be, and acknowledges nothing, may have turned it off: that is told of it in time.
-        let is_in_vain = |entry: &&SentEntry| entry.resent >= UNCONFIRMED_RESENT_MAX && age_ms(entry) >= wait_ms;
+        // What is gone here was not sent again so often, and says nothing of it.
+        let is_in_vain = |entry: &&SentEntry| {
+            (UNCONFIRMED_RESENT_MAX..=RESENT_TIMES_MAX).contains(&entry.resent) && age_ms(entry) >= wait_ms
+        };
         let in_vain: HashSet<_> =
             due.iter().copied().filter(is_in_vain).map(|entry| (entry.recipient, entry.conversation)).collect();
         due.retain(|entry| is_due(entry) && !in_vain.contains(&(entry.recipient, entry.conversation)));
@@ -101,12 +104,12 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-
     use zeroize::Zeroizing;
 
     use super::*;
     use crate::client::assembling::tests::Bench;
     use crate::wire::control::Messages;
+    use crate::wire::sent::{GONE, TAKEN_BACK};
     use crate::wire::spool::{Form, Spooled};
 
     const BOB: Fingerprint = Fingerprint([1; 32]);
@@ -160,6 +163,9 @@ mod tests {
         };
         bench.engine.spool.push(alice, waiting, now, &mut bench.engine.pending);
         assert_eq!(due(&bench), [5], "what is on its way is not lost");
+        add(&mut bench, 8, GONE, 500);
+        add(&mut bench, 9, TAKEN_BACK, 500);
+        assert_eq!(due(&bench), [5], "what was erased was not sent in vain");
         add(&mut bench, 6, UNCONFIRMED_RESENT_MAX, 99);
         assert_eq!(due(&bench), [5]);
         add(&mut bench, 7, UNCONFIRMED_RESENT_MAX, 100);
