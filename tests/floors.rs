@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::visit::{self, Visit};
-use syn::{Item, ItemMod, ItemUse, Macro, UseTree};
+use syn::{Item, ItemMod, ItemUse, Macro, Meta, UseTree};
 
 /// From the ground up.
 const FLOORS: &[&[&str]] = &[
@@ -227,6 +227,26 @@ fn the_documentation_shows_the_same_floors() {
         .map(|(_, rest)| rest.split('`').skip(1).step_by(2).collect())
         .collect();
     assert_eq!(shown, FLOORS);
+}
+
+#[test]
+fn the_architecture_says_what_each_module_of_the_client_owns() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md")).unwrap();
+    let (_, table) = text.split_once("| module | owns |").unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with("| "));
+    let named: BTreeSet<&str> =
+        rows.flat_map(|row| row.split(" | ").next().unwrap().split('`').skip(1).step_by(2)).collect();
+    let file = syn::parse_file(&fs::read_to_string(source_directory().join("client/mod.rs")).unwrap()).unwrap();
+    let is_for_tests = |module: &ItemMod| {
+        let is_of_tests = |meta: &Meta| matches!(meta, Meta::List(list) if list.tokens.to_string().contains("test"));
+        module.attrs.iter().any(|attribute| is_of_tests(&attribute.meta))
+    };
+    let modules = file.items.iter().filter_map(|item| match item {
+        Item::Mod(module) if !is_for_tests(module) => Some(module.ident.to_string()),
+        _ => None,
+    });
+    let modules: BTreeSet<String> = modules.collect();
+    assert_eq!(named, modules.iter().map(String::as_str).collect());
 }
 
 /// Lines with a violation.

@@ -15,7 +15,7 @@ pub enum Exit {
     NoInput = 66,
     /// 67: nobody is known under this name.
     NoUser = 67,
-    /// 69: a service is not there: no daemon runs, a port is taken, no connection.
+    /// 69: a service is not there: a port or an address is taken, or what was waited for cannot come any more.
     Unavailable = 69,
     /// 70: a fault in this program.
     Software = 70,

@@ -167,6 +167,9 @@ impl Root {
 /// Where a person asks for messages to be taken back, relative to the root.
 pub const CANCEL_DIRECTORY: &str = "outbox/.cancel";
 
+/// What the daemon watches besides each directory of the outbox, relative to the root.
+pub const WATCHED: [&str; 5] = ["contacts", "blocked", "dropboxes", "outbox", CANCEL_DIRECTORY];
+
 /// The id that no message has. A request to take it back only goes away, behind all that the daemon had read before.
 pub const NO_MESSAGE: MessageId = MessageId([0; 16]);
 

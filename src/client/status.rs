@@ -41,7 +41,7 @@ pub struct Status {
     pub dropboxes: Vec<(String, String)>,
     /// Outbox files that are ignored by their names.
     pub ignored: usize,
-    /// Hooks that are not run, or were not: which, and why.
+    /// Hooks that are not run, were not, or ended badly: which, and why.
     pub hooks: Vec<(String, String)>,
     /// Large contents that arrive in parts, and how far they are.
     pub receiving: Vec<String>,

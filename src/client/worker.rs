@@ -16,7 +16,7 @@ use super::event::{Event, HomeOrder, Order};
 use super::hooks::HookQueue;
 use super::policy::Policy;
 use super::requests;
-use super::root::{CANCEL_DIRECTORY, Root};
+use super::root::{Root, WATCHED};
 use super::status::Status;
 use super::status_file::StatusFile;
 use super::watching::Watching;
@@ -162,11 +162,9 @@ impl Worker {
     /// Looks at the whole directory. None if that failed; then it is tried again soon.
     fn rescan(&mut self) -> Option<Vec<PathBuf>> {
         // These may have been replaced by others of the same names.
-        self.watching.watch(Path::new("contacts"));
-        self.watching.watch(Path::new("blocked"));
-        self.watching.watch(Path::new("dropboxes"));
-        self.watching.watch(Path::new("outbox"));
-        self.watching.watch(Path::new(CANCEL_DIRECTORY));
+        for directory in WATCHED {
+            self.watching.watch(Path::new(directory));
+        }
         if let Err(error) = self.engine_handles(Event::Hint(Hint::Rescan)) {
             self.write_status(Some(format!("the directory cannot be read: {error}")));
             return None;

@@ -220,6 +220,14 @@ impl Person {
         files.iter().for_each(|(path, text)| seen.note_text(path, text));
         let unseen: Vec<(String, String)> =
             seen.paths.iter().filter(|(promise, _)| !seen.seen.contains(promise)).cloned().collect();
+        // What is not listed is a fault as well.
+        let listed: Vec<&str> = seen.paths.iter().map(|(_, pattern)| pattern.as_str()).collect();
+        let others = format!(
+            "find keys journal tmp/chatterboxd -type f 2>&- | while read -r file; do
+                case $file in {}) ;; *) echo \"$file\" ;; esac; done",
+            listed.join("|")
+        );
+        seen.unknown.extend(self.sh(&others).lines().map(|path| format!("daemon's file: {path}")));
         if !unseen.is_empty() {
             let tests = unseen.iter().enumerate().map(|(at, (_, pattern))| {
                 // Of many, the first: whether there is any.

@@ -55,8 +55,8 @@ Errors go to standard error; exit codes are those of sysexits.h (docs/exit-codes
 
 /// Private messaging whose interface is the filesystem.
 ///
-/// A message is a file. Dropping it into outbox/NAME/ sends it; what arrives stands under conversations/. This
-/// program does nothing that mv, cat and ls could not do: it works on the directory only, and chatterboxd does the
+/// A message is a file. Dropping it into outbox/NAME/ sends it; what arrives stands under conversations/. What this
+/// program does to messages is what mv, cat and ls do: it works on the directory only, and chatterboxd does the
 /// sending.
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]

@@ -8,26 +8,23 @@ use super::checkup::{Checkup, Entry};
 use crate::app::client::causes;
 use crate::client::error_file;
 use crate::client::metadata::ID_FILE;
-use crate::client::root::CANCEL_DIRECTORY;
+use crate::client::root::{CANCEL_DIRECTORY, WATCHED};
 use crate::disk::open::{self, OpenError};
 use crate::name;
 use crate::wire::identity::ConversationId;
-
-/// The watches that the daemon needs besides one for each directory: `outbox/`, `contacts/` and `blocked/`.
-const OTHER_WATCHES: u64 = 3;
 
 /// 32 digits and a line's end, generously.
 const ID_FILE_BYTES_MAX: u64 = 64;
 
 pub(super) fn check(checkup: &mut Checkup<'_>) {
     let device = fs::metadata(checkup.root.path()).map(|found| found.dev()).ok();
-    let mut directories = 0;
+    let mut watches = WATCHED.len();
     for entry in checkup.entries(Path::new("outbox")) {
         if is_error(&entry) {
             check_error(checkup, &entry);
         } else if entry.is_hidden() {
         } else if entry.kind.is_dir() {
-            directories += 1;
+            watches += 1;
             let found = fs::symlink_metadata(checkup.root.join(&entry.path)).map(|found| found.dev()).ok();
             if found.is_some() && found != device {
                 let remedy = "Make a plain directory here instead: files are moved out of it by rename.";
@@ -52,7 +49,7 @@ pub(super) fn check(checkup: &mut Checkup<'_>) {
     }
     let limit = fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").ok();
     if let Some(limit) = limit.and_then(|text| text.trim().parse().ok()) {
-        check_watches(checkup, directories + OTHER_WATCHES, limit);
+        check_watches(checkup, watches, limit);
     }
 }
 
@@ -127,7 +124,7 @@ fn check_error(checkup: &mut Checkup<'_>, entry: &Entry) {
     }
 }
 
-fn check_watches(checkup: &mut Checkup<'_>, needed: u64, limit: u64) {
+fn check_watches(checkup: &mut Checkup<'_>, needed: usize, limit: usize) {
     if needed > limit {
         let problem =
             format!("chatterboxd watches {needed} directories, and the system allows {limit} watches to a user");
