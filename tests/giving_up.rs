@@ -7,7 +7,9 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use chatterbox::wire::counter::CounterState;
 use support::{Server, User, World, entries};
 
 /// Short enough for a test; the daemon waits as long before it gives anything up.
@@ -211,9 +213,15 @@ fn what_was_sealed_before_a_restart_may_have_arrived_unless_the_daemon_was_stopp
     server.kill();
     alice.stop();
     fs::write(alice.at("chatterbox.toml"), "dialer = \"direct\"\n").unwrap();
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     alice.start();
     let (message, _) = sends(&alice, "certainly not", "sealed");
     alice.wait_for_status("trouble: bob: ");
+    // A stop in the middle of that leaves open whether this state is the newest.
+    alice.wait_for("the counter at her server", || {
+        let counter = CounterState::from_bytes(&fs::read(alice.at("keys/counter")).unwrap()).unwrap();
+        (!counter.is_writing && counter.written >= started).then_some(())
+    });
     alice.stop();
     assert!(alice.at("keys/unsent").exists());
     let settings = fs::read_to_string(alice.at("chatterbox.toml")).unwrap();

@@ -57,8 +57,9 @@ impl Engine {
     /// Now and then: gives up what is too old.
     pub(super) fn give_up_when_due(&mut self, now: Timestamp) {
         let period_ms = u64::try_from(self.policy.retry_period.as_millis()).unwrap_or(u64::MAX);
-        // Nor is it by a clock that may be wrong: what it says to be too old was queued just now, perhaps.
-        if !self.giving_up.pass(period_ms, now) || !self.steady.is_trusted() {
+        // Nor is it by a clock that may be wrong: what it says to be too old was queued just now, perhaps. Nor before the home server
+        // was asked whether this state is the newest: only then is it known what the last stop knew.
+        if !self.giving_up.pass(period_ms, now) || !self.steady.is_trusted() || !self.counter.may_seal() {
             return;
         }
         let limit = Timestamp::from_micros(now.micros().saturating_sub(period_ms.saturating_mul(1_000)));
