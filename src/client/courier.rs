@@ -22,7 +22,7 @@ use super::traffic::Traffic;
 use crate::crypto::dh::SecretKey;
 use crate::limits::{
     COURIERS_CONNECTING_MAX, COURIERS_DOUBTFUL_MAX, COURIERS_MAX, COURIERS_RETRYING_MAX, FOREIGN_IDLE_MS, PIPELINE_MAX,
-    REPLY_TIMEOUT_MS, RETRY_AFTER_OUTAGE_MS,
+    RETRY_AFTER_OUTAGE_MS,
 };
 use crate::net::dialer::Dialer;
 use crate::wire::address::ServerAddress;
@@ -277,7 +277,7 @@ impl Courier {
                 asked.push_back(link.send(command).await?);
             }
             let Some(id) = asked.pop_front() else { return Ok(()) };
-            let outcome = link.reply(id, REPLY_TIMEOUT_MS).await?;
+            let outcome = link.reply(id).await?;
             let Some(errand) = self.errands.first() else { return Ok(()) };
             let event = answered(errand, self.fingerprint(), &self.profile().server, outcome)?;
             self.errands.done();

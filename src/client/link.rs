@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::crypto::dh::SecretKey;
 use crate::handshake::HandshakeError;
-use crate::limits::PROTOCOL_VERSION;
+use crate::limits::{PROTOCOL_VERSION, REPLY_TIMEOUT_MS};
 use crate::net::connection::{self, ConnectionError, FrameReader, FrameWriter};
 use crate::net::dialer::{DialError, Dialer, Stream};
 use crate::net::isolation::Isolation;
@@ -104,8 +104,8 @@ impl Link {
     ///
     /// # Errors
     /// [`LinkError::OutOfTurn`] for anything else, [`LinkError::Silent`] if nothing comes.
-    pub async fn reply(&mut self, id: u64, wait_ms: u64) -> Result<Result<Reply, Refusal>, LinkError> {
-        let waited = tokio::time::timeout(Duration::from_millis(wait_ms), self.next()).await;
+    pub async fn reply(&mut self, id: u64) -> Result<Result<Reply, Refusal>, LinkError> {
+        let waited = tokio::time::timeout(Duration::from_millis(REPLY_TIMEOUT_MS), self.next()).await;
         match waited.map_err(|_| LinkError::Silent)?? {
             ServerMessage::Reply { id: answered, outcome } if answered == id => Ok(outcome),
             _ => Err(LinkError::OutOfTurn),

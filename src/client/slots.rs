@@ -19,7 +19,7 @@ use super::line::{Line, Turn};
 use super::link::{Link, LinkError};
 use super::pace;
 use crate::crypto::dh::SecretKey;
-use crate::limits::{COURIERS_MAX, REPLY_TIMEOUT_MS, VISIT_TIMEOUT_MS};
+use crate::limits::{COURIERS_MAX, VISIT_TIMEOUT_MS};
 use crate::net::dialer::Dialer;
 use crate::net::isolation::Isolation;
 use crate::wire::address::ServerAddress;
@@ -150,7 +150,7 @@ impl Visitor {
         let visiting = async {
             let mut link = Link::open(&self.dialer, &isolation, server, SecretKey::random(&mut OsRng)).await?;
             let id = link.send(command()).await?;
-            link.reply(id, REPLY_TIMEOUT_MS).await
+            link.reply(id).await
         };
         timeout(Duration::from_millis(VISIT_TIMEOUT_MS), visiting).await.unwrap_or(Err(LinkError::Silent))
     }

@@ -3,20 +3,17 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::Duration;
-
-use notify::{RecursiveMode, Watcher as _};
 
 use super::causes;
 use super::context::Context;
+use super::hints::Hints;
 use super::message::{self, Named, Sent};
 use super::output::{self, Output};
 use crate::app::failure::{Exit, Failure};
 use crate::client::delivery::State;
 use crate::client::error_file;
 use crate::client::root::{CANCEL_DIRECTORY, NO_MESSAGE};
-use crate::clock::Timestamp;
 use crate::disk::atomic;
 use crate::disk::lock;
 use crate::disk::real::RealDisk;
@@ -69,12 +66,7 @@ fn remove(context: &Context, doing: &str, path: &Path, relative: &Path) -> Resul
     if is_running(context) {
         ask(context, doing, &NO_MESSAGE)?;
     }
-    // One of an earlier file of this name was written before the file was.
-    let newer = |sent: &Sent| {
-        let time = Timestamp::of_name(&sent.delivery.file);
-        time.zip(since).is_none_or(|(time, since)| time >= since)
-    };
-    Ok(message::from_outbox(context, relative).filter(newer))
+    Ok(message::from_outbox_since(context, relative, since))
 }
 
 /// Asks chatterboxd to take a message back, and says what came of it.
@@ -108,21 +100,13 @@ fn ask(context: &Context, doing: &str, message: &MessageId) -> Result<bool, Fail
     let directory = context.root.join(CANCEL_DIRECTORY);
     atomic::make_private_directory(&RealDisk, &directory).map_err(|error| causes::disk(doing, &error))?;
     let request = directory.join(message.to_string());
-    let (sender, events) = mpsc::channel();
-    let watcher = notify::recommended_watcher(move |_| {
-        let _ = sender.send(());
-    })
-    .and_then(|mut watcher| {
-        watcher.watch(&directory, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
+    let mut hints = Hints::new();
+    hints.watch(&directory);
     let failed = |error: std::io::Error| Failure::io(doing, &error, "Check that the directory outbox/ is yours.");
     // What an earlier request was answered is no answer to this one.
     let error = error_file::beside(&request);
     error_file::remove(&context.root, &error);
     fs::write(&request, "").map_err(failed)?;
-    // Without a watcher (the system has no more) a look now and then does.
-    let _watcher = watcher.ok();
     while fs::symlink_metadata(&request).is_ok() {
         if !is_running(context) {
             return Ok(false);
@@ -135,10 +119,7 @@ fn ask(context: &Context, doing: &str, message: &MessageId) -> Result<bool, Fail
             }
             break;
         }
-        let poll = Duration::from_millis(STATUS_POLL_MS);
-        if let Err(mpsc::RecvTimeoutError::Disconnected) = events.recv_timeout(poll) {
-            std::thread::sleep(poll);
-        }
+        hints.next(Duration::from_millis(STATUS_POLL_MS));
     }
     Ok(true)
 }

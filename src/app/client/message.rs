@@ -102,6 +102,12 @@ pub(super) fn from_outbox(context: &Context, relative: &Path) -> Option<Sent> {
     all.into_iter().find(|sent| sent.delivery.outbox.as_ref() == Some(&wanted))
 }
 
+/// The same of a file that was there at a time, if that is known: one of an earlier file of its name was written before.
+pub(super) fn from_outbox_since(context: &Context, relative: &Path, since: Option<Timestamp>) -> Option<Sent> {
+    let time = |sent: &Sent| Timestamp::of_name(&sent.delivery.file);
+    from_outbox(context, relative).filter(|sent| time(sent).zip(since).is_none_or(|(time, since)| time >= since))
+}
+
 /// All `.delivery` files, the newest first: their names begin with the time.
 fn deliveries(context: &Context) -> Vec<(std::ffi::OsString, PathBuf)> {
     let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();

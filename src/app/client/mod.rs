@@ -13,6 +13,7 @@ mod conversations;
 mod doctor;
 mod dropbox;
 mod gaps;
+mod hints;
 mod init;
 mod list;
 mod message;

@@ -1,11 +1,10 @@
 //! `chatterbox status`: what the daemon says of itself, and whether there is one.
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use serde::Serialize;
 
+use super::hints::Hints;
 use super::output::{self, Output};
 use super::{causes, context, wait};
 use crate::app::failure::{Exit, Failure};
@@ -135,8 +134,8 @@ impl Report {
 /// Looks at every event in the root, and now and then without one.
 fn wait_connected(root: &Root, timeout: Option<Duration>) -> Result<Report, Failure> {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    // Before the first look, so that nothing happens unseen between a look and the watch.
-    let (events, _watcher) = watch(root);
+    let mut hints = Hints::new();
+    hints.watch(root.path());
     loop {
         let report = Report::read(root)?;
         if report.is_connected() {
@@ -147,28 +146,8 @@ fn wait_connected(root: &Root, timeout: Option<Duration>) -> Result<Report, Fail
         if left.is_some_and(|left| left.is_zero()) {
             return Err(timed_out(&report, timeout.unwrap_or_default()));
         }
-        let pause = left.map_or(poll, |left| left.min(poll));
-        if let Err(RecvTimeoutError::Disconnected) = events.recv_timeout(pause) {
-            std::thread::sleep(pause);
-        }
+        hints.next(left.map_or(poll, |left| left.min(poll)));
     }
-}
-
-/// A hint for every change in the root. Without a watcher (the system has no more) the poll alone does.
-fn watch(root: &Root) -> (Receiver<()>, Option<RecommendedWatcher>) {
-    let (sender, events) = mpsc::sync_channel(1);
-    let handler = move |event: notify::Result<notify::Event>| {
-        // Opening a file is an event as well, and we open one at every look.
-        if !matches!(event.map(|event| event.kind), Ok(EventKind::Access(_))) {
-            // Full means that a hint waits already.
-            let _ = sender.try_send(());
-        }
-    };
-    let watcher = notify::recommended_watcher(handler).and_then(|mut watcher| {
-        watcher.watch(root.path(), RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    (events, watcher.ok())
 }
 
 fn timed_out(report: &Report, timeout: Duration) -> Failure {

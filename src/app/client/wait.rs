@@ -3,13 +3,11 @@
 use std::fs;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
-
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::context::Context;
 use super::conversations::current_name;
+use super::hints::Hints;
 use super::message::{self, Named, Sent};
 use super::output::{self, Output};
 use crate::app::failure::{Exit, Failure};
@@ -155,11 +153,7 @@ impl Watch {
         self.hints.watch(&context.root.outbox());
         loop {
             if fs::symlink_metadata(path).is_err() {
-                // One of an earlier file of this name was written before the file was.
-                let newer = |sent: &Sent| {
-                    Timestamp::of_name(&sent.delivery.file).zip(since).is_none_or(|(at, since)| at >= since)
-                };
-                return message::from_outbox(context, relative).filter(newer).ok_or_else(|| {
+                return message::from_outbox_since(context, relative, since).ok_or_else(|| {
                     let cause = "it has gone from the outbox and is no message";
                     Failure::new(Exit::NoInput, &*self.doing, cause, "Somebody moved or removed it; look for it there.")
                 });
@@ -235,44 +229,6 @@ impl Watch {
         let poll = Duration::from_millis(STATUS_POLL_MS);
         self.hints.next(left.map_or(poll, |left| left.min(poll)));
         Ok(())
-    }
-}
-
-/// Hints that something happened in a directory. Without a watcher (the system has no more) a look now and then does.
-struct Hints {
-    events: Receiver<()>,
-    watcher: Option<RecommendedWatcher>,
-    watched: Vec<PathBuf>,
-}
-
-impl Hints {
-    fn new() -> Self {
-        let (sender, events) = mpsc::sync_channel(1);
-        let handler = move |event: notify::Result<notify::Event>| {
-            // Opening a file is an event as well, and we open one at every look.
-            if !matches!(event.map(|event| event.kind), Ok(EventKind::Access(_))) {
-                // Full means that a hint waits already.
-                let _ = sender.try_send(());
-            }
-        };
-        Self { events, watcher: notify::recommended_watcher(handler).ok(), watched: Vec::new() }
-    }
-
-    fn watch(&mut self, directory: &Path) {
-        if self.watched.iter().any(|watched| watched == directory) {
-            return;
-        }
-        if let Some(watcher) = &mut self.watcher
-            && watcher.watch(directory, RecursiveMode::NonRecursive).is_ok()
-        {
-            self.watched.push(directory.to_owned());
-        }
-    }
-
-    fn next(&self, pause: Duration) {
-        if let Err(RecvTimeoutError::Disconnected) = self.events.recv_timeout(pause) {
-            std::thread::sleep(pause);
-        }
     }
 }
 
