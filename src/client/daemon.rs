@@ -6,7 +6,7 @@
 //! ```
 
 use std::path::Path;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -53,29 +53,8 @@ pub async fn run(
         return Err(DaemonError::NoAccount(root.path().to_owned()));
     }
     let mut stop = pin!(stop);
-    let mut retry_ms = DISK_RETRY_MS;
-    let mut looks = 0;
-    let (lock, journal, engine) = loop {
-        let wait_ms = match begin(&root, policy) {
-            Err(error) if error.is_looked_at() && looks < LOCK_TRIES_MAX => {
-                if looks == 0 {
-                    tracing::info!(%error, "the start waits for them");
-                }
-                looks += 1;
-                LOCK_RETRY_MS
-            }
-            Err(error) if error.is_disk_trouble() || error.is_in_the_way() => {
-                say_paused(&root, &plan.way, &error);
-                let wait_ms = retry_ms;
-                retry_ms = (2 * retry_ms).min(START_RETRY_MAX_MS);
-                wait_ms
-            }
-            result => break result?,
-        };
-        tokio::select! {
-            () = &mut stop => return Ok(()),
-            () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
-        }
+    let Some((lock, journal, engine)) = begin_patiently(&root, &plan.way, policy, stop.as_mut()).await? else {
+        return Ok(());
     };
     let own = Account::load(&root)?;
     let dialer = Dialer::start(plan)?;
@@ -137,6 +116,40 @@ pub async fn run(
     };
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     result.map_err(|_| DaemonError::Fault)?
+}
+
+/// Begins, and waits where that may help: for who only looks at the lock, for a disk, and for what is in the way. None if the
+/// stop comes first.
+async fn begin_patiently(
+    root: &Root,
+    way: &Way,
+    policy: Policy,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Option<(RootLock, Journal, Engine)>, DaemonError> {
+    let mut retry_ms = DISK_RETRY_MS;
+    let mut looks = 0;
+    loop {
+        let wait_ms = match begin(root, policy) {
+            Err(error) if error.is_looked_at() && looks < LOCK_TRIES_MAX => {
+                if looks == 0 {
+                    tracing::info!(%error, "the start waits for them");
+                }
+                looks += 1;
+                LOCK_RETRY_MS
+            }
+            Err(error) if error.is_disk_trouble() || error.is_in_the_way() => {
+                say_paused(root, way, &error);
+                let wait_ms = retry_ms;
+                retry_ms = (2 * retry_ms).min(START_RETRY_MAX_MS);
+                wait_ms
+            }
+            result => return result.map(Some),
+        };
+        tokio::select! {
+            () = &mut stop => return Ok(None),
+            () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
+        }
+    }
 }
 
 /// Takes the lock, makes what is missing, replays the journal, reads all state.
