@@ -1,7 +1,7 @@
 //! Two hashes of one message met (design, section 4): a person hears who wrote it, who told, and what that means. Once for each
 //! author, conversation and cause, and for those conversations alone that are ours: a stranger could make any number.
 
-use super::alerts;
+use super::alerts::{self, About};
 use super::author::{Cause, Contradiction};
 use super::engine::Engine;
 use super::transcripts::Place;
@@ -54,9 +54,12 @@ impl Engine {
         }
     }
 
-    /// Tells a person of what they could not be told before.
+    /// Tells a person of what they could not be told before. What is too much for one batch comes with the next look.
     pub(super) fn alert_untold_forks(&mut self, now: Timestamp) {
         for (place, contradiction) in self.transcripts.untold() {
+            if self.is_full() {
+                return;
+            }
             self.alert_fork(&place, contradiction, now);
         }
     }
@@ -107,10 +110,10 @@ impl Engine {
                 teller(by),
             ),
         };
-        // Counted by who tells as well: nobody's tales keep another's from being heard.
+        // Counted by who tells: nobody's tales keep another's from being heard.
         let about = match cause {
-            Cause::Twice | Cause::Previous | Cause::SameId => place.1.short(8),
-            Cause::Claim(by) | Cause::Unwritten(by) => alerts::by_word(&place.1, participants.get(usize::from(by))),
+            Cause::Twice | Cause::Previous | Cause::SameId => About::of(&place.1),
+            Cause::Claim(by) | Cause::Unwritten(by) => About::by_word(&place.1, participants.get(usize::from(by))),
         };
         alerts::try_raise(&self.root, &mut self.pending, now, "fork", &about, &text)
     }
@@ -164,7 +167,10 @@ mod tests {
         let place = (bob.conversation.id, bob.alice);
         let by = bob.engine.participants_by_place(&place.0);
         let unread: Vec<_> = (0..8)
-            .map(|number| bob.root.alerts().join(format!("{number}-fork-{}", alerts::by_word(&bob.alice, by.get(1)))))
+            .map(|number| {
+                let ending = About::by_word(&bob.alice, by.get(1)).ending("fork");
+                bob.root.alerts().join(format!("{number}-{ending}"))
+            })
             .collect();
         unread.iter().for_each(|path| fs::write(path, "unread\n").unwrap());
         bob.engine.alert_fork(&place, by_claim(3), bob.now);

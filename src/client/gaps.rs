@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::alerts;
+use super::alerts::{self, About};
 use super::author::Open;
 use super::engine::Engine;
 use super::gap_file::{self, GapLine};
@@ -118,10 +118,10 @@ impl Engine {
             "{which} is missing{by_word}{asked}.{disputed}\n\
              Ask {name} to send it again. If messages keep missing, a server withholds them, or {doubt} what was never written."
         );
-        // Counted by who tells as well: nobody's tales keep another's from being heard.
-        let about: Vec<String> = match tellers.is_empty() {
-            true => vec![place.1.short(8)],
-            false => tellers.iter().map(|by| alerts::by_word(&place.1, Some(by))).collect(),
+        // Counted by who tells: nobody's tales keep another's from being heard.
+        let about: Vec<About> = match tellers.is_empty() {
+            true => vec![About::of(&place.1)],
+            false => tellers.iter().map(|by| About::by_word(&place.1, Some(by))).collect(),
         };
         about.iter().any(|about| alerts::try_raise(&self.root, &mut self.pending, now, "gap", about, &text))
     }

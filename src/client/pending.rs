@@ -1,6 +1,7 @@
 //! The transaction that is being put together: everything that the events of one batch change, committed as one record
 //! of the journal (design, section 9, rule 2).
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -159,15 +160,15 @@ impl Pending {
         self.reserved.contains(path)
     }
 
-    /// How many names in `directory` that end so are reserved.
-    pub fn reserved_alike(&self, directory: &Path, ending: &str) -> usize {
-        let alike = |path: &&PathBuf| path.starts_with(directory) && path.to_string_lossy().ends_with(ending);
-        self.reserved.iter().filter(alike).count()
+    /// The names directly in `directory` that are reserved.
+    pub fn reserved_names(&self, directory: &Path) -> impl Iterator<Item = Cow<'_, str>> {
+        let inside = self.reserved.iter().filter(move |path| path.parent() == Some(directory));
+        inside.filter_map(|path| Some(path.file_name()?.to_string_lossy()))
     }
 
-    /// How many names directly in `directory` are reserved.
+    /// How many those are.
     pub fn reserved_in(&self, directory: &Path) -> usize {
-        self.reserved.iter().filter(|path| path.parent() == Some(directory)).count()
+        self.reserved_names(directory).count()
     }
 
     /// The transaction. The leases stay held until [`Pending::applied`].
