@@ -329,8 +329,8 @@ impl Engine {
     /// Whether a batch has grown to where it should be committed before more is done.
     pub fn is_full(&self) -> bool {
         let deliveries = self.deliveries.len() * DELIVERY_BYTES;
-        self.pending.bytes() + self.sessions.dirty_bytes() + deliveries > BATCH_BYTES_MAX
-            || self.pending.part_bytes() > PARTS_BATCH_BYTES
+        let state = self.sessions.dirty_bytes() + self.transcripts.dirty_bytes();
+        self.pending.bytes() + state + deliveries > BATCH_BYTES_MAX || self.pending.part_bytes() > PARTS_BATCH_BYTES
     }
 
     /// Whether more of somebody's messages waited for a session than one batch seals.

@@ -8,20 +8,26 @@ use super::engine::Engine;
 use super::gap_file::{self, GapLine};
 use super::transcripts::Place;
 use crate::clock::Timestamp;
-use crate::limits::{GAP_ALERT_IN_PARTS_S, GAP_WAITS_S, NOTE_MISSING_MAX};
+use crate::limits::{GAP_ALERT_IN_PARTS_S, GAP_LOOKS_MAX, GAP_WAITS_S, NOTE_MISSING_MAX};
 use crate::wire::author::AuthorRecord;
 use crate::wire::control::{Control, Missing};
 use crate::wire::identity::{ConversationId, Fingerprint};
 
 impl Engine {
-    /// Once a second: asks for what has been missing for a while, and tells of what has been for long.
+    /// Once a second: asks for what has been missing for a while, and tells of what has been for long. In a bounded number of
+    /// places, and no more than a batch takes: each gets its turn, and whoever opens thousands of conversations and claims what
+    /// is missing in each fills no journal with it.
     pub(super) fn look_for_gaps(&mut self, now: Timestamp) {
         let now_s = now.seconds();
         let recent = |asked: &u64| (*asked..asked.saturating_add(GAP_WAITS_S[0])).contains(&now_s);
         self.transcripts.asked.retain(|_, asked| recent(asked));
         self.transcripts.no_room.retain(|_, tried| recent(tried));
         let mut wanted: BTreeMap<Fingerprint, Vec<Missing>> = BTreeMap::new();
-        for place in self.transcripts.open() {
+        for place in self.transcripts.next_open(GAP_LOOKS_MAX) {
+            if self.is_full() {
+                break;
+            }
+            self.transcripts.looked = Some(place);
             let (conversation, author) = place;
             // Nothing is asked of somebody whose answer would be dropped.
             let is_ours = self.conversations.get(&conversation).is_some_and(|record| record.accepted)
@@ -70,6 +76,10 @@ impl Engine {
     /// Lets go of claims of which nothing more is to be expected.
     fn forget_claims(&mut self, place: &Place, now_s: u64) {
         let Some(theirs) = self.transcripts.get(place).filter(|theirs| theirs.has_claims()) else { return };
+        // Who they are is dear to ask, and mostly tells nothing.
+        if !self.people.has_blocked() && !theirs.has_stale_claim(|_| false, now_s) {
+            return;
+        }
         let participants = self.participants_by_place(&place.0);
         let is_blocked = |by: u8| participants.get(usize::from(by)).is_some_and(|by| self.people.is_blocked(by));
         if theirs.has_stale_claim(is_blocked, now_s) {
@@ -208,8 +218,10 @@ mod tests {
     use super::*;
     use crate::client::assembling::tests::Bench;
     use crate::client::author::Entered;
-    use crate::limits::{CLAIM_LIFETIME_S, GAP_ALERT_S, MAILBOX_QUIET_WAIT_MS};
+    use crate::client::transcripts::Transcripts;
+    use crate::limits::{BATCH_BYTES_MAX, CLAIM_LIFETIME_S, GAP_ALERT_S, GAPS_MAX, MAILBOX_QUIET_WAIT_MS};
     use crate::wire::author::Claim;
+    use crate::wire::conversation::ConversationRecord;
 
     #[test]
     fn nobody_is_asked_who_is_known_by_what_others_say_alone() {
@@ -271,5 +283,106 @@ mod tests {
         fs::write(bob.root.blocked().join("eve.card"), format!("{card}\n")).unwrap();
         bob.restart();
         assert_eq!(look(&mut bob, now_s), (false, 1));
+    }
+
+    /// Alice, or whoever stands at `by`, tells of somebody she has invented, in so many conversations more.
+    fn tell_tales(bob: &mut Bench, by: u8, count: u32) {
+        let now_s = bob.now.seconds();
+        for number in 0..count {
+            let id: Vec<u8> = [&number.to_be_bytes()[..], &[by; 12]].concat();
+            let id = ConversationId(id.try_into().unwrap());
+            let directory = format!("tale-{by}-{number}");
+            bob.engine.conversations.add(ConversationRecord { id, directory, ..bob.conversation.clone() });
+            let invented: Vec<u8> = number.to_be_bytes().repeat(8);
+            let place = (id, Fingerprint(invented.try_into().unwrap()));
+            let claim = Claim { incarnation: [7; 16], counter: 1, hash: [1; 32] };
+            bob.engine.transcripts.change(&place, |theirs| theirs.claim(by, claim, false, now_s));
+        }
+        bob.settle();
+    }
+
+    fn pass(bob: &mut Bench, seconds: u64) {
+        bob.now = Timestamp::from_micros(bob.now.micros() + seconds * 1_000_000);
+    }
+
+    #[test]
+    fn in_however_many_conversations_somebody_tells_of_people_who_do_not_exist_eight_alerts_come_and_others_are_heard()
+    {
+        let mut bob = Bench::new();
+        let [alice, eve] = [bob.alice, bob.join_stranger("eve")].map(|teller| {
+            let participants = bob.engine.participants_by_place(&bob.conversation.id);
+            u8::try_from(participants.iter().position(|other| *other == teller).unwrap()).unwrap()
+        });
+        tell_tales(&mut bob, alice, 600);
+        tell_tales(&mut bob, eve, 1);
+        pass(&mut bob, GAP_ALERT_S);
+        for _ in 0..2 {
+            pass(&mut bob, 1);
+            bob.engine.look_for_gaps(bob.now);
+            bob.settle();
+        }
+        let told = |by: &str| bob.alerts().iter().filter(|text| text.contains(by)).count();
+        assert_eq!((told("by the word of alice"), told("by the word of eve"), bob.alerts().len()), (8, 1, 9));
+    }
+
+    #[test]
+    fn one_look_goes_through_so_many_places_and_the_next_one_goes_on_behind_them() {
+        let mut bob = Bench::new();
+        let looks_max = u32::try_from(GAP_LOOKS_MAX).unwrap();
+        tell_tales(&mut bob, 0, 2 * looks_max + 10);
+        pass(&mut bob, CLAIM_LIFETIME_S);
+        // Where much else has come in this batch it waits.
+        bob.engine.pending.put("keys/large".into(), vec![0; BATCH_BYTES_MAX + 1]);
+        bob.engine.look_for_gaps(bob.now);
+        let mut left = vec![bob.engine.transcripts.open().len()];
+        bob.engine.pending.take_steps();
+        bob.engine.pending.applied();
+        for _ in 0..3 {
+            pass(&mut bob, 1);
+            bob.engine.look_for_gaps(bob.now);
+            left.push(bob.engine.transcripts.open().len());
+            bob.settle();
+        }
+        assert_eq!(left, [2 * GAP_LOOKS_MAX + 10, GAP_LOOKS_MAX + 10, 10, 0]);
+    }
+
+    #[test]
+    fn of_more_places_than_one_look_takes_each_has_its_turn_again_and_again() {
+        let mut transcripts = Transcripts::default();
+        for number in 0..5 {
+            let claim = Claim { incarnation: [7; 16], counter: 1, hash: [1; 32] };
+            let place = (ConversationId([number; 16]), Fingerprint([1; 32]));
+            transcripts.change(&place, |theirs| theirs.claim(0, claim, false, 1));
+        }
+        let mut look = || {
+            let places = transcripts.next_open(2);
+            transcripts.looked = places.last().copied();
+            places.iter().map(|(id, _)| id.0[0]).collect::<Vec<_>>()
+        };
+        assert_eq!([look(), look(), look(), look()], [[0, 1], [2, 3], [4, 0], [1, 2]]);
+        assert_eq!(transcripts.next_open(9).len(), 5, "and none twice");
+    }
+
+    #[test]
+    fn what_is_to_be_written_of_transcripts_fills_a_batch() {
+        let mut bob = Bench::new();
+        let mut theirs = AuthorRecord::new(bob.conversation.id, bob.alice);
+        for counter in 1..=u64::try_from(GAPS_MAX).unwrap() {
+            let (counter, hash) = (2 * counter, [2; 32]);
+            let message = Entered { incarnation: [7; 16], counter, time: bob.now, hash, previous: [0; 32] };
+            theirs.enter(&message, false, bob.now.seconds());
+        }
+        bob.engine.stand(bob.alice, bob.message(1, 1, b"so that it stands"), None, bob.now);
+        bob.settle();
+        for number in 0..u64::MAX {
+            let author = Fingerprint(number.to_be_bytes().repeat(4).try_into().unwrap());
+            let record = AuthorRecord { author, ..theirs.clone() };
+            bob.engine.transcripts.change(&(record.conversation, author), |theirs| *theirs = record);
+            if bob.engine.is_full() {
+                break;
+            }
+        }
+        let bytes = bob.engine.transaction().unwrap().to_bytes().len();
+        assert!((BATCH_BYTES_MAX / 2..2 * BATCH_BYTES_MAX).contains(&bytes), "{bytes}");
     }
 }

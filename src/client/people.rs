@@ -85,6 +85,11 @@ impl People {
         self.blocked.by_fingerprint(fingerprint).is_some()
     }
 
+    /// Whether anybody is.
+    pub fn has_blocked(&self) -> bool {
+        self.blocked.iter().next().is_some()
+    }
+
     /// The contacts.
     pub fn contacts(&self) -> &Contacts {
         &self.contacts

@@ -2,7 +2,7 @@
 //! is kept (`keys/transcripts/`), and joined to what is sent and received.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use super::author::{Claimed, Contradiction, Entered, Findings, Open};
@@ -14,9 +14,10 @@ use crate::clock::Timestamp;
 use crate::disk::system::Disk;
 use crate::limits::UNSEEN_CONVERSATIONS_MAX;
 use crate::wire::Malformed;
-use crate::wire::author::{AuthorRecord, Claim};
+use crate::wire::author::{AuthorRecord, Claim, Incarnation};
 use crate::wire::identity::{ConversationId, Fingerprint, message_hash};
 use crate::wire::payload::Payload;
+use crate::wire::ranges::Ranges;
 use crate::wire::transcript::{NOTHING_BEFORE, Seen, Shared, Transcript};
 
 /// Where, and who.
@@ -31,6 +32,10 @@ pub struct Transcripts {
     open: BTreeSet<Place>,
     /// Where something else is missing than `.gaps` says.
     changed: BTreeSet<ConversationId>,
+    /// What of all that is to be written, about.
+    bytes: usize,
+    /// The place that was looked at last for what is missing, in this run: it goes on behind it.
+    pub(super) looked: Option<Place>,
     /// Who was asked for something, and when (seconds since 1970), in this run.
     pub(super) asked: HashMap<Fingerprint, u64>,
     /// Of whom an alert about what is missing found no room, and when, in this run.
@@ -62,6 +67,7 @@ impl Transcripts {
     /// The records that changed since this was last asked, with their files' new content.
     pub fn take_dirty(&mut self) -> Vec<(PathBuf, Vec<u8>)> {
         let dirty = std::mem::take(&mut self.dirty);
+        self.bytes = 0;
         let changed = dirty.iter().filter_map(|place| self.authors.get(place));
         changed.map(|record| (root::transcript_file(&record.conversation, &record.author), record.to_bytes())).collect()
     }
@@ -82,7 +88,20 @@ impl Transcripts {
         self.authors.get(place)
     }
 
+    /// What [`Transcripts::take_dirty`] and the `.gaps` of [`Transcripts::take_changed`] would write, about.
+    pub(super) fn dirty_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Of whom something is missing: at most so many, from behind the last that was looked at, and round.
+    pub(super) fn next_open(&self, most: usize) -> Vec<Place> {
+        let behind = self.looked.map_or(Bound::Unbounded, Bound::Excluded);
+        let round = self.looked.into_iter().flat_map(|last| self.open.range(..=last));
+        self.open.range((behind, Bound::Unbounded)).chain(round).take(most).copied().collect()
+    }
+
     /// Of whom something is missing.
+    #[cfg(test)]
     pub(super) fn open(&self) -> Vec<Place> {
         self.open.iter().copied().collect()
     }
@@ -107,7 +126,10 @@ impl Transcripts {
 
     /// `.gaps` of this conversation is to be written anew.
     pub(super) fn note_changed(&mut self, conversation: &ConversationId) {
-        self.changed.insert(*conversation);
+        if self.changed.insert(*conversation) {
+            let lines: usize = self.of_all_in(conversation).map(gap_lines).sum();
+            self.bytes += lines * GAP_LINE_BYTES;
+        }
     }
 
     /// Changes what we have of somebody.
@@ -118,9 +140,11 @@ impl Transcripts {
         let before = (ranges(record.open()), ranges(record.withdrawn()));
         let changed = change(record);
         let after = (ranges(record.open()), ranges(record.withdrawn()));
-        self.dirty.insert(*place);
+        if self.dirty.insert(*place) {
+            self.bytes += record_bytes(record);
+        }
         if before != after {
-            self.changed.insert(place.0);
+            self.note_changed(&place.0);
         }
         match after.0.is_empty() {
             true => drop(self.open.remove(place)),
@@ -128,6 +152,22 @@ impl Transcripts {
         }
         changed
     }
+}
+
+/// A line of `.gaps`, about: its name is somebody's choice.
+const GAP_LINE_BYTES: usize = 256;
+
+/// The lines of `.gaps` that come of an author, about.
+fn gap_lines(record: &AuthorRecord) -> usize {
+    let of = |known: &Incarnation| known.gaps.len() + known.withdrawn.len();
+    record.claims.len() + record.incarnations.iter().map(of).sum::<usize>()
+}
+
+/// What a record has, about.
+fn record_bytes(record: &AuthorRecord) -> usize {
+    let ranges = |known: &Incarnation| known.withdrawn.len() + known.claimed.values().map(Ranges::len).sum::<usize>();
+    let of = |known: &Incarnation| 50 * known.held.len() + 70 * known.gaps.len() + 18 * ranges(known);
+    256 + 90 * record.claims.len() + record.incarnations.iter().map(of).sum::<usize>()
 }
 
 fn places_of(conversation: &ConversationId) -> RangeInclusive<Place> {

@@ -48,6 +48,10 @@ pub const GAP_ALERT_S: u64 = 86_400;
 /// slow lines take days; but somebody who sends a part now and then, and another content to others, must not keep that hidden by it.
 pub const GAP_ALERT_IN_PARTS_S: u64 = 7 * 86_400;
 
+/// Authors in conversations, of whom something is missing, that are looked at in a second: of a thousand each has its turn every two
+/// seconds, and is asked after half a minute. Whoever tells of more that is missing makes it slower, and nothing larger.
+pub const GAP_LOOKS_MAX: usize = 512;
+
 /// How far apart the names' times of two messages are at least, for each that may still come between them: then it finds
 /// its place there.
 pub const GAP_ROOM_MICROS: u64 = 1;
