@@ -15,7 +15,7 @@ use super::tags::Tags;
 use super::trials::{Budget, Tried};
 use crate::disk::system::Disk;
 use crate::envelope::{self, BodyError};
-use crate::limits::SESSIONS_PER_PEER_MAX;
+use crate::limits::{BATCH_BYTES_MAX, SESSIONS_PER_PEER_MAX};
 use crate::ratchet::{self, BadPeerKey, ChainAt, OpeningKeys, Refused, Session, rank};
 use crate::wire::control::Rank;
 use crate::wire::envelope::Envelope;
@@ -135,14 +135,7 @@ impl Sessions {
 
     /// What [`Sessions::take_dirty`] would write, about.
     pub fn dirty_bytes(&self) -> usize {
-        const SESSION_BYTES: usize = 2_500;
-        const SKIPPED_BYTES: usize = 60;
-        let sessions = self.dirty.iter().filter_map(|peer| self.by_peer.get(peer)).flatten();
-        let size = |session: &Session| {
-            let skipped: usize = session.state().receiving.iter().map(|chain| chain.skipped.len()).sum();
-            SESSION_BYTES + skipped * SKIPPED_BYTES
-        };
-        sessions.map(size).sum()
+        self.dirty.iter().filter_map(|peer| self.by_peer.get(peer)).map(|sessions| bytes_of(sessions)).sum()
     }
 
     /// Seals `payload` in the highest session. None if there is no session, or its chain is over.
@@ -212,13 +205,18 @@ impl Sessions {
         std::mem::take(&mut self.added).into_iter().collect()
     }
 
-    /// Erases what sessions keep for messages that are late beyond the bound.
+    /// Erases what sessions keep for messages that are late beyond the bound: of as many peers as one batch takes. The rest goes
+    /// with the next looks, which do not find these again.
     pub fn expire(&mut self, now_s: u64) {
+        let mut bytes = self.dirty_bytes();
         for (peer, sessions) in &mut self.by_peer {
+            if bytes > BATCH_BYTES_MAX {
+                return;
+            }
             // All of them, also behind the first that has something to erase.
             let expired = sessions.iter_mut().filter_map(|session| session.expire(now_s).then_some(())).count();
-            if expired > 0 {
-                self.dirty.insert(*peer);
+            if expired > 0 && self.dirty.insert(*peer) {
+                bytes += bytes_of(sessions);
             }
         }
     }
@@ -332,4 +330,14 @@ impl Sessions {
     pub(super) fn keep_up(&mut self, peer: &Fingerprint) {
         self.tags.keep_up(peer, self.by_peer.get(peer).map_or(&[][..], Vec::as_slice));
     }
+}
+
+/// What the file of these has, about.
+fn bytes_of(sessions: &[Session]) -> usize {
+    const SESSION_BYTES: usize = 2_500;
+    const CHAIN_BYTES: usize = 256;
+    const SKIPPED_BYTES: usize = 60;
+    let chains = sessions.iter().flat_map(|session| &session.state().receiving);
+    sessions.len() * SESSION_BYTES
+        + chains.map(|chain| CHAIN_BYTES + chain.skipped.len() * SKIPPED_BYTES).sum::<usize>()
 }

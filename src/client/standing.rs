@@ -1,7 +1,7 @@
 //! Which of several sessions with a peer counts, and when another one is needed. The rules are in `ratchet::rank`; here
 //! they meet the sessions.
 
-use crate::limits::SESSIONS_SWEPT_MAX;
+use crate::limits::{BATCH_BYTES_MAX, SESSIONS_SWEPT_MAX};
 use crate::ratchet::{Session, rank};
 use crate::wire::control::Rank;
 use crate::wire::identity::Fingerprint;
@@ -90,6 +90,9 @@ impl Sessions {
         let spent = |sessions: &Vec<Session>| sessions.iter().any(|session| session.is_spent(now_s));
         let peers = self.by_peer.iter().filter(|(_, sessions)| spent(sessions)).map(|(peer, _)| *peer);
         for peer in peers.take(SESSIONS_SWEPT_MAX).collect::<Vec<_>>() {
+            if self.dirty_bytes() > BATCH_BYTES_MAX {
+                return;
+            }
             let sessions = self.by_peer.remove(&peer).unwrap_or_default();
             let (gone, kept): (Vec<_>, Vec<_>) = sessions.into_iter().partition(|session| session.is_spent(now_s));
             gone.iter().for_each(|session| self.note_erased(&peer, session));
@@ -141,10 +144,14 @@ mod tests {
     use crate::client::sessions::{NotOpened, Opened, Taken};
     use crate::client::trials::Tried;
     use crate::crypto::dh::SecretKey;
+    use crate::crypto::secret::Secret;
     use crate::crypto::sign::SigningKey;
-    use crate::limits::{CHAIN_LIFETIME_S, SESSION_RETIRED_S, SESSIONS_PER_PEER_MAX};
+    use crate::limits::{
+        CHAIN_LIFETIME_S, SESSION_RETIRED_S, SESSIONS_PER_PEER_MAX, SKIPPED_KEY_LIFETIME_S, SKIPPED_KEYS_MAX,
+    };
     use crate::wire::envelope::Envelope;
     use crate::wire::prekey::PrekeyKind;
+    use crate::wire::session::SkippedKey;
     use crate::wire::state::{AccountKeys, PrekeySecret};
     use rand_core::OsRng;
 
@@ -301,5 +308,44 @@ mod tests {
         let ranks: Vec<u64> = bob.sessions.by_peer[&alice.fingerprint()].iter().map(Session::generation).collect();
         assert_eq!(ranks.len(), SESSIONS_PER_PEER_MAX);
         assert_eq!(ranks[0], START_S * 1_000_000, "the highest");
+    }
+
+    #[test]
+    fn what_is_too_old_in_all_sessions_at_once_is_erased_in_portions_and_the_size_of_each_is_known_before() {
+        let (mut alice, mut bob) = (Party::new(), Party::new());
+        let opening = bob.opening(&alice, START_S);
+        alice.accept(&opening, START_S);
+        let mut state = alice.sessions.by_peer[&bob.fingerprint()][0].state().clone();
+        let counters = 0..u64::try_from(SKIPPED_KEYS_MAX).unwrap();
+        let skipped =
+            counters.map(|counter| (counter, SkippedKey { seed: Secret::random(&mut OsRng), since: START_S }));
+        state.receiving[0].skipped = skipped.collect();
+        alice.sessions.take_dirty();
+        for peer in 0..100 {
+            alice
+                .sessions
+                .by_peer
+                .insert(Fingerprint([peer; 32]), vec![Session::new(state.clone()), Session::new(state.clone())]);
+        }
+        // Some stay: what is written is nearly as much as before.
+        let later = START_S + SKIPPED_KEY_LIFETIME_S;
+        for session in alice.sessions.by_peer.values_mut().flatten() {
+            let mut state = session.state().clone();
+            state.receiving[0].skipped.iter_mut().skip(10).for_each(|(_, skipped)| skipped.since = later);
+            *session = Session::new(state);
+        }
+        let mut looks = Vec::new();
+        loop {
+            alice.sessions.expire(later);
+            let about = alice.sessions.dirty_bytes();
+            let written = alice.sessions.take_dirty();
+            if written.is_empty() {
+                break;
+            }
+            let bytes: usize = written.iter().map(|(_, bytes)| bytes.len()).sum();
+            assert!(bytes <= about && about <= BATCH_BYTES_MAX + BATCH_BYTES_MAX / 8, "{bytes} {about}");
+            looks.push(written.len());
+        }
+        assert!(looks.len() > 2 && looks.iter().sum::<usize>() == 100, "{looks:?}");
     }
 }

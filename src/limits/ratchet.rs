@@ -34,7 +34,7 @@ pub const SESSIONS_PER_PEER_MAX: usize = 8;
 /// lies with a courier whose sender is away.
 pub const SESSION_RETIRED_S: u64 = 30 * 86_400;
 
-/// Peers whose spent sessions are erased in one look: a batch stays small, and the next look comes within a minute.
+/// Peers whose spent sessions are erased in one look, and no more than a batch takes: the next look comes within a minute.
 pub const SESSIONS_SWEPT_MAX: usize = 64;
 
 /// Envelopes that we seal in one chain without an answer. Fixed by the design: a thief of the state reads no further.
