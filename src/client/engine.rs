@@ -146,6 +146,8 @@ pub struct Engine {
     /// Whose prekeys we have asked for.
     pub(super) asked: HashMap<Fingerprint, Asked>,
     pub(super) directories: Vec<PathBuf>,
+    /// Conversations whose outbox directories were gone at the start, and are still to be made anew.
+    pub(super) unrestored: Vec<ConversationId>,
     /// What was left may have room now: the mailbox is to be pushed again.
     pub(super) reconnect: bool,
     pub(super) trouble: BTreeMap<Fingerprint, String>,
@@ -239,6 +241,7 @@ impl Engine {
             asked: HashMap::new(),
             has_sealed_before: false,
             directories: Vec::new(),
+            unrestored: Vec::new(),
             trouble: BTreeMap::new(),
             hooks: Hooks::default(),
             tidying: Tidying::default(),

@@ -27,9 +27,16 @@ impl Engine {
             self.accept_requests(&requests::waiting(&self.root), now);
         }
         for recipient in std::mem::take(&mut self.unsealed) {
-            self.seal_waiting(&recipient, now);
+            // At the start something may wait for everybody, a megabyte for each.
+            match self.is_full() {
+                true => drop(self.unsealed.insert(recipient)),
+                false => self.seal_waiting(&recipient, now),
+            }
         }
         if self.more_requests || !self.unsealed.is_empty() {
+            return true;
+        }
+        if self.restore_more() {
             return true;
         }
         self.look_at_cancelled(now);
@@ -165,9 +172,100 @@ impl Engine {
         let there: HashSet<ConversationId> = ids.collect();
         let standing = self.standing_conversations();
         let accepted = self.conversations.iter().filter(|record| record.accepted && standing.contains(&record.id));
-        let missing: Vec<ConversationId> = accepted.map(|record| record.id).filter(|id| !there.contains(id)).collect();
-        for id in missing {
+        self.unrestored = accepted.map(|record| record.id).filter(|id| !there.contains(id)).collect();
+        self.restore_more();
+    }
+
+    /// As many of them as one batch takes. True if more are left.
+    fn restore_more(&mut self) -> bool {
+        while let Some(id) = self.unrestored.pop() {
+            if self.is_full() {
+                self.unrestored.push(id);
+                return true;
+            }
             self.conversations.make_outbox_directory(&self.root, &id, &self.people, &mut self.pending);
         }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rand_core::OsRng;
+
+    use super::*;
+    use crate::client::assembling::tests::Bench;
+    use crate::client::event::Event;
+    use crate::crypto::dh::SecretKey;
+    use crate::crypto::sign::SigningKey;
+    use crate::limits::{BATCH_BYTES_MAX, ENVELOPE_BYTES, SEAL_BATCH_MAX};
+    use crate::wire::control::Control;
+    use crate::wire::conversation::ConversationRecord;
+    use crate::wire::prekey::PrekeyKind;
+    use crate::wire::state::{AccountKeys, PrekeySecret};
+
+    #[test]
+    fn however_many_outbox_directories_are_gone_at_the_start_they_are_made_anew_in_batches() {
+        let mut bob = Bench::new();
+        for number in 0..1_000u32 {
+            let id = ConversationId(number.to_be_bytes().repeat(4).try_into().unwrap());
+            let (directory, subject) = (format!("no-{number}"), "s".repeat(12_000));
+            bob.engine.conversations.add(ConversationRecord { id, directory, subject, ..bob.conversation.clone() });
+            bob.engine.conversations.make_directories(&id, &bob.engine.people, &mut bob.engine.pending);
+        }
+        bob.settle();
+        fs::remove_dir_all(bob.root.outbox()).unwrap();
+        fs::create_dir(bob.root.outbox()).unwrap();
+        bob.engine.restore_outbox(&[]);
+        let mut made = Vec::new();
+        loop {
+            let transaction = bob.engine.transaction();
+            let bytes = transaction.as_ref().map_or(0, |transaction| transaction.to_bytes().len());
+            if bytes == 0 {
+                break;
+            }
+            assert!(bytes < 2 * BATCH_BYTES_MAX, "{bytes}");
+            bob.commit(transaction);
+            bob.engine.recorded(bob.now);
+            bob.engine.applied();
+            made.push(bob.root.names("outbox").len());
+            bob.engine.work_outbox(bob.now);
+        }
+        assert!(made[0] < 1_000 && made[1..] == [1_000], "{made:?}");
+    }
+
+    #[test]
+    fn what_waited_for_everybody_is_sealed_in_batches_however_many_they_are() {
+        let mut bob = Bench::new();
+        let (ours, now) = (bob.engine.account.keys.clone(), bob.now);
+        let envelopes = SEAL_BATCH_MAX * 11;
+        assert!(envelopes * ENVELOPE_BYTES > BATCH_BYTES_MAX + 2 * SEAL_BATCH_MAX * ENVELOPE_BYTES);
+        for _ in 0..11 {
+            let keys = AccountKeys {
+                signing: SigningKey::random(&mut OsRng),
+                auth: SecretKey::random(&mut OsRng),
+                transport: SecretKey::random(&mut OsRng),
+            };
+            let peer = keys.identity();
+            let prekey = PrekeySecret::random(PrekeyKind::OneTime, u64::MAX, &keys, &mut OsRng);
+            let sessions = &mut bob.engine.sessions;
+            sessions.open_and_seal(&ours, &peer, &prekey.prekey, b"text", now.micros(), &mut OsRng).unwrap();
+            let note = Control { lost_since: Some(1), ..Control::default() };
+            (0..SEAL_BATCH_MAX).for_each(|_| bob.engine.queue_note(peer.fingerprint(), &note, now));
+        }
+        bob.settle();
+        bob.engine.handle(Event::Counter(None), now).unwrap();
+        let mut batches = 0;
+        while bob.engine.has_sealed_in_part() {
+            bob.engine.work_outbox(now);
+            let bytes = bob.engine.transaction().map_or(0, |transaction| transaction.to_bytes().len());
+            batches += usize::from(bytes > 0);
+            assert!(bytes <= BATCH_BYTES_MAX + 2 * SEAL_BATCH_MAX * ENVELOPE_BYTES, "{bytes}");
+            bob.engine.recorded(now);
+            bob.engine.applied();
+        }
+        assert!(batches > 1);
     }
 }

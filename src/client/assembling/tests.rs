@@ -14,7 +14,7 @@ use crate::client::policy::Policy;
 use crate::client::root::Root;
 use crate::crypto::dh::SecretKey;
 use crate::crypto::hash::sha256;
-use crate::disk::journal::Journal;
+use crate::disk::journal::{Journal, Transaction};
 use crate::disk::watch::Hint;
 use crate::limits::{ARRIVING_LIFETIME_S, ARRIVING_OTHERS_MAX, CANCELLED_UNBEGUN_MAX, PART_BYTES, PARTS_BATCH_BYTES};
 use crate::net::dialer::Way;
@@ -165,6 +165,11 @@ impl Bench {
                 return;
             }
         }
+    }
+
+    /// What was to be written is recorded, and nothing more happens.
+    pub(in crate::client) fn commit(&mut self, transaction: Option<Transaction>) {
+        self.journal.commit(&mut transaction.into_iter().collect()).unwrap();
     }
 
     /// The daemon is killed and started anew.
