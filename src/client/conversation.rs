@@ -13,7 +13,7 @@ use super::state::{self, StateError};
 use crate::clock::Timestamp;
 use crate::disk::open;
 use crate::disk::system::Disk;
-use crate::limits::METADATA_FILE_BYTES_MAX;
+use crate::limits::{METADATA_FILE_BYTES_MAX, PROFILE_BYTES_MAX};
 use crate::name;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::{ConversationId, Fingerprint};
@@ -25,6 +25,8 @@ use crate::wire::profile::SignedProfile;
 pub struct Conversations {
     records: BTreeMap<ConversationId, ConversationRecord>,
     dirty: BTreeSet<ConversationId>,
+    /// What those have, about.
+    dirty_bytes: usize,
     /// Names under `conversations/`, as they were when last looked at.
     places: HashMap<ConversationId, String>,
     /// Those whose place was checked since the last commit.
@@ -58,9 +60,10 @@ impl Conversations {
 
     /// The same, to be changed.
     pub fn get_mut(&mut self, id: &ConversationId) -> Option<&mut ConversationRecord> {
-        let record = self.records.get_mut(id)?;
-        self.dirty.insert(*id);
-        Some(record)
+        if self.records.contains_key(id) {
+            self.note_dirty(id);
+        }
+        self.records.get_mut(id)
     }
 
     /// Replaces a participant's profile by a newer one. False if they take no part.
@@ -69,7 +72,7 @@ impl Conversations {
         let known = self.records.get_mut(id).and_then(|record| record.profiles.iter_mut().find(is_theirs));
         if let Some(known) = known {
             *known = profile.clone();
-            self.dirty.insert(*id);
+            self.note_dirty(id);
             return true;
         }
         false
@@ -78,6 +81,11 @@ impl Conversations {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &ConversationRecord> {
         self.records.values()
+    }
+
+    /// Which they are, in their order, from this one on.
+    pub fn ids_from(&self, id: ConversationId) -> impl Iterator<Item = ConversationId> {
+        self.records.range(id..).map(|(id, _)| *id)
     }
 
     /// Whether somebody takes part in a conversation that is ours.
@@ -92,9 +100,10 @@ impl Conversations {
 
     /// Adds one. Its directories are made by [`Conversations::make_directories`].
     pub fn add(&mut self, record: ConversationRecord) {
-        self.dirty.insert(record.id);
-        self.places.insert(record.id, record.directory.clone());
-        self.records.insert(record.id, record);
+        let id = record.id;
+        self.places.insert(id, record.directory.clone());
+        self.records.insert(id, record);
+        self.note_dirty(&id);
     }
 
     /// Forgets one that was never accepted.
@@ -109,8 +118,24 @@ impl Conversations {
     pub fn take_dirty(&mut self) -> Vec<(PathBuf, Vec<u8>)> {
         self.checked.clear();
         let dirty = std::mem::take(&mut self.dirty);
+        self.dirty_bytes = 0;
         let changed = dirty.iter().filter_map(|id| self.records.get(id));
         changed.map(|record| (root::conversation_file(&record.id), record.to_bytes())).collect()
+    }
+
+    /// What [`Conversations::take_dirty`] would write, about.
+    pub fn dirty_bytes(&self) -> usize {
+        self.dirty_bytes
+    }
+
+    fn note_dirty(&mut self, id: &ConversationId) {
+        const RECORD_BYTES: usize = 256;
+        // Their profile, and that they were introduced.
+        const PARTICIPANT_BYTES: usize = PROFILE_BYTES_MAX + 64;
+        if self.dirty.insert(*id) {
+            let participants = self.records.get(id).map_or(0, |record| record.profiles.len());
+            self.dirty_bytes += RECORD_BYTES + participants * PARTICIPANT_BYTES;
+        }
     }
 
     /// Makes both directories of an accepted conversation, `conversations/NAME` and its twin `outbox/NAME`, each with

@@ -332,7 +332,7 @@ impl Engine {
     /// Whether a batch has grown to where it should be committed before more is done.
     pub fn is_full(&self) -> bool {
         let deliveries = self.deliveries.len() * DELIVERY_BYTES;
-        let state = self.sessions.dirty_bytes() + self.transcripts.dirty_bytes();
+        let state = self.sessions.dirty_bytes() + self.transcripts.dirty_bytes() + self.conversations.dirty_bytes();
         self.pending.bytes() + state + deliveries > BATCH_BYTES_MAX || self.pending.part_bytes() > PARTS_BATCH_BYTES
     }
 

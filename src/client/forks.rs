@@ -15,7 +15,7 @@ impl Engine {
     pub(super) fn heed_seen_of_us(&mut self, mine: &Place, by: u8, claim: &Claim, now: Timestamp) {
         let Some(record) = self.conversations.get(&mine.0) else { return };
         // What we wrote before a loss of state we may not know.
-        if record.incarnation != claim.incarnation {
+        if record.incarnation != claim.incarnation || self.recovery.renewing().is_some() {
             return;
         }
         let own = self.transcripts.get(mine);

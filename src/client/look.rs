@@ -36,7 +36,7 @@ impl Engine {
         if self.more_requests || !self.unsealed.is_empty() {
             return true;
         }
-        if self.restore_more() {
+        if self.restore_more() || self.renew_conversations() {
             return true;
         }
         self.look_at_cancelled(now);

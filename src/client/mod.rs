@@ -151,6 +151,7 @@ mod recorder;
 #[cfg(feature = "daemon")]
 mod recovery;
 #[cfg(feature = "daemon")]
+mod renewing;
 mod reporting;
 #[cfg(feature = "daemon")]
 mod requests;

@@ -51,7 +51,7 @@ impl Engine {
 
     fn introduce(&mut self, recipient: &Fingerprint, large: &LargeRecord, now: Timestamp) {
         let record = self.conversations.get(&large.conversation);
-        if let Some(record) = record.filter(|record| !record.introduced.contains(recipient)).cloned() {
+        if let Some(record) = record.filter(|_| !self.is_introduced(recipient, &large.conversation)).cloned() {
             self.queue_introduction(&record, *recipient, &payload_of(large, 0), now);
         }
     }

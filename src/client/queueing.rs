@@ -21,7 +21,7 @@ impl Engine {
         file: &str,
         now: Timestamp,
     ) -> State {
-        if record.introduced.contains(&recipient) {
+        if self.is_introduced(&recipient, &record.id) {
             let payload = self.with_news(&recipient, payload);
             return self.queue_payload(recipient, &payload, file, now);
         }

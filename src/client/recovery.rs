@@ -157,7 +157,7 @@ impl Recovery {
                 false
             }
             None => {
-                let resend = Resend { peer, since, from: 0, until, asked: Some(now_s), is_done: false, again: None };
+                let resend = Resend { asked: Some(now_s), introduces: true, ..Resend::begin(peer, since, (0, until)) };
                 self.state.resends.push(resend);
                 true
             }
@@ -169,13 +169,46 @@ impl Recovery {
         let is_over = |resend: &Resend| {
             // A time in the future was noted before the clock was set back.
             let waits = |asked: u64| (asked..asked.saturating_add(RESEND_INTERVAL_S)).contains(&now_s);
-            resend.is_done && !resend.asked.is_some_and(waits)
+            resend.is_done && !resend.introduces && !resend.asked.is_some_and(waits)
         };
         let over: Vec<Resend> = self.state.resends.extract_if(.., |resend| is_over(resend)).collect();
         self.is_dirty |= !over.is_empty();
         let again = over.into_iter().filter_map(|resend| Some((resend.peer, resend.again?)));
         let again: Vec<(Fingerprint, u64)> = again.collect();
         again.into_iter().filter(|(peer, since)| self.ask(*peer, *since, until, now_s)).map(|(peer, _)| peer).collect()
+    }
+
+    /// From which conversation on all are still to be counted anew.
+    pub(super) fn renewing(&self) -> Option<ConversationId> {
+        self.state.lost.and_then(|lost| lost.renewing_from)
+    }
+
+    /// Those before this one are; all of them, if there is none.
+    pub(super) fn renew_from(&mut self, next: Option<ConversationId>) {
+        if let Some(lost) = &mut self.state.lost {
+            lost.renewing_from = next;
+            self.is_dirty = true;
+        }
+    }
+
+    /// Whether somebody knows nothing of our conversations for all we know, though it is not noted in all of them.
+    pub(super) fn introduces(&self, peer: &Fingerprint) -> bool {
+        self.state.resends.iter().any(|resend| resend.introduces && resend.peer == *peer)
+    }
+
+    /// Somebody of whom that is so.
+    pub(super) fn introducing(&self) -> Option<Fingerprint> {
+        self.state.resends.iter().find(|resend| resend.introduces).map(|resend| resend.peer)
+    }
+
+    /// It is noted in all of them.
+    pub(super) fn introduced(&mut self, peer: &Fingerprint) {
+        self.state
+            .resends
+            .iter_mut()
+            .filter(|resend| resend.peer == *peer)
+            .for_each(|resend| resend.introduces = false);
+        self.is_dirty = true;
     }
 
     /// Our own state was lost: begins to tell everybody.
@@ -237,26 +270,19 @@ impl Engine {
             Some(before) => now.seconds().max(before.noticed + 1),
             None => now.seconds(),
         };
-        self.recovery.begin(Loss { noticed, since, prekeys_due: true }, &mut self.pending);
+        let renewing_from = Some(ConversationId([0; 16]));
+        self.recovery.begin(Loss { noticed, since, prekeys_due: true, renewing_from }, &mut self.pending);
         self.sessions.erase_all();
         self.spool.doubt();
         self.prekeys.erase_all();
         self.uploads.clear();
         self.uploading = false;
         self.count_prekeys(PrekeyCount::default(), false, now);
-        let ids: Vec<ConversationId> = self.conversations.iter().map(|record| record.id).collect();
-        for id in ids {
-            let incarnation = self.random_16();
-            if let Some(record) = self.conversations.get_mut(&id) {
-                record.incarnation = incarnation;
-                record.counter = 0;
-            }
-        }
+        self.renew_conversations();
         // What was sealed before anybody knew may have met keys that were used.
         if let Some(from) = unchecked_from {
             let until = self.sent.next_place();
-            let resend = |peer| Resend { peer, since: 0, from, until, asked: None, is_done: false, again: None };
-            let resends = self.sent.recipients_from(from).into_iter().map(resend);
+            let resends = self.sent.recipients_from(from).into_iter().map(|peer| Resend::begin(peer, 0, (from, until)));
             self.recovery.state.resends.extend(resends);
         }
         self.look_for_untold(now);
@@ -265,7 +291,8 @@ impl Engine {
     /// Who is still to be told of our loss: contacts and members of our conversations, also those who were added since.
     pub(super) fn look_for_untold(&mut self, now: Timestamp) {
         let Some(lost) = self.recovery.state.lost else { return };
-        if lost.noticed.saturating_add(RECOVERY_LIFETIME_S) < now.seconds() && !lost.prekeys_due {
+        let is_done = !lost.prekeys_due && lost.renewing_from.is_none();
+        if lost.noticed.saturating_add(RECOVERY_LIFETIME_S) < now.seconds() && is_done {
             return self.recovery.end(&mut self.pending);
         }
         let contacts = self.people.contacts().iter().map(|contact| contact.profile.identity().fingerprint());
@@ -281,7 +308,7 @@ impl Engine {
     pub(super) fn recover(&mut self, now: Timestamp) {
         self.tell_next(now);
         for peer in self.recovery.pass(self.sent.next_place(), now.seconds()) {
-            self.introduce_again(&peer);
+            self.renew_conversations();
             self.begin_parts_anew(&peer, now);
         }
         self.resend_next(now);
@@ -328,7 +355,7 @@ impl Engine {
     pub(super) fn send_again(&mut self, peer: Fingerprint, since: u64, now: Timestamp) {
         let since = since.max(now.seconds().saturating_sub(SENT_LIFETIME_S));
         if self.recovery.ask(peer, since, self.sent.next_place(), now.seconds()) {
-            self.introduce_again(&peer);
+            self.renew_conversations();
             self.begin_parts_anew(&peer, now);
             // If we have lost state as well, what they lost may be what told them so. Not for each of their notes, or two
             // would tell each other for ever.
@@ -342,17 +369,6 @@ impl Engine {
              If they say that they did not, somebody else has their keys: ask them by another way."
         );
         alerts::raise(&self.root, &mut self.pending, now, "recovered", &peer.short(8), &text);
-    }
-
-    /// They may not know our conversations any more.
-    fn introduce_again(&mut self, peer: &Fingerprint) {
-        let shared = self.conversations.iter().filter(|record| record.introduced.contains(peer));
-        let shared: Vec<ConversationId> = shared.map(|record| record.id).collect();
-        for id in shared {
-            if let Some(record) = self.conversations.get_mut(&id) {
-                record.introduced.remove(peer);
-            }
-        }
     }
 
     /// The directory of a conversation that our state has lost, where it still stands.

@@ -141,11 +141,14 @@ fn one_request_of_a_peer_an_hour_begins_and_a_second_one_waits() {
     assert!(!recovery.ask(bob, 60, 2, NOW + 1));
     assert!(!recovery.ask(bob, 80, 3, NOW + 2));
     recovery.resend_is_done(0);
+    assert!(recovery.pass(9, NOW + RESEND_INTERVAL_S).is_empty(), "not before all of the first is done");
+    recovery.introduced(&bob);
     assert!(recovery.pass(9, NOW + RESEND_INTERVAL_S - 1).is_empty());
     assert_eq!(recovery.pass(9, NOW + RESEND_INTERVAL_S), [bob]);
     let open = recovery.open_resends();
     assert!(matches!(open[..], [(0, Resend { since: 60, until: 9, again: None, .. })]), "{open:?}");
     recovery.resend_is_done(0);
+    recovery.introduced(&bob);
     assert!(recovery.pass(9, NOW + 2 * RESEND_INTERVAL_S).is_empty());
     assert!(recovery.state.resends.is_empty());
     assert!(recovery.ask(bob, 100, 10, NOW + 2 * RESEND_INTERVAL_S), "and then another may begin");
