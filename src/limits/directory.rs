@@ -100,8 +100,13 @@ pub const COURIERS_DOUBTFUL_MAX: usize = 16;
 /// The journal is checkpointed when it has grown to this size. Replay reads it whole.
 pub const JOURNAL_CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;
 
-/// One journal record: a batch of the engine at its largest.
-pub const JOURNAL_RECORD_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// One journal record: far more than a batch of the engine at its largest, since one beyond it stops the daemon, at every start again.
+/// Memory and disk hold what a record has, not this.
+pub const JOURNAL_RECORD_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+// The last event of a batch has room many times over, and a record's length is four bytes on the disk.
+const _: () =
+    assert!(16 * BATCH_BYTES_MAX as u64 <= JOURNAL_RECORD_BYTES_MAX && JOURNAL_RECORD_BYTES_MAX <= u32::MAX as u64);
 
 /// Zero-filled space a fresh log starts with: what is written between two checkpoints, and one ordinary batch more, so
 /// that appending seldom has to grow the file.

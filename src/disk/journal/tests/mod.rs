@@ -15,6 +15,7 @@ mod trouble;
 use crate::crypto::hash::sha256;
 use crate::disk::open::RegularFile;
 use crate::disk::real::RealDisk;
+use crate::limits::{BATCH_BYTES_MAX, JOURNAL_LOG_BYTES};
 use crate::wire::journal::DirectoryIdentity;
 
 const OTHER_BOOT: [u8; 16] = [0xee; 16];
@@ -192,6 +193,21 @@ fn a_crash_after_the_sync_and_after_each_step_is_finished_by_replay() {
             }
         }
     }
+}
+
+#[test]
+fn a_record_of_many_batches_is_read_again_and_the_log_is_as_small_as_before() {
+    let root = Root::new();
+    let mut journal = root.journal();
+    let size = 10 * BATCH_BYTES_MAX;
+    let step = Step::Put { path: "large".into(), bytes: Zeroizing::new(vec![7; size]), secret: false };
+    // It is recorded, and the machine stops.
+    journal.record(&mut one(vec![step])).unwrap();
+    drop(journal);
+    assert!(fs::metadata(root.log()).unwrap().len() > size as u64);
+    let (_, replayed) = root.open();
+    assert_eq!((replayed.transactions, fs::metadata(root.at("large")).unwrap().len()), (1, size as u64));
+    assert_eq!(fs::metadata(root.log()).unwrap().len(), JOURNAL_LOG_BYTES);
 }
 
 #[test]
