@@ -8,7 +8,8 @@ pub const SKIPPED_KEYS_MAX: usize = 2_000;
 /// not tell; a peer that steps so often without its messages arriving has lost them.
 pub const RECEIVING_CHAINS_MAX: usize = 32;
 
-/// How far one message may jump ahead in its chain. Fixed by the design: 65,536 HMACs are 50 ms of work.
+/// How many messages one may jump over, in the chain that its author has closed and in its own together. Fixed by the design: 65,536
+/// steps of a chain are 50 ms of work.
 pub const CHAIN_JUMP_MAX: u64 = 65_536;
 
 /// How many tags ahead of the last message a session announces in the peer's open chain, at most; at least it is half as

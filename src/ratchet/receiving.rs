@@ -59,6 +59,22 @@ impl Session {
         open.into_iter().chain([(ChainAt::Next, &self.state.next_receiving.header_key)]).chain(begun)
     }
 
+    /// How many messages the one that `header` announces jumps over: what it costs to derive its keys, in steps of a chain, before
+    /// anything of it is authentic but that the peer, or a thief of the session, has sealed the header.
+    pub fn jump(&self, at: ChainAt, header: &Header) -> u64 {
+        let ahead = |chain: &ReceivingChain, counter: u64| match chain.chain_key {
+            Some(_) => counter.saturating_sub(chain.counter),
+            None => 0,
+        };
+        match at {
+            ChainAt::Begun(place) => self.state.receiving.get(place).map_or(0, |chain| ahead(chain, header.counter)),
+            ChainAt::Next => {
+                let closed = self.state.receiving.last().map_or(0, |chain| ahead(chain, header.previous));
+                closed.saturating_add(header.counter)
+            }
+        }
+    }
+
     /// Derives the keys of the message that `header` announces, lets `authenticate` open and check the body, and
     /// commits only if it succeeds: a forged or damaged envelope changes nothing.
     ///
@@ -90,6 +106,10 @@ impl Session {
         if header.opens {
             return Err(Refused::Inconsistent);
         }
+        // Both walks of a step together, before the first is paid.
+        if self.jump(at, header) > CHAIN_JUMP_MAX {
+            return Err(Refused::TooFarAhead);
+        }
         match at {
             ChainAt::Begun(place) => self.plan_begun(ours, place, header, now_s),
             ChainAt::Next => self.plan_next(ours, header, now_s, rng),
@@ -118,7 +138,7 @@ impl Session {
             return Ok((skipped.seed.clone(), auth, Change::Used { chain: place, counter: header.counter }));
         }
         let chain_key = chain.chain_key.clone().ok_or(Refused::AlreadyUsed)?;
-        let (seed, walked) = walk(chain_key, chain.counter, header.counter, now_s)?;
+        let (seed, walked) = walk(chain_key, chain.counter, header.counter, now_s);
         Ok((seed, auth, Change::Advanced { chain: place, walked }))
     }
 
@@ -132,7 +152,7 @@ impl Session {
         let state = &self.state;
         let closed = match state.receiving.last() {
             Some(ReceivingChain { chain_key: Some(key), counter, .. }) if header.previous > *counter => {
-                walk_to_end(key.clone(), *counter, header.previous, now_s)?
+                walk_to_end(key.clone(), *counter, header.previous, now_s)
             }
             _ => BTreeMap::new(),
         };
@@ -146,7 +166,7 @@ impl Session {
             ciphertext: &header.ciphertext,
         };
         let stepped = derive::step(&state.root, &mixed);
-        let (seed, walked) = walk(stepped.chain_key, 0, header.counter, now_s)?;
+        let (seed, walked) = walk(stepped.chain_key, 0, header.counter, now_s);
         let our_auth = state.auth.0.public();
         let auth_key = derive::auth_key(&state.auth.0, &state.peer.auth, &state.peer.auth, &our_auth)?;
         let start = SendingStart {
@@ -239,11 +259,8 @@ impl Session {
 }
 
 /// From the chain key of position `from` to the seed of `to` and the chain key behind it. Keys in between are kept,
-/// the newest [`SKIPPED_KEYS_MAX`] of them.
-fn walk(mut chain_key: Secret<32>, from: u64, to: u64, now_s: u64) -> Result<(Secret<32>, Walked), Refused> {
-    if to - from > CHAIN_JUMP_MAX {
-        return Err(Refused::TooFarAhead);
-    }
+/// the newest [`SKIPPED_KEYS_MAX`] of them. How far it is was looked at before.
+fn walk(mut chain_key: Secret<32>, from: u64, to: u64, now_s: u64) -> (Secret<32>, Walked) {
     let mut skipped = BTreeMap::new();
     for counter in from..to {
         let (seed, next) = derive::advance(chain_key);
@@ -255,14 +272,14 @@ fn walk(mut chain_key: Secret<32>, from: u64, to: u64, now_s: u64) -> Result<(Se
     }
     let (seed, chain_key) = derive::advance(chain_key);
     // A peer cannot come near the end, a damaged disk can.
-    Ok((seed, Walked { chain_key, counter: to.saturating_add(1), skipped }))
+    (seed, Walked { chain_key, counter: to.saturating_add(1), skipped })
 }
 
 /// The keys of positions `from` to `end` (exclusive) of a chain that ends there.
-fn walk_to_end(chain_key: Secret<32>, from: u64, end: u64, now_s: u64) -> Result<BTreeMap<u64, SkippedKey>, Refused> {
+fn walk_to_end(chain_key: Secret<32>, from: u64, end: u64, now_s: u64) -> BTreeMap<u64, SkippedKey> {
     let last = end - 1;
-    let (seed, walked) = walk(chain_key, from, last, now_s)?;
+    let (seed, walked) = walk(chain_key, from, last, now_s);
     let mut skipped = walked.skipped;
     skipped.insert(last, SkippedKey { seed, since: now_s });
-    Ok(skipped)
+    skipped
 }

@@ -22,7 +22,7 @@ pub enum Refused {
     /// The key of this message was used, or given up.
     #[error("the message was received before, or its key was given up")]
     AlreadyUsed,
-    /// It jumps further than [`crate::limits::CHAIN_JUMP_MAX`].
+    /// It jumps over more than [`crate::limits::CHAIN_JUMP_MAX`] messages.
     #[error("the message jumps too far ahead")]
     TooFarAhead,
     /// The header contradicts its chain or its session.

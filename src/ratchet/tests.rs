@@ -214,6 +214,26 @@ fn a_jump_beyond_the_bound_is_refused_and_one_within_keeps_the_newest_keys() {
 }
 
 #[test]
+fn what_a_step_jumps_over_in_both_chains_counts_together_and_before_anything_is_derived() {
+    let (mut alice, mut bob) = opened();
+    bob.receive(&alice.send(b"one")).unwrap();
+    alice.receive(&bob.send(b"answer")).unwrap();
+    let mut next = alice.send(b"next chain");
+    let at = ChainAt::Next;
+    assert_eq!((next.header.previous, next.header.counter, bob.session.jump(at, &next.header)), (2, 0, 0));
+    (next.header.previous, next.header.counter) = (2 + CHAIN_JUMP_MAX - 5, 5);
+    assert_eq!(bob.session.jump(at, &next.header), CHAIN_JUMP_MAX);
+    // What is derived first is looked at first: with a bad key nothing would be said of the jump.
+    next.header.ratchet = crate::crypto::dh::PublicKey([0; 32]);
+    next.header.counter = 6;
+    assert_eq!(bob.receive(&next).unwrap_err(), Fault::Refused(Refused::TooFarAhead));
+    (next.header.previous, next.header.counter) = (u64::MAX, u64::MAX);
+    assert_eq!(bob.receive(&next).unwrap_err(), Fault::Refused(Refused::TooFarAhead));
+    (next.header.previous, next.header.counter) = (2, 0);
+    assert_eq!(bob.receive(&next).unwrap_err(), Fault::Refused(SmallOrder.into()));
+}
+
+#[test]
 fn seeds_of_what_was_jumped_over_expire_and_a_closed_chain_goes_with_its_last() {
     let (mut alice, mut bob) = opened();
     let late = alice.send(b"late");
