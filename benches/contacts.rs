@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use chatterbox::client::sessions::Sessions;
-use chatterbox::client::trials::Tried;
+use chatterbox::client::trials::Hints;
 use chatterbox::crypto::dh::SecretKey;
 use chatterbox::crypto::sign::SigningKey;
 use chatterbox::wire::envelope::Envelope;
@@ -71,7 +71,7 @@ impl Bob {
             .collect();
         let start = Instant::now();
         for envelope in &sealed {
-            let opened = self.sessions.open(&self.keys, envelope, (&[], Tried::None), 1, &mut OsRng, |_, _| Ok(()));
+            let opened = self.sessions.open(&self.keys, envelope, Hints::NONE, 1, &mut OsRng, |_, _| Ok(()));
             opened.unwrap();
             black_box(self.sessions.take_dirty());
         }

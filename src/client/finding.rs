@@ -64,6 +64,7 @@ fn among(peer: Fingerprint, sessions: &[Session], envelope: &Envelope) -> Option
 mod tests {
     use super::*;
     use crate::client::sessions::NotOpened;
+    use crate::client::trials::Hints;
     use crate::crypto::dh::SecretKey;
     use crate::crypto::sign::SigningKey;
     use crate::limits::{TAG_WINDOW, TRIALS_PER_SECOND_MAX};
@@ -96,7 +97,8 @@ mod tests {
         }
 
         fn open(&mut self, envelope: &Envelope, added: &[Fingerprint], tried: Tried) -> Result<(), NotOpened> {
-            self.sessions.open(&self.keys, envelope, (added, tried), 1, &mut OsRng, |_, payload| {
+            let hints = Hints { added, tried, ..Hints::NONE };
+            self.sessions.open(&self.keys, envelope, hints, 1, &mut OsRng, |_, payload| {
                 assert_eq!(payload, b"text");
                 Ok(())
             })

@@ -56,6 +56,8 @@ mod conversation;
 mod conversation_settings;
 #[cfg(feature = "daemon")]
 mod copying;
+#[cfg(all(test, feature = "daemon"))]
+mod costly;
 #[cfg(feature = "daemon")]
 mod counter;
 #[cfg(feature = "daemon")]

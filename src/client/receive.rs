@@ -15,9 +15,9 @@ use super::parts_left::Why;
 use super::prekeys::Found;
 use super::received;
 use super::requests;
-use super::room::Room;
+use super::room::{self, Room};
 use super::sessions::NotOpened;
-use super::trials::Tried;
+use super::trials::{Hints, Tried};
 use super::unopened::Kept;
 use crate::clock::Timestamp;
 use crate::envelope;
@@ -50,7 +50,7 @@ impl Engine {
             self.deletions.push(stored.id);
             return;
         }
-        match self.try_open(&stored.envelope, (&[], Tried::None), now) {
+        match self.try_open(&stored.envelope, &[], Tried::None, now) {
             Became::Left => {
                 self.left += 1;
                 if self.left <= REQUESTS_LEFT_MAX {
@@ -84,7 +84,7 @@ impl Engine {
                 self.unopened.put_back(kept);
                 continue;
             }
-            match self.try_open(&kept.envelope, (&added, kept.tried), now) {
+            match self.try_open(&kept.envelope, &added, kept.tried, now) {
                 Became::Done => self.unopened.opened(kept.since, &kept.hash, &mut self.pending),
                 Became::Kept(tried) => self.unopened.put_back(Kept { tried, ..kept }),
                 Became::Left | Became::PartLeft(..) => self.unopened.put_back(kept),
@@ -92,7 +92,7 @@ impl Engine {
         }
     }
 
-    fn try_open(&mut self, envelope: &Envelope, hints: (&[Fingerprint], Tried), now: Timestamp) -> Became {
+    fn try_open(&mut self, envelope: &Envelope, added: &[Fingerprint], tried: Tried, now: Timestamp) -> Became {
         let tag = envelope::tag(envelope);
         let hash = ratchet::opening_hash(&tag, &envelope::ephemeral(envelope));
         let prekey = match self.prekeys.find(&tag, &hash) {
@@ -126,6 +126,8 @@ impl Engine {
             let judged = judge(author, payload, &self.people, &self.conversations, opens, has_room);
             room.check(&fingerprint, judged)
         };
+        let may_jump = |peer: &Fingerprint| room.is_somebody(peer) && !self.people.is_blocked(peer);
+        let hints = Hints { added, tried, may_jump: &may_jump };
         let (keys, now_s) = (&self.account.keys, now.seconds());
         let judged = match prekey {
             Some(prekey) => self
@@ -134,10 +136,17 @@ impl Engine {
                 .map(|(judged, opened)| (judged, Some(opened))),
             None => self.sessions.open(keys, envelope, hints, now_s, &mut self.rng, judge).map(|judged| (judged, None)),
         };
-        if let Some((author, why)) = room.leaves.take() {
-            return Became::PartLeft(author, why);
-        }
         match judged {
+            // Not left either, nor kept: a peer who jumps far ahead each time makes every look at them dear. An honest message
+            // that far ahead is missing once others are here, and is asked for again.
+            Err(NotOpened::TooFar(peer)) => {
+                self.alert_too_far(&peer, now);
+                Became::Done
+            }
+            Err(NotOpened::NotNow(room::LEFT)) => match room.leaves.take() {
+                Some((author, why)) => Became::PartLeft(author, why),
+                None => Became::Left,
+            },
             Ok((Judged { author, verdict }, opened)) => {
                 if let Some(opened) = opened {
                     self.used_prekey(&tag, hash);
@@ -209,6 +218,19 @@ impl Engine {
                 alerts::raise(&self.root, &mut self.pending, now, "discarded", &about, &text);
             }
         }
+    }
+
+    /// Strangers and who is blocked raise no alert.
+    fn alert_too_far(&mut self, peer: &Fingerprint, now: Timestamp) {
+        if !self.is_known(peer) {
+            return;
+        }
+        let text = format!(
+            "An envelope from {} came too far ahead of others of theirs that are not here, and was given up.\n\
+             If somebody says that you did not get their message, ask them to send it again.",
+            self.people.name(peer)
+        );
+        alerts::raise(&self.root, &mut self.pending, now, "unopened", "", &text);
     }
 
     fn alert_damaged(&mut self, peer: &Fingerprint, now: Timestamp) {

@@ -131,7 +131,7 @@ impl Room<'_> {
     }
 
     /// Whether this is somebody we hold a card of, or who takes part in a conversation of ours.
-    fn is_somebody(&self, author: &Fingerprint) -> bool {
+    pub(super) fn is_somebody(&self, author: &Fingerprint) -> bool {
         self.people.is_contact(author) || self.conversations.has_accepted(author)
     }
 

@@ -12,10 +12,10 @@ use zeroize::Zeroizing;
 use super::finding::Found;
 use super::state::{self, StateError};
 use super::tags::Tags;
-use super::trials::{Budget, Tried};
+use super::trials::{Budget, Hints, Tried};
 use crate::disk::system::Disk;
 use crate::envelope::{self, BodyError};
-use crate::limits::{BATCH_BYTES_MAX, SESSIONS_PER_PEER_MAX};
+use crate::limits::{BATCH_BYTES_MAX, SESSIONS_PER_PEER_MAX, SKIPPED_KEYS_MAX, STRANGER_JUMP_MAX};
 use crate::ratchet::{self, BadPeerKey, ChainAt, OpeningKeys, Refused, Session, rank};
 use crate::wire::control::Rank;
 use crate::wire::envelope::Envelope;
@@ -82,6 +82,10 @@ pub enum NotOpened {
     /// or forged on its way, or the peer's program is faulty.
     #[error("it was damaged or forged")]
     Damaged(Fingerprint),
+    /// It jumps over more messages of its session, which is with this peer, than it may: in any case; or for one that is not taken
+    /// now; or for a peer who is nobody to us, then without a look at it.
+    #[error("it jumps too far ahead")]
+    TooFar(Fingerprint),
     /// Its body is not its author's.
     #[error("its body is refused: {0}")]
     Body(#[from] BodyError),
@@ -221,9 +225,12 @@ impl Sessions {
         }
     }
 
-    /// Opens an envelope in a standing session: one that its tag leads to, one with `added`, or one that a trial finds,
-    /// which goes on from `tried`. `take` sees the author and the payload after they were checked, and
+    /// Opens an envelope in a standing session: one that its tag leads to, one with those who were `added`, or one that a trial
+    /// finds, which goes on from where it stopped. `take` sees the author and the payload after they were checked, and
     /// decides whether to take it; only then the session moves on.
+    ///
+    /// A peer who jumps far ahead makes that dear, and what is not taken would be as dear each time that it is looked at: it is not
+    /// to come again.
     ///
     /// # Errors
     /// [`NotOpened`]; the session is as before.
@@ -231,15 +238,20 @@ impl Sessions {
         &mut self,
         ours: &AccountKeys,
         envelope: &Envelope,
-        (added, tried): (&[Fingerprint], Tried),
+        hints: Hints<'_>,
         now_s: u64,
         rng: &mut impl CryptoRngCore,
         take: impl FnOnce(&Identity, &[u8]) -> Result<T, NotOpened>,
     ) -> Result<T, NotOpened> {
-        let found = self.find(envelope, added, tried, now_s).map_err(NotOpened::NoSession)?;
+        let found = self.find(envelope, hints.added, hints.tried, now_s).map_err(NotOpened::NoSession)?;
         let Found { peer, place, at, header } = found;
         let session = self.by_peer.get_mut(&peer).and_then(|sessions| sessions.get_mut(place));
         let session = session.ok_or(NotOpened::NoSession(Tried::All))?;
+        let jump = session.jump(at, &header);
+        if jump > STRANGER_JUMP_MAX && !(hints.may_jump)(&peer) {
+            return Err(NotOpened::TooFar(peer));
+        }
+        let is_far = usize::try_from(jump).map_or(true, |jump| jump > SKIPPED_KEYS_MAX);
         let answers_s = session.sending_since();
         let opened = session.receive(ours, at, &header, now_s, rng, |key, auth| {
             let body = envelope::open_body(envelope, key)?;
@@ -250,6 +262,8 @@ impl Sessions {
             NotOpened::Body(_) | NotOpened::Refused(Refused::Inconsistent | Refused::BadKey(_)) => {
                 NotOpened::Damaged(peer)
             }
+            NotOpened::Refused(Refused::TooFarAhead) => NotOpened::TooFar(peer),
+            NotOpened::NotNow(_) if is_far => NotOpened::TooFar(peer),
             error => error,
         })?;
         if at == ChainAt::Next {

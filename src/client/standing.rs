@@ -142,7 +142,7 @@ impl Sessions {
 mod tests {
     use super::*;
     use crate::client::sessions::{NotOpened, Opened, Taken};
-    use crate::client::trials::Tried;
+    use crate::client::trials::Hints;
     use crate::crypto::dh::SecretKey;
     use crate::crypto::secret::Secret;
     use crate::crypto::sign::SigningKey;
@@ -209,7 +209,7 @@ mod tests {
 
         fn open(&mut self, envelope: &Envelope, now_s: u64) -> Result<Text, NotOpened> {
             let take = |_: &_, _: &_| Ok(Text(now_s, None));
-            self.sessions.open(&self.keys, envelope, (&[], Tried::None), now_s, &mut OsRng, take)
+            self.sessions.open(&self.keys, envelope, Hints::NONE, now_s, &mut OsRng, take)
         }
 
         /// A copy of all that it has, as a thief or a backup has it.
@@ -273,7 +273,7 @@ mod tests {
         let (named, peer) = (opened.answer.unwrap(), alice.fingerprint());
         let note = bob.sessions.seal_in(&bob.keys, &peer, opened.rank, b"text", START_S, &mut OsRng).unwrap().unwrap();
         let take = |_: &_, _: &_| Ok(Text(START_S, Some(named)));
-        alice.sessions.open(&alice.keys, &note, (&[], Tried::None), START_S, &mut OsRng, take).unwrap();
+        alice.sessions.open(&alice.keys, &note, Hints::NONE, START_S, &mut OsRng, take).unwrap();
         assert!(alice.sessions.is_outranked(&bob.fingerprint(), START_S));
         assert!(alice.sessions.is_usable(&bob.fingerprint(), START_S), "what she has serves until then");
         let opened = bob.accept(&alice.opening(&bob, START_S), START_S);

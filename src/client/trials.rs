@@ -37,6 +37,22 @@ pub enum Tried {
     All,
 }
 
+/// What is known beforehand of where an envelope may belong.
+#[derive(Clone, Copy)]
+pub struct Hints<'a> {
+    /// With whom there are new sessions since it was last tried.
+    pub added: &'a [Fingerprint],
+    /// How far its trial has come.
+    pub tried: Tried,
+    /// Whether somebody may jump over more than [`crate::limits::STRANGER_JUMP_MAX`] messages. Asked of those who do.
+    pub may_jump: &'a dyn Fn(&Fingerprint) -> bool,
+}
+
+impl Hints<'_> {
+    /// Nothing, and everybody may jump: for who only wants to know that it opens.
+    pub const NONE: Self = Self { added: &[], tried: Tried::None, may_jump: &|_| true };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

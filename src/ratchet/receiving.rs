@@ -59,8 +59,8 @@ impl Session {
         open.into_iter().chain([(ChainAt::Next, &self.state.next_receiving.header_key)]).chain(begun)
     }
 
-    /// How many messages the one that `header` announces jumps over: what it costs to derive its keys, in steps of a chain, before
-    /// anything of it is authentic but that the peer, or a thief of the session, has sealed the header.
+    /// How many messages the one that `header` announces jumps over: what it costs to derive its keys, in steps of a chain. All that
+    /// is certain before they are paid is that the header was sealed by somebody who has the session.
     pub fn jump(&self, at: ChainAt, header: &Header) -> u64 {
         let ahead = |chain: &ReceivingChain, counter: u64| match chain.chain_key {
             Some(_) => counter.saturating_sub(chain.counter),

@@ -12,6 +12,7 @@ use crate::client::event::{Errand, Event};
 use crate::client::policy::Policy;
 use crate::client::root::Root;
 use crate::client::sessions::{NotOpened, Sessions, Taken};
+use crate::client::trials::Hints;
 use crate::crypto::dh::SecretKey;
 use crate::crypto::hash::sha256;
 use crate::disk::journal::Journal;
@@ -163,8 +164,7 @@ impl Bob {
         }
         let take = |_: &_, payload: &[u8]| Ok(Opened(Plaintext::from_bytes(payload).unwrap()));
         let keys = &self.account.keys;
-        let tried = (&[][..], crate::client::trials::Tried::None);
-        let opened = match self.sessions.open(keys, envelope, tried, now.seconds(), &mut OsRng, take) {
+        let opened = match self.sessions.open(keys, envelope, Hints::NONE, now.seconds(), &mut OsRng, take) {
             Err(NotOpened::NoSession(_)) => {
                 self.sessions.accept(keys, &self.prekey, envelope, now.seconds(), &mut OsRng, take).unwrap().0
             }

@@ -11,7 +11,7 @@ use crate::client::prekeys::{Found, Prekeys};
 use crate::client::received::Received;
 use crate::client::root;
 use crate::client::sessions::{NotOpened, Opened, Sessions, Taken};
-use crate::client::trials::Tried;
+use crate::client::trials::{Hints, Tried};
 use crate::crypto::dh::SecretKey;
 use crate::crypto::hash::sha256;
 use crate::crypto::sign::SigningKey;
@@ -283,7 +283,7 @@ impl Party {
         if self.received.contains(&hash) {
             return Became::Known;
         }
-        let became = self.try_open(envelope, (&[], Tried::None), now_s, dice);
+        let became = self.try_open(envelope, Hints::NONE, now_s, dice);
         if let Became::Kept(tried) = became {
             self.kept.push((envelope.clone(), tried));
         }
@@ -296,7 +296,7 @@ impl Party {
         let added = self.sessions.take_added();
         let mut done = Vec::new();
         for (envelope, tried) in std::mem::take(&mut self.kept) {
-            match self.try_open(&envelope, (&added, tried), now_s, dice) {
+            match self.try_open(&envelope, Hints { added: &added, tried, ..Hints::NONE }, now_s, dice) {
                 Became::Kept(tried) => self.kept.push((envelope, tried)),
                 became => done.push((envelope, became)),
             }
@@ -305,13 +305,7 @@ impl Party {
     }
 
     /// As `Engine::try_open` does.
-    pub(super) fn try_open(
-        &mut self,
-        envelope: &Envelope,
-        hints: (&[Fingerprint], Tried),
-        now_s: u64,
-        dice: &mut Dice,
-    ) -> Became {
+    pub(super) fn try_open(&mut self, envelope: &Envelope, hints: Hints<'_>, now_s: u64, dice: &mut Dice) -> Became {
         let tag: Tag = envelope::tag(envelope);
         let hash = ratchet::opening_hash(&tag, &envelope::ephemeral(envelope));
         let take = |author: &Identity, payload: &[u8]| Ok((author.fingerprint(), Text::parse(payload)));
@@ -334,7 +328,7 @@ impl Party {
                 Became::Opened(author, text, opened)
             }
             Err(NotOpened::Refused(Refused::AlreadyUsed) | NotOpened::Repeated(_)) => Became::Repeated,
-            Err(NotOpened::Damaged(_)) => Became::Damaged,
+            Err(NotOpened::Damaged(_) | NotOpened::TooFar(_)) => Became::Damaged,
             Err(NotOpened::NoSession(tried)) => Became::Kept(tried),
             Err(_) => Became::Kept(Tried::All),
         }

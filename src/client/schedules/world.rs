@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::Act;
 use super::party::{Became, Dice, Files, Party, Text};
-use crate::client::trials::Tried;
+use crate::client::trials::{Hints, Tried};
 use crate::limits::ENVELOPE_BYTES;
 use crate::wire::control::Rank;
 use crate::wire::envelope::Envelope;
@@ -397,7 +397,7 @@ impl World {
         let party = &mut self.places[to].party;
         party.collect();
         let before = party.serialized();
-        let became = party.try_open(envelope, (&[], Tried::None), now_s, &mut self.dice);
+        let became = party.try_open(envelope, Hints::NONE, now_s, &mut self.dice);
         assert!(!matches!(became, Became::Opened(..)), "a forged envelope has opened");
         assert!(before == party.serialized() && !party.collect(), "a forged envelope has changed the state");
     }
