@@ -15,7 +15,7 @@ use super::sessions::Sessions;
 use crate::clock::Timestamp;
 use crate::crypto::dh::SecretKey;
 use crate::disk::watch::Hint;
-use crate::limits::{PART_BYTES, SKIPPED_KEYS_MAX, STRANGER_JUMP_MAX};
+use crate::limits::{PART_BYTES, RETRIED_STEPS_PER_SECOND_MAX, SKIPPED_KEYS_MAX, STRANGER_JUMP_MAX};
 use crate::wire::address::ServerAddress;
 use crate::wire::control::Control;
 use crate::wire::conversation::ConversationRecord;
@@ -53,9 +53,10 @@ impl Peer {
 impl Bench {
     fn prekey(&mut self) -> SignedPrekey {
         let now = self.now;
+        self.engine.uploading = false;
         self.engine.handle(Event::Connected, now).unwrap();
         self.engine.handle(Event::Prekeys { count: PrekeyCount::default(), after_upload: false }, now).unwrap();
-        self.engine.uploads.pop().unwrap()
+        self.engine.uploads.swap_remove(0)
     }
 
     /// A second later: what was left to do, and what comes.
@@ -153,12 +154,12 @@ fn what_is_not_taken_now_and_came_far_ahead_is_dropped_and_what_is_taken_is_not(
     bench.second(near.clone());
     assert_eq!((bench.position(&alice), bench.alerts().len()), (1, 0));
     assert!(bench.is_done_with(&near[0]) && !bench.is_done_with(&near[1]), "one is kept, one is left at our server");
-    assert_eq!(bench.engine.unopened.take_all().len(), 1);
+    assert_eq!(bench.engine.unopened.len(), 1);
     // One more than the session keeps keys of.
     let far = [alice.behind(1, &message), alice.behind(0, &early)];
     bench.second(far.clone());
     assert!(far.iter().all(|envelope| bench.is_done_with(envelope)));
-    assert_eq!((bench.engine.unopened.take_all().len(), bench.position(&alice)), (0, 1));
+    assert_eq!((bench.engine.unopened.len(), bench.position(&alice)), (1, 1));
     let alerts = bench.alerts();
     assert!(alerts.len() == 2 && alerts[0].starts_with("An envelope from alice came too far ahead"), "{alerts:?}");
     let taken = alice.behind(0, &bench.message(5, 2, b"in time").to_bytes());
@@ -205,4 +206,40 @@ fn somebody_blocked_who_jumps_far_ahead_is_not_looked_at_and_is_heard_once_they_
     bench.second([heard]);
     let heard = bench.messages().iter().filter(|(name, _)| name.ends_with("-alice")).count();
     assert!(bench.position(&alice) > 5_000 && heard == 2 && bench.alerts().is_empty());
+}
+
+#[test]
+fn what_was_kept_and_is_dear_to_try_is_tried_a_little_in_each_second_until_all_had_their_turn() {
+    let mut bench = Bench::new();
+    let mut alice = bench.alice();
+    let mut kept = vec![alice.behind(FAR - 200, &unknown(&bench, 3).to_bytes())];
+    kept.extend((0..99).map(|_| alice.behind(0, &unknown(&bench, 3).to_bytes())));
+    // Behind all of them, for a session that comes later.
+    let mut other = Sessions::default();
+    let (prekey, bob) = (bench.prekey(), *bench.engine.account.profile.identity());
+    let note = Control::default().to_bytes();
+    let mut open = |keys: &Account, number: u64| {
+        let now = bench.now.micros() + number;
+        other.open_and_seal(&keys.keys, &bob, &prekey, &note, now, &mut OsRng).unwrap()
+    };
+    let opening = open(&alice.account, 60_000_000);
+    let early = other.seal(&alice.account.keys, &bob.fingerprint(), &note, 1, &mut OsRng).unwrap().unwrap();
+    bench.second(kept.clone());
+    bench.second([early.clone()]);
+    assert_eq!(bench.engine.unopened.len(), 101);
+    let cost = |bench: &mut Bench, envelopes: Vec<Envelope>| {
+        let before = bench.engine.sessions.steps();
+        bench.second(envelopes);
+        bench.engine.sessions.steps() - before
+    };
+    // Its session comes. All are tried in it and in the older one, and only the last of them opens.
+    let most = RETRIED_STEPS_PER_SECOND_MAX + FAR + 100;
+    let mut costs = vec![cost(&mut bench, vec![opening])];
+    while !bench.engine.unopened.is_round_over() {
+        assert_eq!(bench.engine.unopened.len(), 101);
+        costs.push(cost(&mut bench, Vec::new()));
+    }
+    assert!(costs.len() > 3 && costs.iter().all(|steps| *steps <= most), "{costs:?}");
+    assert_eq!(bench.engine.unopened.len(), 100, "the one of the new session opened");
+    assert_eq!(cost(&mut bench, Vec::new()), 0, "nothing was added");
 }

@@ -276,9 +276,7 @@ impl Engine {
                 alerts::raise_waiting(&self.root, &mut self.pending);
                 self.look_at_dropboxes(now);
                 // At most once a second: a stranger can make what is kept expensive to try.
-                if std::mem::take(&mut self.try_unopened) | self.unopened.is_trying() {
-                    self.retry_unopened(now);
-                }
+                self.retry_unopened(now);
                 self.recover(now);
                 self.look_for_gaps(now);
                 self.send_missing(now);

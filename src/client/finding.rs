@@ -3,6 +3,7 @@
 use super::sessions::Sessions;
 use super::trials::Tried;
 use crate::envelope;
+use crate::limits::TRIAL_STEPS;
 use crate::ratchet::{ChainAt, Session};
 use crate::wire::envelope::Envelope;
 use crate::wire::header::Header;
@@ -31,9 +32,13 @@ impl Sessions {
         now_s: u64,
     ) -> Result<Found, Tried> {
         let by_tag = self.tags.find(&envelope::tag(envelope));
-        let mut likely = by_tag.iter().chain(added);
-        if let Some(found) = likely.find_map(|peer| among(*peer, self.by_peer.get(peer)?, envelope)) {
-            return Ok(found);
+        for peer in by_tag.iter().chain(added) {
+            let Some(sessions) = self.by_peer.get(peer) else { continue };
+            let trials: usize = sessions.iter().map(|session| session.header_keys().count()).sum();
+            self.steps = self.steps.wrapping_add(u64::try_from(trials).unwrap_or(u64::MAX).wrapping_mul(TRIAL_STEPS));
+            if let Some(found) = among(*peer, sessions, envelope) {
+                return Ok(found);
+            }
         }
         let rest = match tried {
             Tried::All => return Err(Tried::All),

@@ -160,6 +160,8 @@ mod requests;
 #[cfg(feature = "daemon")]
 mod resend;
 #[cfg(feature = "daemon")]
+mod retrying;
+#[cfg(feature = "daemon")]
 mod room;
 #[cfg(all(test, feature = "daemon"))]
 mod schedules;

@@ -31,7 +31,7 @@ use crate::wire::payload::{Introduction, Payload};
 use crate::wire::reply::StoredEnvelope;
 
 /// What became of an envelope.
-enum Became {
+pub(super) enum Became {
     /// It was taken, or can never be.
     Done,
     /// It may open later. How far it was tried.
@@ -73,26 +73,14 @@ impl Engine {
         self.deletions.push(stored.id);
     }
 
-    /// Tries kept envelopes again: all of them in the sessions that were added, and by their tags; those whose trial has
-    /// not come to its end, as far as this second's budget goes.
-    pub(super) fn retry_unopened(&mut self, now: Timestamp) {
-        let added = self.sessions.take_added();
-        for mut kept in self.unopened.take_all() {
-            if self.is_full() {
-                self.try_unopened = true;
-                kept.tried = Tried::None;
-                self.unopened.put_back(kept);
-                continue;
-            }
-            match self.try_open(&kept.envelope, &added, kept.tried, now) {
-                Became::Done => self.unopened.opened(kept.since, &kept.hash, &mut self.pending),
-                Became::Kept(tried) => self.unopened.put_back(Kept { tried, ..kept }),
-                Became::Left | Became::PartLeft(..) => self.unopened.put_back(kept),
-            }
-        }
-    }
-
-    fn try_open(&mut self, envelope: &Envelope, added: &[Fingerprint], tried: Tried, now: Timestamp) -> Became {
+    /// `added` and `tried` are as in [`Hints`].
+    pub(super) fn try_open(
+        &mut self,
+        envelope: &Envelope,
+        added: &[Fingerprint],
+        tried: Tried,
+        now: Timestamp,
+    ) -> Became {
         let tag = envelope::tag(envelope);
         let hash = ratchet::opening_hash(&tag, &envelope::ephemeral(envelope));
         let prekey = match self.prekeys.find(&tag, &hash) {

@@ -15,7 +15,9 @@ use super::tags::Tags;
 use super::trials::{Budget, Hints, Tried};
 use crate::disk::system::Disk;
 use crate::envelope::{self, BodyError};
-use crate::limits::{BATCH_BYTES_MAX, SESSIONS_PER_PEER_MAX, SKIPPED_KEYS_MAX, STRANGER_JUMP_MAX};
+use crate::limits::{
+    BATCH_BYTES_MAX, CHAIN_JUMP_MAX, SESSIONS_PER_PEER_MAX, SKIPPED_KEYS_MAX, STRANGER_JUMP_MAX,
+};
 use crate::ratchet::{self, BadPeerKey, ChainAt, OpeningKeys, Refused, Session, rank};
 use crate::wire::control::Rank;
 use crate::wire::envelope::Envelope;
@@ -37,6 +39,8 @@ pub struct Sessions {
     /// With whom there is a session since what waits for one was last tried.
     added: BTreeSet<Fingerprint>,
     pub(super) dirty: BTreeSet<Fingerprint>,
+    /// What finding and opening envelopes has cost so far that no other budget covers.
+    pub(super) steps: u64,
 }
 
 /// What a caller has taken from an envelope.
@@ -209,6 +213,12 @@ impl Sessions {
         std::mem::take(&mut self.added).into_iter().collect()
     }
 
+    /// What it has cost so far, in steps of a chain, to look for envelopes where they probably belong, and to come to their keys. It
+    /// counts on from wherever it stands.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// Erases what sessions keep for messages that are late beyond the bound: of as many peers as one batch takes. The rest goes
     /// with the next looks, which do not find these again.
     pub fn expire(&mut self, now_s: u64) {
@@ -250,6 +260,9 @@ impl Sessions {
         let jump = session.jump(at, &header);
         if jump > STRANGER_JUMP_MAX && !(hints.may_jump)(&peer) {
             return Err(NotOpened::TooFar(peer));
+        }
+        if jump <= CHAIN_JUMP_MAX {
+            self.steps = self.steps.wrapping_add(jump);
         }
         let is_far = usize::try_from(jump).map_or(true, |jump| jump > SKIPPED_KEYS_MAX);
         let answers_s = session.sending_since();

@@ -1,7 +1,7 @@
 //! Envelopes that nothing opens (design, section 5, "Recovery"): kept, bounded, tried again when a session, a contact
 //! or a conversation is added, and given up with an alert. They never cause anything to be sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
@@ -12,11 +12,16 @@ use super::trials::Tried;
 use crate::disk::system::Disk;
 use crate::limits::{UNOPENED_LIFETIME_S, UNOPENED_MAX};
 use crate::wire::envelope::Envelope;
+use crate::wire::identity::Fingerprint;
 
 /// The envelopes in `journal/unopened/SECOND-HASH`, oldest first.
 #[derive(Debug, Default)]
 pub struct Unopened {
     kept: BTreeMap<(u64, [u8; 32]), Kept>,
+    /// Those that this round has not come to.
+    round: VecDeque<(u64, [u8; 32])>,
+    /// With whom there were new sessions when it began.
+    added: Vec<Fingerprint>,
 }
 
 /// One envelope, out of [`Unopened`] while it is tried.
@@ -62,9 +67,39 @@ impl Unopened {
         self.kept.values().any(|kept| kept.tried != Tried::All)
     }
 
-    /// Takes all of them out, to be tried again; those that still do not open come back through [`Unopened::put_back`].
-    pub fn take_all(&mut self) -> Vec<Kept> {
-        std::mem::take(&mut self.kept).into_values().collect()
+    /// Begins to try them again: all of them, or those that have not been tried in all sessions.
+    pub fn begin_round(&mut self, all: bool, added: Vec<Fingerprint>) {
+        let tried_now = self.kept.iter().filter(|(_, kept)| all || kept.tried != Tried::All);
+        self.round = tried_now.map(|(key, _)| *key).collect();
+        self.added = added;
+    }
+
+    /// Whether each has had its turn.
+    pub fn is_round_over(&self) -> bool {
+        self.round.is_empty()
+    }
+
+    /// Takes out the next one, to be tried; if it still does not open it comes back through [`Unopened::put_back`].
+    pub fn next_of_round(&mut self) -> Option<Kept> {
+        // Some may have been given up meanwhile.
+        std::iter::from_fn(|| self.round.pop_front()).find_map(|key| self.kept.remove(&key))
+    }
+
+    /// With whom there were new sessions when the round began. They come back, if it goes on, through
+    /// [`Unopened::put_back_added`].
+    pub fn take_added(&mut self) -> Vec<Fingerprint> {
+        std::mem::take(&mut self.added)
+    }
+
+    /// For the rest of the round.
+    pub fn put_back_added(&mut self, added: Vec<Fingerprint>) {
+        self.added = added;
+    }
+
+    /// How many are kept.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.kept.len()
     }
 
     /// Puts one back that still does not open: its file is there already.

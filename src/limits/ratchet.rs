@@ -28,6 +28,17 @@ pub const NEXT_TAG_WINDOW: u64 = 16;
 /// Headers that are tried in a second for envelopes whose tag no session expects: 3 us each, a twentieth of a core.
 pub const TRIALS_PER_SECOND_MAX: usize = 16_384;
 
+/// What the trial of a header costs, in steps of a chain.
+pub const TRIAL_STEPS: u64 = 4;
+
+/// Steps of chains that go in a second into envelopes that were kept and are tried again, but for those of the last one: 50 ms, a
+/// twentieth of a core.
+pub const RETRIED_STEPS_PER_SECOND_MAX: u64 = 65_536;
+
+/// What each of them counts at least: as much as an opening, which takes some key agreements. All that are kept have their turn in a
+/// second where nobody makes them dear.
+pub const RETRIED_STEPS_EACH: u64 = RETRIED_STEPS_PER_SECOND_MAX / super::UNOPENED_MAX as u64;
+
 /// How long the seed of a message that was jumped over is kept: what a server still holds after this is late beyond any
 /// retry, and a thief of this disk should not read it.
 pub const SKIPPED_KEY_LIFETIME_S: u64 = 30 * 86_400;
