@@ -144,7 +144,10 @@ impl Engine {
             tracing::info!(before, after = self.people.contacts().iter().count(), "contacts changed");
             self.accept_requests(waiting, now);
             self.try_unopened = true;
-            self.reconnect |= std::mem::take(&mut self.left) > 0;
+            if std::mem::take(&mut self.left) > 0 {
+                self.presence.reconnects();
+                self.reconnect = true;
+            }
             // Somebody may have moved to another server.
             self.profiles_changed = true;
         }

@@ -2,7 +2,7 @@
 //! silence.
 
 use crate::clock::Timestamp;
-use crate::limits::{MAILBOX_DRAINED_MS, MAILBOX_QUIET_MS, MAILBOX_QUIET_WAIT_MS, PRESENCE_STEP_MAX_MS};
+use crate::limits::{MAILBOX_DRAINED_MS, MAILBOX_QUIET_MS, MAILBOX_QUIET_WAIT_MS, PRESENCE_STEP_MAX_MS, RECONNECT_MS};
 
 /// What this run has seen of its home connection. Times are added up in small steps, so that neither a sleeping machine
 /// nor a clock that is set counts as listening.
@@ -14,15 +14,24 @@ pub struct Presence {
     connected_ms: u64,
     /// In this state, connected or not.
     state_ms: u64,
-    /// Since the last envelope came, or the connection.
+    /// Since the last envelope came, or the connection, or went.
     quiet_ms: u64,
+    /// This connection is given up for another.
+    reconnects: bool,
 }
 
 impl Presence {
     /// Time has passed, with or without a home connection.
     pub fn pass(&mut self, is_connected: bool, now: Timestamp) {
         if self.is_connected != is_connected {
-            (self.is_connected, self.state_ms, self.quiet_ms) = (is_connected, 0, 0);
+            // What is pushed after our own reconnecting was seen before: else somebody who has us do that again and again would
+            // keep conclusions from us for ever.
+            let is_same = self.reconnects && (self.is_connected || self.quiet_ms < RECONNECT_MS);
+            if !is_same {
+                self.state_ms = 0;
+            }
+            self.reconnects &= !is_connected;
+            (self.is_connected, self.quiet_ms) = (is_connected, 0);
         }
         let step = self.last.replace(now).map_or(0, |last| now.millis_since(last).min(PRESENCE_STEP_MAX_MS));
         self.state_ms += step;
@@ -30,6 +39,11 @@ impl Presence {
         if self.is_connected {
             self.connected_ms += step;
         }
+    }
+
+    /// We give this connection up for another, so that the mailbox is pushed again. Its end is no change.
+    pub fn reconnects(&mut self) {
+        self.reconnects = self.is_connected;
     }
 
     /// An envelope came.
@@ -75,6 +89,29 @@ mod tests {
         assert!(!presence.has_settled());
         after(&mut presence, false, 3_600);
         assert!(presence.has_settled(), "nobody waits for ever");
+    }
+
+    #[test]
+    fn who_has_us_reconnect_again_and_again_and_writes_all_the_time_delays_conclusions_by_an_hour() {
+        let mut presence = Presence::default();
+        let round = |presence: &mut Presence, away| {
+            (0..3).for_each(|_| {
+                after(presence, true, 20);
+                presence.heard();
+            });
+            presence.reconnects();
+            after(presence, false, away);
+        };
+        (0..55).for_each(|_| round(&mut presence, 5));
+        assert!(!presence.has_settled());
+        after(&mut presence, true, 27);
+        assert!(presence.has_settled());
+        // Away for longer than that takes: what came meanwhile was not seen.
+        round(&mut presence, RECONNECT_MS / 1_000 + 1);
+        after(&mut presence, true, 29);
+        assert!(!presence.has_settled());
+        after(&mut presence, true, 1);
+        assert!(presence.has_settled());
     }
 
     #[test]

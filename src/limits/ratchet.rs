@@ -79,6 +79,10 @@ pub const ANNOUNCED_WAIT_S: u64 = 3_600;
 /// is being pushed.
 pub const MAILBOX_QUIET_MS: u64 = 30_000;
 
+/// How long we are away at most when we give up a connection to our server for another on purpose: Tor may need some circuits for
+/// it.
+pub const RECONNECT_MS: u64 = 120_000;
+
 /// How long we wait for that, or for a connection: a mailbox that never rests and a server that is gone must not keep
 /// messages here.
 pub const MAILBOX_QUIET_WAIT_MS: u64 = 3_600_000;
