@@ -4,13 +4,16 @@
 //! The hash is taken along while the parts come, of what is in the file, as far as that is without a gap: some megabytes in a turn,
 //! so that the end of a large content holds nothing up.
 
+use std::cell::Cell;
+
 use super::alerts;
 use super::arriving::{Hashed, MessageHash};
 use super::engine::Engine;
+use super::parts_left::Left;
 use super::progress;
 use super::received::{message_hash, refused_hash};
 use super::requests;
-use super::room;
+use super::room::{self, Room};
 use super::root;
 use crate::clock::Timestamp;
 use crate::limits::REFUSALS_WAITING_MAX;
@@ -268,10 +271,30 @@ impl Engine {
         if self.parts_left.wait_for_disk() && room::has_disk_space_again(&self.root, &self.pending) {
             self.parts_left.note_room();
         }
-        if self.parts_left.take_due(now) {
+        // Only if one of them is taken then: all that stays there is pushed again with it.
+        if self.parts_left.take_due(now) && !self.parts_left.iter().all(|left| self.still_waits(left)) {
+            self.parts_left.push_again(now);
+            self.presence.reconnects();
             self.reconnect = true;
             self.try_unopened = true;
         }
+    }
+
+    /// Whether a part that was left at our server would be left again.
+    pub(super) fn still_waits(&self, left: &Left) -> bool {
+        let room = Room {
+            root: &self.root,
+            pending: &self.pending,
+            people: &self.people,
+            conversations: &self.conversations,
+            received: &self.received,
+            arriving: &self.arriving,
+            left: &self.parts_left,
+            receive_limit: self.policy.receive_limit,
+            opens: false,
+            leaves: Cell::new(None),
+        };
+        room.still_waits(left)
     }
 }
 

@@ -59,15 +59,22 @@ impl Bench {
         self.engine.uploads.swap_remove(0)
     }
 
-    /// A second later: what was left to do, and what comes.
-    fn second(&mut self, envelopes: impl IntoIterator<Item = Envelope>) {
+    /// A second later: what was left to do, and what comes. True if the mailbox is to be pushed again.
+    fn second(&mut self, envelopes: impl IntoIterator<Item = Envelope>) -> bool {
         self.now = Timestamp::from_micros(self.now.micros() + 1_000_000);
         for envelope in envelopes {
             let stored = StoredEnvelope { id: self.now.micros(), envelope };
             self.engine.handle(Event::Envelope(stored), self.now).unwrap();
         }
         self.engine.handle(Event::Tick, self.now).unwrap();
+        let reconnects = self.engine.reconnect;
         self.settle();
+        reconnects
+    }
+
+    fn reconnect(&mut self) {
+        self.engine.handle(Event::Disconnected(String::new()), self.now).unwrap();
+        self.engine.handle(Event::Connected, self.now).unwrap();
     }
 
     /// Opens a session with what `payload` says.
@@ -242,4 +249,74 @@ fn what_was_kept_and_is_dear_to_try_is_tried_a_little_in_each_second_until_all_h
     assert!(costs.len() > 3 && costs.iter().all(|steps| *steps <= most), "{costs:?}");
     assert_eq!(bench.engine.unopened.len(), 100, "the one of the new session opened");
     assert_eq!(cost(&mut bench, Vec::new()), 0, "nothing was added");
+}
+
+#[test]
+fn a_part_that_was_left_is_not_opened_again_until_its_conversation_is_known_and_only_then_pushed_again() {
+    let mut bench = Bench::new();
+    let mut alice = bench.alice();
+    let (group, own) = ([8; 16], bench.engine.account.profile.clone());
+    let profiles = vec![alice.account.profile.clone(), own];
+    let both: Vec<_> = profiles.iter().map(|profile| profile.identity().fingerprint()).collect();
+    let conversation = |salt: [u8; 16]| ConversationId::of(Some(&salt), &both);
+    let opens = |bench: &Bench, id: u8, salt: [u8; 16]| {
+        let introduction =
+            Introduction { subject: id.to_string(), created: bench.now, profiles: profiles.clone(), salt: Some(salt) };
+        let payload = bench.message(id, 1, b"welcome");
+        Payload { conversation: conversation(salt), introduction: Some(introduction), ..payload }.to_bytes()
+    };
+    let early =
+        |bench: &Bench, number| Payload { conversation: conversation(group), ..part(bench.message(9, 2, b""), number) };
+    let parts: Vec<Envelope> = (1..20).map(|number| alice.behind(50, &early(&bench, number).to_bytes())).collect();
+    bench.second(parts.clone());
+    assert_eq!(bench.position(&alice), 1);
+    let status = |bench: &Bench| bench.engine.status(None, std::iter::empty()).to_string();
+    assert!(status(&bench).contains("19 parts wait at our server"));
+
+    for other in [1, 2] {
+        bench.reconnect();
+        let before = bench.engine.sessions.steps();
+        bench.second(parts.clone());
+        assert_eq!(bench.engine.sessions.steps(), before, "they are not opened");
+        assert!(status(&bench).contains("19 parts wait at our server"));
+        let opens = alice.behind(0, &opens(&bench, 10 + other, [other; 16]));
+        assert!(!bench.second([opens]), "another conversation");
+        bench.now = Timestamp::from_micros(bench.now.micros() + 3_600_000_000);
+    }
+    let introduction = alice.behind(0, &opens(&bench, 20, group));
+    assert!(bench.second([introduction]));
+    bench.reconnect();
+    bench.second(parts.clone());
+    assert!(parts.iter().all(|part| bench.is_done_with(part)) && !status(&bench).contains("at our server"));
+    let status = status(&bench);
+    assert!(status.contains("receiving: from alice: 19% "), "{status}");
+}
+
+#[test]
+fn a_part_for_which_there_was_no_room_is_opened_again_when_there_is_or_its_author_is_blocked() {
+    let mut bench = Bench::new();
+    let mut alice = bench.alice();
+    bench.engine.policy.receive_limit = PART_BYTES * 100;
+    // Two of the largest are under way, and two more are not taken.
+    let begun = |bench: &Bench, id: u8| part(bench.message(id, id.into(), b""), 0).to_bytes();
+    let envelopes: Vec<Envelope> = (2..6).map(|id| alice.behind(0, &begun(&bench, id))).collect();
+    bench.second(envelopes.clone());
+    let done = |bench: &Bench| envelopes.iter().filter(|envelope| bench.is_done_with(envelope)).count();
+    assert_eq!(done(&bench), 2);
+    bench.reconnect();
+    assert!(!bench.second(envelopes.clone()));
+    assert_eq!(done(&bench), 2);
+    let erased = bench.engine.arriving.of_authors(|_| true)[0];
+    bench.engine.arriving.remove(&erased);
+    bench.engine.parts_left.note_room();
+    assert!(bench.second([]));
+    bench.reconnect();
+    bench.second(envelopes.clone());
+    assert_eq!(done(&bench), 3);
+    fs::create_dir_all(bench.root.join("blocked")).unwrap();
+    fs::rename(bench.root.join("contacts/alice.card"), bench.root.join("blocked/alice.card")).unwrap();
+    bench.engine.handle(Event::Hint(Hint::Rescan), bench.now).unwrap();
+    bench.reconnect();
+    bench.second(envelopes.clone());
+    assert_eq!(done(&bench), 4);
 }

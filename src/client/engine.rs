@@ -300,7 +300,7 @@ impl Engine {
                 self.uploading = false;
                 // The next connection pushes them all again, and they are counted anew.
                 self.left = 0;
-                self.parts_left.forget();
+                self.parts_left.disconnected();
             }
             Event::Prekeys { count, after_upload } => {
                 self.uploading &= !after_upload;

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use super::conversation::Conversations;
 use super::people::People;
 use super::requests;
-use super::room;
 use super::sessions::{NotOpened, Taken};
 use crate::wire::control::{Control, Rank};
 use crate::wire::identity::{ConversationId, Fingerprint, Identity, participants_hash};
@@ -101,7 +100,7 @@ pub(super) fn judge(
         Some(introduction) => introduction,
         None => match implied(&author, &payload, people) {
             Some(introduction) => introduction,
-            None if accepted && payload.part.is_some() => return Err(NotOpened::NotNow(room::EARLY_PART)),
+            None if accepted && payload.part.is_some() => return Err(NotOpened::Early(payload.conversation)),
             None if !accepted => return judged(Verdict::Discarded("its conversation was not introduced")),
             None => return Err(NotOpened::NotNow("its conversation was not introduced yet")),
         },

@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 
+use super::arriving::MessageHash;
 use crate::clock::Timestamp;
-use crate::limits::{PARTS_LEFT_MAX, PARTS_LEFT_PER_AUTHOR_MAX, PARTS_LEFT_RETRY_S};
-use crate::wire::identity::Fingerprint;
+use crate::limits::{PARTS_LEFT_MAX, PARTS_LEFT_PER_AUTHOR_MAX, PARTS_LEFT_RETRY_MAX_S, PARTS_LEFT_RETRY_S};
+use crate::wire::identity::{ConversationId, Fingerprint};
+use crate::wire::part::Part;
 
 /// Why a part stays there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,27 +20,71 @@ pub enum Why {
     Early,
 }
 
-/// Those that stay there, as far as this connection has pushed them.
+/// One that stays there, and what it waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    /// Who wrote it.
+    pub author: Fingerprint,
+    /// Its conversation.
+    pub conversation: ConversationId,
+    /// Why it stays.
+    pub why: Why,
+    /// Of which message it is, and which part. Not noted of one whose conversation is unknown.
+    pub part: Option<(MessageHash, Part)>,
+}
+
+type EnvelopeHash = [u8; 32];
+
+/// Those that stay there, by the hashes of their envelopes, so that one which comes again, and still cannot be taken, costs no more
+/// than a look. A run that starts learns them anew.
 #[derive(Debug, Default)]
 pub struct PartsLeft {
+    /// As far as this connection has pushed them.
+    left: HashMap<EnvelopeHash, Left>,
+    /// Those of earlier connections, which are to come again, or are gone.
+    known: HashMap<EnvelopeHash, Left>,
     of: HashMap<Fingerprint, usize>,
-    count: usize,
     why: Option<Why>,
     has_changed: bool,
+    /// When they were looked at for one that can be taken.
+    looked: Timestamp,
     pushed: Timestamp,
+    /// How many there were then.
+    before: usize,
+    wait_s: u64,
 }
 
 impl PartsLeft {
     /// Whether another part of this author may stay there.
     pub fn has_room(&self, author: &Fingerprint) -> bool {
-        self.count < PARTS_LEFT_MAX && self.of.get(author).is_none_or(|count| *count < PARTS_LEFT_PER_AUTHOR_MAX)
+        self.left.len() < PARTS_LEFT_MAX && self.of.get(author).is_none_or(|count| *count < PARTS_LEFT_PER_AUTHOR_MAX)
     }
 
     /// One does.
-    pub fn add(&mut self, author: Fingerprint, why: Why) {
-        *self.of.entry(author).or_default() += 1;
-        self.count += 1;
-        self.why = Some(why);
+    pub fn add(&mut self, hash: EnvelopeHash, left: Left) {
+        if self.left.insert(hash, left).is_none() {
+            *self.of.entry(left.author).or_default() += 1;
+        }
+        self.why = Some(left.why);
+    }
+
+    /// What is known of an envelope that comes.
+    pub fn get(&self, hash: &EnvelopeHash) -> Option<&Left> {
+        self.left.get(hash).or_else(|| self.known.get(hash))
+    }
+
+    /// One that is known has come again. True if it stays where it is, which it does if it still waits, and no more wait than may.
+    pub fn came_again(&mut self, hash: &EnvelopeHash, still_waits: bool) -> bool {
+        if let Some(left) = self.left.remove(hash) {
+            self.of.entry(left.author).and_modify(|count| *count -= 1);
+            self.known.insert(*hash, left);
+        }
+        let Some(left) = self.known.remove(hash) else { return false };
+        let stays = still_waits && self.has_room(&left.author);
+        if stays {
+            self.add(*hash, left);
+        }
+        stays
     }
 
     /// There may be room here for some of them.
@@ -46,26 +92,45 @@ impl PartsLeft {
         self.has_changed = true;
     }
 
-    /// Whether they wait for room on the disk.
+    /// Whether some wait for room on the disk.
     pub fn wait_for_disk(&self) -> bool {
-        self.why == Some(Why::Disk)
+        self.left.values().any(|left| left.why == Why::Disk)
     }
 
     /// The next connection pushes them all again.
-    pub fn forget(&mut self) {
-        (self.of, self.count, self.why, self.has_changed) = (HashMap::new(), 0, None, false);
+    pub fn disconnected(&mut self) {
+        if self.known.len() + self.left.len() > PARTS_LEFT_MAX {
+            self.known.clear();
+        }
+        self.known.extend(self.left.drain());
+        (self.of, self.why, self.has_changed) = (HashMap::new(), None, false);
     }
 
-    /// Whether the mailbox is to be pushed again now. Then they are forgotten.
+    /// Whether room was noted, and the mailbox may be pushed again now, if one of them can be taken: which is to be looked at.
     pub fn take_due(&mut self, now: Timestamp) -> bool {
         // A time in the future was noted before the clock was set back.
-        let since = now.seconds().checked_sub(self.pushed.seconds());
-        let is_due = self.has_changed && self.count > 0 && since.is_none_or(|since| since >= PARTS_LEFT_RETRY_S);
+        let is_past =
+            |time: Timestamp, wait_s| now.seconds().checked_sub(time.seconds()).is_none_or(|since| since >= wait_s);
+        let may_push = is_past(self.pushed, self.wait_s.max(PARTS_LEFT_RETRY_S));
+        let is_due = self.has_changed && !self.left.is_empty() && may_push && is_past(self.looked, PARTS_LEFT_RETRY_S);
         if is_due {
-            self.forget();
-            self.pushed = now;
+            (self.looked, self.has_changed) = (now, false);
         }
         is_due
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Left> {
+        self.left.values()
+    }
+
+    /// The mailbox is pushed again now. The next time comes later if this brings little: all that stays there comes over the
+    /// network with it.
+    pub fn push_again(&mut self, now: Timestamp) {
+        let brought_little = self.before > 0 && self.left.len() * 2 > self.before;
+        let longer = (self.wait_s.max(PARTS_LEFT_RETRY_S) * 2).min(PARTS_LEFT_RETRY_MAX_S);
+        self.wait_s = if brought_little { longer } else { PARTS_LEFT_RETRY_S };
+        (self.before, self.pushed) = (self.left.len(), now);
     }
 
     /// What `status` says of them.
@@ -75,7 +140,7 @@ impl PartsLeft {
             Why::Disk => "the disk is nearly full",
             Why::Early => "their conversation is not known yet",
         };
-        Some(format!("{} parts wait at our server: {reason}", self.count))
+        Some(format!("{} parts wait at our server: {reason}", self.left.len()))
     }
 }
 
@@ -87,31 +152,87 @@ mod tests {
         Timestamp::from_micros(seconds * 1_000_000)
     }
 
+    fn left(author: u8, why: Why) -> Left {
+        Left { author: Fingerprint([author; 32]), conversation: ConversationId([1; 16]), why, part: None }
+    }
+
+    fn hash(number: usize) -> EnvelopeHash {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&number.to_le_bytes());
+        hash
+    }
+
     #[test]
-    fn one_author_leaves_room_for_others() {
-        let (mut left, mallory, bob) = (PartsLeft::default(), Fingerprint([1; 32]), Fingerprint([2; 32]));
-        for _ in 0..PARTS_LEFT_PER_AUTHOR_MAX {
-            assert!(left.has_room(&mallory));
-            left.add(mallory, Why::Contents);
+    fn one_author_leaves_room_for_others_and_what_comes_again_counts_once() {
+        let (mut parts, mallory, bob) = (PartsLeft::default(), Fingerprint([1; 32]), Fingerprint([2; 32]));
+        for number in 0..PARTS_LEFT_PER_AUTHOR_MAX {
+            assert!(parts.has_room(&mallory));
+            parts.add(hash(number), left(1, Why::Contents));
         }
-        assert!(!left.has_room(&mallory) && left.has_room(&bob));
-        left.forget();
-        assert!(left.has_room(&mallory) && left.status().is_none());
+        assert!(!parts.has_room(&mallory) && parts.has_room(&bob));
+        assert!(parts.came_again(&hash(0), true), "on the same connection");
+        parts.disconnected();
+        assert!(parts.has_room(&mallory) && parts.status().is_none() && parts.get(&hash(7)).is_some());
+        assert!(!parts.came_again(&hash(0), false) && parts.get(&hash(0)).is_none());
+        assert!((1..PARTS_LEFT_PER_AUTHOR_MAX).all(|number| parts.came_again(&hash(number), true)));
+        assert!(parts.status().unwrap().starts_with("1023 parts wait"), "{:?}", parts.status());
+        parts.add(hash(PARTS_LEFT_PER_AUTHOR_MAX), left(1, Why::Disk));
+        assert!(!parts.has_room(&mallory) && parts.wait_for_disk());
+        assert!(!parts.came_again(&hash(PARTS_LEFT_PER_AUTHOR_MAX + 1), true), "it is not known");
+    }
+
+    #[test]
+    fn what_is_remembered_of_earlier_connections_has_a_bound_and_so_has_what_comes_again() {
+        let mut parts = PartsLeft::default();
+        for connection in 0..5 {
+            for number in 0..PARTS_LEFT_MAX / 2 {
+                let author = u8::try_from(number / PARTS_LEFT_PER_AUTHOR_MAX).unwrap();
+                parts.add(hash(connection * PARTS_LEFT_MAX + number), left(author, Why::Early));
+            }
+            parts.disconnected();
+            assert!(parts.known.len() <= PARTS_LEFT_MAX);
+        }
+        let known: Vec<EnvelopeHash> = parts.known.keys().copied().collect();
+        let stay = known.iter().filter(|hash| parts.came_again(hash, true)).count();
+        assert_eq!(stay, 4 * PARTS_LEFT_PER_AUTHOR_MAX, "the rest is refused");
     }
 
     #[test]
     fn the_mailbox_is_pushed_again_when_there_is_room_and_not_all_the_time() {
-        let mut left = PartsLeft::default();
-        left.note_room();
-        assert!(!left.take_due(at(1_000)), "nothing was left");
-        left.add(Fingerprint([1; 32]), Why::Disk);
-        assert!(left.take_due(at(1_000)) && left.status().is_none());
-        left.add(Fingerprint([1; 32]), Why::Disk);
-        assert!(!left.take_due(at(1_000 + PARTS_LEFT_RETRY_S)), "nothing has changed");
-        left.note_room();
-        assert!(!left.take_due(at(1_001)) && left.take_due(at(1_000 + PARTS_LEFT_RETRY_S)));
-        left.add(Fingerprint([1; 32]), Why::Disk);
-        left.note_room();
-        assert!(left.take_due(at(5)), "the clock was set back");
+        let mut parts = PartsLeft::default();
+        parts.note_room();
+        assert!(!parts.take_due(at(1_000)), "nothing was left");
+        parts.add(hash(1), left(1, Why::Disk));
+        assert!(parts.take_due(at(1_000)) && !parts.take_due(at(1_000)));
+        parts.push_again(at(1_000));
+        assert!(!parts.take_due(at(1_000 + PARTS_LEFT_RETRY_S)), "nothing has changed");
+        parts.note_room();
+        assert!(!parts.take_due(at(1_001)) && parts.take_due(at(1_000 + PARTS_LEFT_RETRY_S)));
+        parts.note_room();
+        assert!(!parts.take_due(at(1_001 + PARTS_LEFT_RETRY_S)), "all were looked at just now");
+        assert!(parts.take_due(at(5)), "the clock was set back");
+    }
+
+    #[test]
+    fn pushing_again_becomes_rare_while_most_of_what_was_left_stays() {
+        let (mut parts, mut now, mut waits) = (PartsLeft::default(), 1_000, Vec::new());
+        let mut push = |count: usize, stays: usize| {
+            (0..count).for_each(|number| parts.add(hash(number), left(1, Why::Early)));
+            parts.note_room();
+            let begun = now;
+            while !parts.take_due(at(now)) {
+                now += 10;
+            }
+            waits.push(now - begun);
+            parts.push_again(at(now));
+            parts.disconnected();
+            let came = (0..count).filter(|number| parts.came_again(&hash(*number), *number < stays)).count();
+            assert_eq!(came, stays);
+        };
+        (0..9).for_each(|_| push(10, 9));
+        push(10, 0);
+        push(4, 0);
+        push(4, 0);
+        assert_eq!(waits, [0, 60, 120, 240, 480, 960, 1_920, 3_600, 3_600, 3_600, 3_600, 60]);
     }
 }

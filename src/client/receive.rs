@@ -11,7 +11,7 @@ use super::contacts::REQUEST_CARD;
 use super::delivery::{self, Delivery};
 use super::engine::Engine;
 use super::judge::{Judged, Verdict, judge};
-use super::parts_left::Why;
+use super::parts_left::Left;
 use super::prekeys::Found;
 use super::received;
 use super::requests;
@@ -38,8 +38,8 @@ pub(super) enum Became {
     Kept(Tried),
     /// There is no room for it here: it stays at the server.
     Left,
-    /// The same of a part of a large content, by whom and why.
-    PartLeft(Fingerprint, Why),
+    /// The same of a part of a large content.
+    PartLeft(Left),
 }
 
 impl Engine {
@@ -48,6 +48,11 @@ impl Engine {
         let hash = stored.envelope.sha256();
         if self.received.contains(&hash) {
             self.deletions.push(stored.id);
+            return;
+        }
+        if let Some(left) = self.parts_left.get(&hash).copied()
+            && self.parts_left.came_again(&hash, self.still_waits(&left))
+        {
             return;
         }
         match self.try_open(&stored.envelope, &[], Tried::None, now) {
@@ -60,7 +65,7 @@ impl Engine {
                             Decide about the requests that are there, or remove them.";
                 alerts::raise(&self.root, &mut self.pending, now, "requests", "", text);
             }
-            Became::PartLeft(author, why) => return self.parts_left.add(author, why),
+            Became::PartLeft(left) => return self.parts_left.add(hash, left),
             Became::Done => {}
             Became::Kept(tried) => {
                 let quiet_until = self.recovery.quiet_until();
@@ -132,7 +137,7 @@ impl Engine {
                 Became::Done
             }
             Err(NotOpened::NotNow(room::LEFT)) => match room.leaves.take() {
-                Some((author, why)) => Became::PartLeft(author, why),
+                Some(left) => Became::PartLeft(left),
                 None => Became::Left,
             },
             Ok((Judged { author, verdict }, opened)) => {

@@ -31,7 +31,7 @@ impl Engine {
                 Became::Done => self.unopened.opened(kept.since, &kept.hash, &mut self.pending),
                 Became::Kept(tried) => self.unopened.put_back(Kept { tried, ..kept }),
                 // Its session is known: there is nothing to try.
-                Became::Left | Became::PartLeft(..) => self.unopened.put_back(Kept { tried: Tried::All, ..kept }),
+                Became::Left | Became::PartLeft(_) => self.unopened.put_back(Kept { tried: Tried::All, ..kept }),
             }
         }
         self.unopened.put_back_added(added);

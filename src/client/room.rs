@@ -6,7 +6,7 @@ use std::cell::Cell;
 use super::arriving::{Arriving, MessageHash};
 use super::conversation::Conversations;
 use super::judge::{Judged, Verdict};
-use super::parts_left::{PartsLeft, Why};
+use super::parts_left::{Left, PartsLeft, Why};
 use super::pending::Pending;
 use super::people::People;
 use super::received::{Received, message_hash};
@@ -19,9 +19,6 @@ use crate::limits::{
 use crate::wire::identity::{ConversationId, Fingerprint};
 use crate::wire::part::Part;
 use crate::wire::payload::Payload;
-
-/// Said of a part whose conversation its author, a contact, has not introduced yet.
-pub const EARLY_PART: &str = "the conversation of a part was not introduced yet";
 
 /// Said of a part that is left at our server.
 pub const LEFT: &str = "there is no room for another part";
@@ -40,8 +37,8 @@ pub(super) struct Room<'a> {
     pub(super) receive_limit: u64,
     /// Whether the envelope opens a session.
     pub(super) opens: bool,
-    /// Whose part is left, and why, once that was decided.
-    pub(super) leaves: Cell<Option<(Fingerprint, Why)>>,
+    /// The part that is left, once that was decided.
+    pub(super) leaves: Cell<Option<Left>>,
 }
 
 impl Room<'_> {
@@ -64,10 +61,10 @@ impl Room<'_> {
     /// What was judged, unless there is no room for it.
     pub(super) fn check(&self, author: &Fingerprint, judged: Result<Judged, NotOpened>) -> Result<Judged, NotOpened> {
         let judged = match judged {
-            Err(NotOpened::NotNow(EARLY_PART)) if self.left.has_room(author) => {
-                return self.leave(*author, Why::Early);
+            Err(NotOpened::Early(conversation)) if self.left.has_room(author) => {
+                return self.leave(Left { author: *author, conversation, why: Why::Early, part: None });
             }
-            Err(NotOpened::NotNow(EARLY_PART)) => {
+            Err(NotOpened::Early(_)) => {
                 let verdict = Verdict::Discarded("its conversation was not introduced");
                 return Ok(Judged { author: *author, verdict });
             }
@@ -78,9 +75,7 @@ impl Room<'_> {
             return Err(NotOpened::NotNow(requests::NO_ROOM));
         }
         let Some(part) = payload.part else { return Ok(judged) };
-        // Also a member of another conversation of ours: this one waits for a decision.
-        let is_ours = self.conversations.get(&payload.conversation).is_some_and(|record| record.accepted);
-        let is_stranger = !self.people.is_contact(author) && !is_ours;
+        let is_stranger = self.is_stranger(author, &payload.conversation);
         if is_stranger && part.size > STRANGER_CONTENT_BYTES_MAX {
             // As whatever a stranger sends and must not.
             return match self.opens {
@@ -88,10 +83,14 @@ impl Room<'_> {
                 false => Ok(Judged { author: *author, verdict: Verdict::Ignored }),
             };
         }
-        match self.why_not(author, payload, part) {
+        let message = hash_of(author, payload);
+        match self.why_not(author, &message, part) {
             None => Ok(judged),
             Some(_) if is_stranger => Err(NotOpened::NotNow(requests::NO_ROOM)),
-            Some(why) if self.left.has_room(author) => self.leave(*author, why),
+            Some(why) if self.left.has_room(author) => {
+                let conversation = payload.conversation;
+                self.leave(Left { author: *author, conversation, why, part: Some((message, part)) })
+            }
             // It is refused.
             Some(_) => Ok(judged),
         }
@@ -104,13 +103,32 @@ impl Room<'_> {
         !waits || requests::place(self.root, self.pending, &self.people.name(author)).is_some()
     }
 
-    /// Why there is no room for a part, if there is none.
-    pub(super) fn why_not(&self, author: &Fingerprint, payload: &Payload, part: Part) -> Option<Why> {
-        let hash = hash_of(author, payload);
-        if self.received.is_done_with(&hash) || self.arriving.get(&hash).is_some_and(|record| record.has(part.number)) {
+    /// Whether a part that was left would be left again, by what is known of it. If not, it is to be opened.
+    pub(super) fn still_waits(&self, left: &Left) -> bool {
+        if self.people.is_blocked(&left.author) {
+            return false;
+        }
+        match &left.part {
+            None => self.people.is_contact(&left.author) && self.conversations.get(&left.conversation).is_none(),
+            Some((message, part)) => {
+                !self.is_stranger(&left.author, &left.conversation)
+                    && self.why_not(&left.author, message, *part).is_some()
+            }
+        }
+    }
+
+    /// Also a member of another conversation of ours: this one waits for a decision.
+    fn is_stranger(&self, author: &Fingerprint, conversation: &ConversationId) -> bool {
+        let is_ours = self.conversations.get(conversation).is_some_and(|record| record.accepted);
+        !self.people.is_contact(author) && !is_ours
+    }
+
+    /// Why there is no room for a part of this message, if there is none.
+    fn why_not(&self, author: &Fingerprint, hash: &MessageHash, part: Part) -> Option<Why> {
+        if self.received.is_done_with(hash) || self.arriving.get(hash).is_some_and(|record| record.has(part.number)) {
             return None;
         }
-        let is_begun = self.arriving.get(&hash).is_some();
+        let is_begun = self.arriving.get(hash).is_some();
         // What is too large is refused, for which there is always room.
         if !is_begun && part.size > self.receive_limit {
             return None;
@@ -125,8 +143,8 @@ impl Room<'_> {
         self.arriving.has_room(author, part.size, self.receive_limit, |author| self.people.is_contact(author))
     }
 
-    fn leave(&self, author: Fingerprint, why: Why) -> Result<Judged, NotOpened> {
-        self.leaves.set(Some((author, why)));
+    fn leave(&self, left: Left) -> Result<Judged, NotOpened> {
+        self.leaves.set(Some(left));
         Err(NotOpened::NotNow(LEFT))
     }
 

@@ -21,7 +21,7 @@ use crate::limits::{
 use crate::ratchet::{self, BadPeerKey, ChainAt, OpeningKeys, Refused, Session, rank};
 use crate::wire::control::Rank;
 use crate::wire::envelope::Envelope;
-use crate::wire::identity::{Fingerprint, Identity};
+use crate::wire::identity::{ConversationId, Fingerprint, Identity};
 use crate::wire::prekey::SignedPrekey;
 use crate::wire::session::{Standing, sessions_from_bytes, sessions_to_bytes};
 use crate::wire::state::{AccountKeys, PrekeySecret};
@@ -96,6 +96,9 @@ pub enum NotOpened {
     /// The caller, who saw the payload, does not take it now.
     #[error("it is not taken now: {0}")]
     NotNow(&'static str),
+    /// The same of a part of a conversation that its author, a contact, has not introduced yet.
+    #[error("its conversation was not introduced yet")]
+    Early(ConversationId),
 }
 
 impl Sessions {
@@ -276,7 +279,7 @@ impl Sessions {
                 NotOpened::Damaged(peer)
             }
             NotOpened::Refused(Refused::TooFarAhead) => NotOpened::TooFar(peer),
-            NotOpened::NotNow(_) if is_far => NotOpened::TooFar(peer),
+            NotOpened::NotNow(_) | NotOpened::Early(_) if is_far => NotOpened::TooFar(peer),
             error => error,
         })?;
         if at == ChainAt::Next {

@@ -39,8 +39,12 @@ pub const PARTS_LEFT_PER_AUTHOR_MAX: usize = 1_024;
 /// The same of all authors: half of a mailbox.
 pub const PARTS_LEFT_MAX: usize = 8_192;
 
-/// How often the mailbox is pushed again at most because there may be room now for parts that were left in it.
+/// How often parts that were left in the mailbox are looked at for one that can be taken, and the mailbox is pushed again for it, at
+/// most.
 pub const PARTS_LEFT_RETRY_S: u64 = 60;
+
+/// The same where that brings little, time after time: a mailbox full of them is 128 MiB.
+pub const PARTS_LEFT_RETRY_MAX_S: u64 = 3_600;
 
 /// Free space that parts leave on the disk: whichever is less, this, or this share of the whole.
 pub const DISK_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
