@@ -6,6 +6,8 @@
 mod support;
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -239,4 +241,83 @@ fn what_was_sealed_before_a_restart_may_have_arrived_unless_the_daemon_was_stopp
     alice.start();
     let text = alice.wait_for_states(&message, &["failed"]);
     assert!(text.contains("; it is not known whether it arrived"), "{text}");
+}
+
+/// Moves alice's only conversation out of her directory, and hands out where it stood and where it is.
+fn move_away(alice: &User) -> (PathBuf, PathBuf) {
+    let place = alice.directory("conversations", "");
+    let away = alice.root.with_extension("away");
+    fs::rename(&place, &away).unwrap();
+    (place, away)
+}
+
+/// What the daemon remembers of what was sent, once a checkpoint has written it.
+fn remembered(alice: &User) -> Vec<u8> {
+    let files = entries(&alice.at("keys")).into_iter().filter(|path| path.to_string_lossy().contains("/keys/sent-"));
+    files.flat_map(|path| fs::read(path).unwrap()).collect()
+}
+
+#[test]
+fn what_is_acknowledged_while_its_conversation_is_away_is_delivered_once_that_is_back() {
+    let world = World::new();
+    let mut server = world.another_server("other");
+    let (mut alice, mut bob) = (world.user("alice"), world.user_at("bob", &server.address));
+    alice.add(&bob);
+    bob.add(&alice);
+    let hook = alice.at("hooks/on-delivered");
+    fs::create_dir_all(alice.at("hooks")).unwrap();
+    fs::write(&hook, "#!/bin/sh\necho \"$CHATTERBOX_FILE\" >> \"$CHATTERBOX_ROOT/told\"\n").unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o700)).unwrap();
+    alice.start();
+    bob.start();
+    sends(&alice, "before", "delivered");
+    server.kill();
+    bob.wait_for_status("connection: not connected");
+    let (message, _) = sends(&alice, "late", "sealed");
+    let name = message.file_name().unwrap().as_bytes().to_vec();
+    let before = alice.wait_for("a checkpoint", || {
+        let bytes = remembered(&alice);
+        bytes.windows(name.len()).any(|window| window == name).then_some(bytes.len())
+    });
+    let (place, away) = move_away(&alice);
+    server.start();
+    alice.wait_for_status("queue: 0");
+    alice.wait_for("an acknowledgement", || (remembered(&alice).len() > before).then_some(()));
+    alice.stop();
+    alice.start();
+    alice.wait_for_status("connection: connected");
+    assert!(!place.exists(), "{}", support::tree(&alice.root));
+    fs::rename(&away, &place).unwrap();
+    alice.wait_until_delivered(&message);
+    let told = alice.wait_for("both told", || {
+        let told = fs::read_to_string(alice.at("told")).ok()?;
+        (told.lines().count() > 1).then_some(told)
+    });
+    assert_eq!(told.lines().count(), 2, "{told}");
+    assert!(alerts(&alice).is_empty());
+}
+
+#[test]
+fn what_fails_while_its_conversation_is_away_raises_an_alert_and_stands_there_once_that_is_back() {
+    let world = World::new();
+    let mut server = world.another_server("other");
+    let (mut alice, mut bob) = (world.user("alice"), world.user_at("bob", &server.address));
+    alice.add(&bob);
+    bob.add(&alice);
+    alice.start();
+    bob.start();
+    sends(&alice, "before", "delivered");
+    server.kill();
+    let (message, _) = sends(&alice, "lost", "sealed");
+    let (place, away) = move_away(&alice);
+    alice.stop();
+    alice.set(PERIOD);
+    alice.start();
+    let alert = wait_for_alert(&alice);
+    assert!(alert.contains(message.file_name().unwrap().to_str().unwrap()), "{alert}");
+    assert!(!place.exists(), "{}", support::tree(&alice.root));
+    fs::rename(&away, &place).unwrap();
+    let text = alice.wait_for_states(&message, &["delivered", "failed"]);
+    assert!(text.contains(": given up while this could not be written"), "{text}");
+    assert_eq!(alerts(&alice).len(), 1);
 }

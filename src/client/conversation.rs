@@ -183,11 +183,35 @@ impl Conversations {
         self.places.get(id).map(String::as_str)
     }
 
+    /// Whether something became of messages that the conversation's `.delivery/` could not be told.
+    pub fn is_behind(&self, id: &ConversationId) -> bool {
+        self.records.get(id).is_some_and(|record| record.behind)
+    }
+
+    /// Notes whether that is so.
+    pub fn set_behind(&mut self, id: &ConversationId, behind: bool) {
+        if self.is_behind(id) != behind
+            && let Some(record) = self.get_mut(id)
+        {
+            record.behind = behind;
+        }
+    }
+
+    /// Where a conversation's directory stood when it was last looked at, if it still does and takes messages. It costs no look
+    /// at others, also where it does not.
+    pub fn unmoved_place(&mut self, root: &Root, id: &ConversationId) -> Option<PathBuf> {
+        let place = self.places.get(id).map(|name| Path::new("conversations").join(name))?;
+        let stands = self.checked.contains(id) || self.is_still(root, &place, id);
+        stands.then(|| {
+            self.checked.insert(*id);
+            place
+        })
+    }
+
     /// Where a conversation's directory stands now, if it does.
     pub fn current_place(&mut self, root: &Root, id: &ConversationId) -> Option<PathBuf> {
-        let place = self.places.get(id).map(|name| Path::new("conversations").join(name))?;
-        if self.checked.contains(id) || self.is_still(root, &place, id) {
-            self.checked.insert(*id);
+        self.places.get(id)?;
+        if let Some(place) = self.unmoved_place(root, id) {
             return Some(place);
         }
         let moved = find(root, id)?;

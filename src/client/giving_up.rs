@@ -217,7 +217,7 @@ impl Engine {
             self.large.end(id, &recipient);
             // Once: who refuses it for another reason tells nothing new.
             if self.sent.decide(&key, Fate::Refused, &mut self.pending)
-                && self.set_state(conversation, &file, &recipient, State::Failed(reason.to_owned()), now)
+                && self.set_state(conversation, &file, &recipient, State::Failed(reason.to_owned()), now).is_news()
             {
                 told.push(format!("{file}: {reason}"));
                 remedies.insert(remedy);
@@ -236,10 +236,10 @@ impl Engine {
         }
     }
 
-    /// Notes that a message has failed. True if that is news to whoever reads `.delivery/`.
+    /// Notes that a message has failed. True if a person is to be told: whoever reads `.delivery/` does not know it, or cannot.
     fn fail(&mut self, key: &SentKey, file: &str, fate: Fate, reason: &str, now: Timestamp) -> bool {
         self.sent.decide(key, fate, &mut self.pending);
-        self.set_state(&key.conversation, file, &key.recipient, State::Failed(reason.to_owned()), now)
+        self.set_state(&key.conversation, file, &key.recipient, State::Failed(reason.to_owned()), now).is_news()
     }
 
     /// Why somebody's server has not confirmed anything for so long.

@@ -47,6 +47,8 @@ mod author;
 #[cfg(feature = "daemon")]
 mod backoff;
 #[cfg(feature = "daemon")]
+mod catching_up;
+#[cfg(feature = "daemon")]
 mod circuit;
 #[cfg(feature = "daemon")]
 mod commit;

@@ -8,6 +8,26 @@ use super::hooks::Hooks;
 use crate::clock::Timestamp;
 use crate::disk::open;
 use crate::wire::identity::{ConversationId, Fingerprint};
+use crate::wire::sent::SentKey;
+
+/// What a change of a line in `.delivery/` came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It stands there now.
+    Changed,
+    /// What stands there says no less.
+    Stands,
+    /// There is no such file that could be read and written now: a person may have deleted it, or moved its conversation away, or
+    /// made that read-only.
+    Nowhere,
+}
+
+impl Told {
+    /// Whether somebody is to be told who looks there alone.
+    pub(super) fn is_news(self) -> bool {
+        self != Self::Stands
+    }
+}
 
 impl Engine {
     pub(super) fn accepted(&mut self, recipient: &Fingerprint, sequence: u64, now: Timestamp) {
@@ -17,13 +37,15 @@ impl Engine {
             self.sessions.accepted(recipient, now.seconds());
             match item.is_part {
                 true => self.part_accepted(recipient, &item, now),
-                false => drop(self.set_state(&item.conversation, &item.file, recipient, State::Accepted, now)),
+                false => {
+                    self.set_state(&item.conversation, &item.file, recipient, State::Accepted, now);
+                }
             }
         }
     }
 
-    /// Changes a recipient's line in `.delivery/FILE`. A person may have deleted that, or the conversation: then there
-    /// is nothing to tell. True if the line changed.
+    /// Changes a recipient's line in `.delivery/FILE`. Where it cannot be used now, that is noted with the conversation: it catches
+    /// up when it can.
     pub(super) fn set_state(
         &mut self,
         conversation: &ConversationId,
@@ -31,7 +53,7 @@ impl Engine {
         recipient: &Fingerprint,
         state: State,
         now: Timestamp,
-    ) -> bool {
+    ) -> Told {
         self.change_state(conversation, file, recipient, (state, now), Hooks::note_state)
     }
 
@@ -54,16 +76,21 @@ impl Engine {
         recipient: &Fingerprint,
         (state, now): (State, Timestamp),
         tell: fn(&mut Hooks, &Path, &Delivery, &Recipient),
-    ) -> bool {
-        let mut is_news = false;
+    ) -> Told {
+        // What is nobody's file is told nowhere by intention.
+        let mut told = if file.is_empty() { Told::Stands } else { Told::Nowhere };
         self.change_delivery(conversation, file, |path, delivery, hooks| {
+            told = Told::Stands;
             if let Some(line) = delivery.set(recipient, state, now).cloned() {
                 tell(hooks, path, delivery, &line);
-                is_news = true;
+                told = Told::Changed;
             }
-            is_news
+            told == Told::Changed
         });
-        is_news
+        if told == Told::Nowhere {
+            self.conversations.set_behind(conversation, true);
+        }
+        told
     }
 
     /// What `.delivery/FILE` says of a recipient, and since when.
@@ -104,7 +131,7 @@ impl Engine {
         if file.is_empty() {
             return;
         }
-        let place = self.conversations.current_place(&self.root, conversation);
+        let place = self.conversations.standing_place(&self.root, conversation, &self.pending);
         let Some(path) = place.map(|place| place.join(delivery::DIRECTORY).join(file)) else { return };
         if let Some(delivery) = self.deliveries.get_mut(&path) {
             change(&path, delivery, &mut self.hooks);
@@ -115,5 +142,10 @@ impl Engine {
         if change(&path, &mut delivery, &mut self.hooks) {
             self.deliveries.insert(path, delivery);
         }
+    }
+
+    /// Whether a message waits for its recipient's server, as a whole or in parts.
+    pub(super) fn is_on_its_way(&self, key: &SentKey) -> bool {
+        self.spool.holds_message(key) || self.large.is_for(&key.message, &key.recipient)
     }
 }

@@ -267,6 +267,7 @@ impl Engine {
             counter: 0,
             last_time: Timestamp::default(),
             introduced: [self.people.own_fingerprint()].into(),
+            behind: false,
         };
         self.conversations.add(record);
         if accepted {

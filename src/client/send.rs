@@ -145,6 +145,7 @@ impl Engine {
             counter: 0,
             last_time: Timestamp::default(),
             introduced: [own].into(),
+            behind: false,
         };
         self.conversations.add(record);
         self.make_directories(&id, standing.is_some());

@@ -15,9 +15,7 @@ use super::tags::Tags;
 use super::trials::{Budget, Hints, Tried};
 use crate::disk::system::Disk;
 use crate::envelope::{self, BodyError};
-use crate::limits::{
-    BATCH_BYTES_MAX, CHAIN_JUMP_MAX, SESSIONS_PER_PEER_MAX, SKIPPED_KEYS_MAX, STRANGER_JUMP_MAX,
-};
+use crate::limits::{BATCH_BYTES_MAX, CHAIN_JUMP_MAX, SESSIONS_PER_PEER_MAX, SKIPPED_KEYS_MAX, STRANGER_JUMP_MAX};
 use crate::ratchet::{self, BadPeerKey, ChainAt, OpeningKeys, Refused, Session, rank};
 use crate::wire::control::Rank;
 use crate::wire::envelope::Envelope;

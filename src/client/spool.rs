@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::disk::system::Disk;
 use crate::limits::{COURIER_QUEUE_MAX, SPOOL_HELD_MAX};
 use crate::wire::identity::{ConversationId, Fingerprint, MessageId};
+use crate::wire::sent::SentKey;
 use crate::wire::spool::{Form, Spooled};
 
 /// All queues.
@@ -390,6 +391,12 @@ impl Spool {
     pub fn holds(&self, recipient: &Fingerprint, conversation: &ConversationId, file: &str) -> bool {
         let items = self.queues.get(recipient).into_iter().flat_map(|queue| queue.items.values());
         items.into_iter().any(|item| item.conversation == *conversation && item.file == file)
+    }
+
+    /// The same by the message's id: what goes on its way as nobody's is not counted.
+    pub fn holds_message(&self, SentKey { recipient, conversation, message }: &SentKey) -> bool {
+        let items = self.queues.get(recipient).into_iter().flat_map(|queue| queue.items.values());
+        items.into_iter().any(|item| item.message == *message && item.conversation == *conversation)
     }
 
     /// All messages that wait for a recipient, or are on their way.

@@ -6,7 +6,7 @@
 //! `rm` needs no watch, and a thousand conversations in which nothing happens cost nothing.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use super::conversation;
 use super::conversation_settings;
 use super::delivery::{self, Delivery, State};
 use super::engine::Engine;
+use super::places;
 use crate::clock::Timestamp;
 use crate::disk::system::{Kind, Stat};
 use crate::disk::{atomic, open};
@@ -91,24 +92,39 @@ impl Engine {
         let found = Found { modified_ns: stat.modified_ns, settings: settings.ok().map(|stat| stat.identity()) };
         let identity = stat.directory_identity();
         self.tidying.seen.insert(identity);
+        let ticks = self.tidying.ticks;
         let last = self.tidying.looks.get(&identity);
-        if last.is_some_and(|last| !last.is_due(&found, self.tidying.ticks, now)) {
+        // A change of its mode or of its name shows in neither of these times.
+        let is_wanted = |id: &ConversationId| {
+            let name = self.conversations.last_place(id).map(OsStr::new);
+            self.conversations.is_behind(id) || name != place.file_name()
+        };
+        if last.is_some_and(|last| !last.is_due(&found, is_wanted(&last.conversation), ticks, now)) {
             return;
         }
         // Where the kernel keeps no time of birth, another may have got the number of one that is gone.
         let known = last.filter(|_| identity.born_ns.is_some()).map(|last| last.conversation);
         let Some(id) = known.or_else(|| self.conversations.id_at(&self.root, place, identity)) else { return };
         let is_ours = self.conversations.get(&id).is_some_and(|record| record.accepted);
+        if is_ours && !places::takes_messages(&self.root, place, &stat) {
+            // It may soon. Nothing is looked for in its place meanwhile.
+            let look = Look { conversation: id, tick: Some(ticks), found: None, next: None };
+            self.tidying.looks.insert(identity, look);
+            return;
+        }
         // Of two that have the same id one is the conversation's, and the other somebody's copy.
         if !is_ours || self.conversations.current_place(&self.root, &id).as_deref() != Some(place) {
             return;
+        }
+        if self.conversations.is_behind(&id) {
+            self.catch_up(place, &id, now);
         }
         let age = self.settings_of(&id).expire;
         let (next, is_done) = self.go_through((place, &id), &stat, age, room, now);
         let modified = Timestamp::from_micros(u64::try_from(found.modified_ns / 1_000).unwrap_or(0));
         // A change within the same moment may leave the time as it is.
         let has_settled = now.millis_since(modified) > TIDY_SETTLED_MS;
-        let tick = is_done.then_some(self.tidying.ticks);
+        let tick = is_done.then_some(ticks);
         let look = Look { conversation: id, tick, found: has_settled.then_some(found).filter(|_| is_done), next };
         self.tidying.looks.insert(identity, look);
     }
@@ -160,7 +176,7 @@ impl Engine {
     }
 
     /// The names in a directory, relative to the root; none where it does not exist.
-    fn listed(&self, directory: &Path) -> io::Result<HashSet<OsString>> {
+    pub(super) fn listed(&self, directory: &Path) -> io::Result<HashSet<OsString>> {
         match self.root.disk().entries(&self.root.join(directory)) {
             Err(error) if atomic::is_absent(&error) => Ok(HashSet::new()),
             entries => Ok(entries?.into_iter().map(|entry| entry.name).collect()),
@@ -249,7 +265,7 @@ impl Engine {
     }
 
     /// A `.delivery/` file, if it tells of the message of its own name.
-    fn delivery_of(&self, path: &Path, name: &OsString) -> Option<Delivery> {
+    pub(super) fn delivery_of(&self, path: &Path, name: &OsString) -> Option<Delivery> {
         let text = open::read_text(self.root.disk(), &self.root.join(path), delivery::BYTES_MAX)?;
         Delivery::parse(&text).filter(|delivery| Some(delivery.file.as_str()) == name.to_str())
     }
@@ -270,8 +286,8 @@ impl Tidying {
 }
 
 impl Look {
-    fn is_due(&self, found: &Found, tick: u64, now: Timestamp) -> bool {
-        let is_news = self.found.as_ref() != Some(found) || self.next.is_some_and(|next| next <= now);
+    fn is_due(&self, found: &Found, is_wanted: bool, tick: u64, now: Timestamp) -> bool {
+        let is_news = is_wanted || self.found.as_ref() != Some(found) || self.next.is_some_and(|next| next <= now);
         is_news && self.tick.is_none_or(|last| tick >= last + TIDY_INTERVAL_S)
     }
 }

@@ -37,6 +37,8 @@ pub struct ConversationRecord {
     pub last_time: Timestamp,
     /// Who got our introduction.
     pub introduced: BTreeSet<Fingerprint>,
+    /// Whether something became of messages of ours that its `.delivery/` could not be told.
+    pub behind: bool,
 }
 
 impl ConversationRecord {
@@ -81,6 +83,7 @@ impl ConversationRecord {
                 .iter()
                 .map(|bytes| array("conversation introduced", bytes).map(Fingerprint))
                 .collect::<Result<_, _>>()?,
+            behind: record.behind,
         })
     }
 
@@ -98,6 +101,7 @@ impl ConversationRecord {
             counter: self.counter,
             last_time: self.last_time.micros(),
             introduced: self.introduced.iter().map(|fingerprint| fingerprint.0.to_vec()).collect(),
+            behind: self.behind,
         }
         .encode_to_vec()
     }

@@ -87,6 +87,7 @@ impl Bench {
             counter: 0,
             last_time: Timestamp::default(),
             introduced: both.into(),
+            behind: false,
         };
         let (journal, engine) = open(&root);
         let (alice, now) = (both[0], Timestamp::from_micros(1_790_000_000_000_000));
@@ -170,6 +171,11 @@ impl Bench {
     /// What was to be written is recorded, and nothing more happens.
     pub(in crate::client) fn commit(&mut self, transaction: Option<Transaction>) {
         self.journal.commit(&mut transaction.into_iter().collect()).unwrap();
+    }
+
+    /// All of it is in its place, and the log empty: what is done to the directory now no start undoes.
+    pub(in crate::client) fn checkpoint(&mut self) {
+        self.journal.checkpoint().unwrap();
     }
 
     /// The daemon is killed and started anew.

@@ -173,3 +173,32 @@ fn a_member_of_ours_writes_into_a_conversation_that_waits_only_as_far_as_there_i
     assert!(judged(&waits, true).is_ok());
     assert!(judged(&bench.conversation, false).is_ok(), "ours has no such bound");
 }
+
+#[test]
+fn what_is_given_up_while_its_directory_is_away_raises_an_alert() {
+    let mut bench = Bench::new();
+    let (alice, now) = (bench.alice, bench.now);
+    let waiting = Spooled {
+        message: MessageId([1; 16]),
+        conversation: bench.conversation.id,
+        file: "lost".to_owned(),
+        is_part: false,
+        spreads: false,
+        form: Form::Waiting(Zeroizing::new(vec![1])),
+    };
+    bench.engine.spool.push(alice, waiting, Timestamp::from_micros(1), &mut bench.engine.pending);
+    bench.engine.give_up(alice, Timestamp::from_micros(2), now);
+    let stuck = Timestamp::from_micros(now.micros() - 9 * DAY_MICROS);
+    let record = LargeRecord { file: "large".to_owned(), ..large(&bench, 2, stuck) };
+    bench.engine.large.add(record);
+    bench.engine.give_up_large(now, now);
+    bench.settle();
+    let mut alerts = bench.alerts();
+    alerts.sort();
+    assert!(
+        alerts.len() == 2
+            && alerts[0].starts_with("large to alice could")
+            && alerts[1].starts_with("lost to alice could"),
+        "{alerts:?}"
+    );
+}
