@@ -293,6 +293,12 @@ pub fn id_in(root: &Root, directory: &Path) -> Option<ConversationId> {
     Metadata::id_of(&open::read_text(root.disk(), &path, METADATA_FILE_BYTES_MAX)?)
 }
 
+/// Whether a conversation has another directory than this one: it was made anew while that could not be used.
+pub fn stands_elsewhere(root: &Root, id: &ConversationId, place: &Path) -> bool {
+    let all = root.names("conversations").into_iter().map(|name| Path::new("conversations").join(name));
+    all.filter(|other| other != place).any(|other| id_in(root, &other) == Some(*id))
+}
+
 /// The name under `conversations/` of the directory that has this id.
 pub fn find(root: &Root, id: &ConversationId) -> Option<String> {
     let conversations = Path::new("conversations");

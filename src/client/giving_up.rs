@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::alerts;
+use super::conversation::stands_elsewhere;
 use super::delivery::State;
 use super::engine::Engine;
 use super::letting_go::Because;
@@ -167,15 +168,32 @@ impl Engine {
         let reason =
             format!("their server has it, but it was not acknowledged in {period}: it is not known whether it arrived");
         let mut failed: BTreeMap<Fingerprint, Vec<SentEntry>> = BTreeMap::new();
-        for entry in open.into_iter().take(GIVEN_UP_MAX) {
+        let mut places = BTreeMap::new();
+        let mut is_elsewhere = BTreeMap::new();
+        let mut room = GIVEN_UP_MAX;
+        for entry in open {
             let key = entry.key();
-            let Some((state, since)) = self.state_of(&key.conversation, &entry.file, &key.recipient) else {
-                // A person has deleted it: there is nobody to tell.
-                self.sent.decide(&key, Fate::Failed, &mut self.pending);
-                continue;
+            let id = key.conversation;
+            let place = places.entry(id).or_insert_with(|| self.conversations.unmoved_place(&self.root, &id));
+            // What cannot be asked now is asked when it can be, and takes no room from others until then.
+            let Some(place) = place else { continue };
+            if room == 0 {
+                break;
+            }
+            room -= 1;
+            let is_due = match self.state_of(&id, &entry.file, &key.recipient) {
+                Some((state, since)) => state == State::Accepted && since < limit,
+                // It stands in a directory that could not be used, so that the conversation goes on in another.
+                None if *is_elsewhere.entry(id).or_insert_with(|| stands_elsewhere(&self.root, &id, place)) => {
+                    !self.is_on_its_way(&key)
+                }
+                None => {
+                    // A person has deleted it: there is nobody to tell.
+                    self.sent.decide(&key, Fate::Failed, &mut self.pending);
+                    continue;
+                }
             };
-            let is_accepted = state == State::Accepted && since < limit;
-            if is_accepted && self.fail(&key, &entry.file, Fate::Failed, &reason, now) {
+            if is_due && self.fail(&key, &entry.file, Fate::Failed, &reason, now) {
                 failed.entry(key.recipient).or_default().push(entry);
             }
         }

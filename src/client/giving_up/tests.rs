@@ -1,6 +1,7 @@
 use zeroize::Zeroizing;
 
 use super::super::assembling::tests::Bench;
+use super::super::delivery::{Delivery, Recipient};
 use super::super::event::Event;
 use super::super::judge::judge;
 use super::super::requests;
@@ -8,6 +9,7 @@ use super::super::sessions::NotOpened;
 use super::*;
 use crate::disk::watch::Hint;
 use crate::limits::{MAILBOX_DRAINED_MS, SENT_LIFETIME_S};
+use crate::wire::control::Messages;
 use crate::wire::conversation::ConversationRecord;
 use crate::wire::identity::{ConversationId, MessageId};
 use crate::wire::large::LargeRecipient;
@@ -174,6 +176,43 @@ fn a_member_of_ours_writes_into_a_conversation_that_waits_only_as_far_as_there_i
     assert!(judged(&bench.conversation, false).is_ok(), "ours has no such bound");
 }
 
+/// Where it stands, with a file for each of these messages that says it was accepted long ago.
+fn stands(bench: &mut Bench, record: &ConversationRecord, directory: &str, entries: &[SentEntry]) {
+    bench.engine.conversations.add(record.clone());
+    bench.engine.conversations.make_directories(&record.id, &bench.engine.people, &mut bench.engine.pending);
+    bench.settle();
+    let deliveries = bench.root.join("conversations").join(directory).join(".delivery");
+    std::fs::create_dir_all(&deliveries).unwrap();
+    for entry in entries {
+        let recipient = Recipient {
+            fingerprint: bench.alice,
+            name: "alice".to_owned(),
+            state: State::Accepted,
+            since: Timestamp::from_micros(1),
+            progress: None,
+        };
+        let delivery = Delivery {
+            id: entry.message,
+            from: bench.engine.people.own_fingerprint(),
+            from_name: "bob".to_owned(),
+            counter: entry.counter,
+            file: entry.file.clone(),
+            outbox: None,
+            conversation: None,
+            recipients: vec![recipient],
+        };
+        std::fs::write(deliveries.join(&entry.file), delivery.to_string()).unwrap();
+    }
+}
+
+/// Alice has acknowledged something of a conversation.
+fn acknowledges(bench: &mut Bench, conversation: ConversationId) {
+    let (alice, now) = (bench.alice, bench.now);
+    let known = SentEntry { conversation, ..bench.sent_entry(99) };
+    bench.engine.sent.add(known, now.seconds(), &mut bench.engine.pending);
+    bench.engine.heed_acknowledged(alice, &[Messages { conversation, ids: vec![MessageId([99; 16])] }], now);
+}
+
 #[test]
 fn what_is_given_up_while_its_directory_is_away_raises_an_alert() {
     let mut bench = Bench::new();
@@ -201,4 +240,67 @@ fn what_is_given_up_while_its_directory_is_away_raises_an_alert() {
             && alerts[1].starts_with("lost to alice could"),
         "{alerts:?}"
     );
+}
+
+#[test]
+fn what_was_not_acknowledged_is_not_judged_while_its_directory_is_away_and_holds_up_no_others() {
+    let mut bench = Bench::new();
+    let before = bench.now.seconds() - 10;
+    let away = bench.conversation.clone();
+    let other = ConversationRecord { id: ConversationId([5; 16]), directory: "other".into(), ..away.clone() };
+    let there = SentEntry { conversation: other.id, sealed: before + 1, ..bench.sent_entry(1) };
+    let mut gone = Vec::new();
+    for number in 0..=u128::try_from(GIVEN_UP_MAX).unwrap() {
+        let sealed = if number == 0 { before - 1 } else { before };
+        gone.push(SentEntry { message: MessageId(number.to_be_bytes()), ..entry(&bench, sealed) });
+    }
+    stands(&mut bench, &other, "other", std::slice::from_ref(&there));
+    stands(&mut bench, &away, "with-alice", &gone[..1]);
+    [away.id, other.id].into_iter().for_each(|id| acknowledges(&mut bench, id));
+    for entry in gone.iter().chain([&there]) {
+        bench.engine.sent.add(entry.clone(), entry.sealed, &mut bench.engine.pending);
+    }
+    let [place, aside] = ["conversations/with-alice", "aside"].map(|name| bench.root.join(name));
+    std::fs::rename(&place, &aside).unwrap();
+    bench.settle();
+    bench.engine.give_up_unacknowledged(bench.now, bench.now);
+    bench.settle();
+    assert_eq!(bench.engine.sent.fate(&there.key()), Some(Fate::Failed));
+    assert!(gone.iter().all(|entry| bench.engine.sent.fate(&entry.key()) == Some(Fate::Open)));
+    assert_eq!(bench.alerts().len(), 1);
+    std::fs::rename(&aside, &place).unwrap();
+    bench.settle();
+    bench.engine.give_up_unacknowledged(bench.now, bench.now);
+    bench.settle();
+    assert_eq!(bench.engine.sent.fate(&gone[0].key()), Some(Fate::Failed));
+    assert_eq!(bench.alerts().len(), 2);
+}
+
+#[test]
+fn what_was_not_acknowledged_is_told_of_where_its_conversation_has_gone_on_elsewhere_and_not_where_it_was_deleted() {
+    for is_elsewhere in [true, false] {
+        let mut bench = Bench::new();
+        let before = bench.now.seconds() - 10;
+        let sent = entry(&bench, before);
+        let here = bench.conversation.clone();
+        stands(&mut bench, &here, "with-alice", std::slice::from_ref(&sent));
+        acknowledges(&mut bench, here.id);
+        bench.engine.sent.add(sent.clone(), before, &mut bench.engine.pending);
+        bench.settle();
+        let directory = bench.root.join("conversations/with-alice");
+        // As if it had been read-only: root may write there all the same.
+        std::fs::rename(directory.join(".delivery"), bench.root.join("aside")).unwrap();
+        std::fs::write(directory.join(".delivery"), "mine").unwrap();
+        let place =
+            bench.engine.conversations.place(&bench.root, &here.id, &bench.engine.people, &mut bench.engine.pending);
+        assert_eq!(place, Some("conversations/with-alice-2".into()));
+        bench.settle();
+        if !is_elsewhere {
+            std::fs::remove_dir_all(&directory).unwrap();
+        }
+        bench.engine.give_up_unacknowledged(bench.now, bench.now);
+        bench.settle();
+        assert_eq!(bench.engine.sent.fate(&sent.key()), Some(Fate::Failed));
+        assert_eq!(bench.alerts().len(), usize::from(is_elsewhere));
+    }
 }
