@@ -1,5 +1,6 @@
 //! What a recipient's program says of a message: `delivered`, through the real programs.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;

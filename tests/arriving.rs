@@ -1,5 +1,6 @@
 //! Large contents of a peer who speaks the protocol and does not keep its rules, in parts, to a real daemon.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 mod peer;

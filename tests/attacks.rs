@@ -20,7 +20,7 @@
 //! | a server that hands out a prekey twice, or says that they ran out | `a_server_that_hands_out_a_prekey_twice_…`, `a_server_that_says_that_the_prekeys_ran_out_…`; `hostile_peer`: `a_prekey_that_is_handed_out_twice_…` | `client::prekeys` |
 //! | a thief of yesterday's backup | `a_thief_of_yesterdays_backup_…`; `hostile_peer`: `somebody_with_a_copy_…`; `recovery` | `attacks_ratchet`: `a_stolen_state_…` |
 
-#![cfg(feature = "server")]
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod lying_server;

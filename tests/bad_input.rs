@@ -1,5 +1,7 @@
 //! What cannot be sent, read or reached gets its own clear error where the design says, and nothing is lost or sent.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
+
 mod support;
 
 use std::fs;

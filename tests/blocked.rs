@@ -1,5 +1,6 @@
 //! Contacts who are blocked, alone and among others.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 mod support;

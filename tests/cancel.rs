@@ -1,5 +1,6 @@
 //! Taking messages back, with the real programs.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 mod support;

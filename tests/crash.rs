@@ -5,6 +5,7 @@
 //! A run without a kill first shows which calls there are ([`strace::points`]). `CHATTERBOX_CRASH_POINTS` says how many
 //! of them each test tries, evenly spread: a number, or `all` (`scripts/crash-matrix`).
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used)]
 
 mod support;

@@ -1,5 +1,7 @@
 //! From one person's outbox to another's conversations, through the real programs.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
+
 mod support;
 
 use std::fs;

@@ -1,6 +1,7 @@
 //! `chatterbox doctor` on roots of the real programs: healthy ones, ones that were damaged by hand, and ones on which a
 //! daemon is at work.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used)]
 
 mod support;

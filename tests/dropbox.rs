@@ -1,6 +1,7 @@
 //! Dropboxes, with the real programs. Where these tests run as root, the sender is another user; elsewhere it is ourselves,
 //! and what needs a second user is left out, loudly.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 #![allow(clippy::print_stderr, reason = "what was not tested")]
 

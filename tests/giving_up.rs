@@ -1,6 +1,7 @@
 //! What does not arrive ends as failed, with a reason and an alert, and what comes after it goes its way. Through the real
 //! programs.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;

@@ -1,5 +1,6 @@
 //! A peer that speaks the protocol and does not keep its rules, against a real daemon behind a real server.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod peer;

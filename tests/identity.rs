@@ -1,5 +1,6 @@
 //! Who somebody is and where they are, as that changes: through the real programs.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used)]
 
 mod support;

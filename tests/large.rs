@@ -2,6 +2,7 @@
 //!
 //! `CHATTERBOX_LARGE_BYTES` says how large: 3 MiB where it is not set (`scripts/large` takes 64 MiB).
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 mod support;

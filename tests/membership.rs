@@ -1,5 +1,6 @@
 //! Who takes part in a conversation is what it was opened with: nobody comes in from outside, and nobody is brought in.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 mod peer;

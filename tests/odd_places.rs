@@ -1,6 +1,7 @@
 //! What people make of the daemon's directories, by `chmod`, `rm`, `touch` and `ln`: what a hostile contact or stranger can make
 //! it write there stops nothing, messages go both ways, and behind a restart too.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 mod support;

@@ -1,6 +1,7 @@
 //! Every way in which a file comes into the outbox: it arrives exactly once, whole, byte for byte, and not before it is
 //! closed (design, section 2, "Sending").
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used)]
 
 mod support;

@@ -2,6 +2,7 @@
 //!
 //! `CHATTERBOX_FLOOD` says how many files; the long form takes 100,000.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used)]
 
 mod support;

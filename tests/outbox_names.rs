@@ -1,6 +1,7 @@
 //! What names mean in the outbox: hostile ones, the order of files, directories under several names, many conversations;
 //! and what is refused whatever it is called (design, section 2, "Names", "Conversations", "Sending").
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used)]
 
 mod support;

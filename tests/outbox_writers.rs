@@ -2,6 +2,7 @@
 //! twice, and no byte that a writer was let write is lost (design, section 2, "Taking"). Loops with many rounds: each
 //! looks for an instant that is hard to hit.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used)]
 
 mod support;

@@ -1,7 +1,7 @@
 //! Mistakes that a messenger of this kind makes easily, because one did: each test holds the real programs to the
 //! opposite.
 
-#![cfg(feature = "server")]
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used)]
 
 mod lying_server;

@@ -1,6 +1,7 @@
 //! State is lost, as people lose it: a backup is put back, keys/ is removed, a new machine starts with the account alone.
 //! The real programs find out, and what could not be read appears by itself.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;

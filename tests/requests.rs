@@ -1,5 +1,6 @@
 //! What strangers write, and what a person decides about it, by the command line and by `mv` and `rm` alone.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 mod support;

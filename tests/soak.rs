@@ -4,6 +4,7 @@
 //!
 //! `CHATTERBOX_SOAK` says how many messages, `CHATTERBOX_SOAK_SEED` which kills, as far as that decides (`scripts/soak`).
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::print_stderr, reason = "which run it was, and how much it killed")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,6 +1,7 @@
 //! Through Tor: a real network of relays, which `scripts/test-tor` starts. What is claimed of a client is seen where it counts:
 //! at the relays, and on the link.
 
+#![cfg(all(feature = "daemon", feature = "server", feature = "tor"))]
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 mod support;

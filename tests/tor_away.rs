@@ -1,7 +1,7 @@
 //! The dialer `tor` where there is no Tor network: files are worked, nothing is lost, and what is in the way is said where
 //! a person looks. With a network: `tests/tor.rs`.
 
-#![cfg(feature = "tor")]
+#![cfg(all(feature = "daemon", feature = "server", feature = "tor"))]
 #![allow(clippy::unwrap_used)]
 
 mod support;

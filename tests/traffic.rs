@@ -1,7 +1,7 @@
 //! When envelopes leave, through the real programs: spread by random delays where a message goes to several people, or in
 //! the slots of a schedule, which look alike whether they carry something or not.
 
-#![cfg(feature = "server")]
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod lying_server;

@@ -1,7 +1,7 @@
 //! What is missing and what was changed comes to light (design, section 4), with the real programs and a home server that keeps
 //! none of its promises. What asks for everything that is missing waits half a minute first: these tests take that long.
 
-#![cfg(feature = "server")]
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod lying_server;

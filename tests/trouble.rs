@@ -4,6 +4,7 @@
 //! A refusal comes from `strace`, which answers chosen system calls with an error, or from real filesystems in a mount
 //! namespace of their own. `CHATTERBOX_TROUBLE=all` tries every error on every call.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used)]
 
 mod support;

@@ -1,5 +1,6 @@
 //! Comparing keys, and what is remembered of it, through the real program.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used)]
 
 mod support;

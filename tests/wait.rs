@@ -1,5 +1,6 @@
 //! `chatterbox wait` and `send --wait`: what became of a message, as an exit code for scripts.
 
+#![cfg(all(feature = "daemon", feature = "server"))]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
