@@ -54,7 +54,9 @@ fn whatever_tool_makes_a_file_it_arrives_once_byte_for_byte() {
         // though everything was written.
         ("install", |draft, target| drop(Command::new("install").arg(draft).arg(target).output().unwrap())),
         ("vim", |draft, target| {
-            let script = format!("0read !cat '{}'\n$delete\nwrite {}\nquit\n", draft.display(), target.display());
+            // By its name alone: a path with a space in it would be two.
+            let name = target.file_name().unwrap().display();
+            let script = format!("0read !cat '{}'\n$delete\nwrite {name}\nquit\n", draft.display());
             vim(target.parent().unwrap(), &[], &script);
         }),
     ];
