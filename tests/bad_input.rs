@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use chatterbox::limits::SEND_LIMIT_BYTES;
-use support::{World, entries};
+use support::{World, entries, machine};
 
 /// Both sentences of an error file: what is wrong, and what to do.
 fn assert_two_sentences(text: &str) {
@@ -97,30 +97,17 @@ fn files_that_are_no_messages_get_an_error_each_and_hold_up_no_other() {
 #[test]
 fn a_file_that_the_daemon_may_not_read_gets_an_error_and_another_users_file_is_sent_when_quiet() {
     let world = World::new();
-    let (alice, mut bob) = (world.user("alice"), world.user("bob"));
+    let (mut alice, mut bob) = (world.user("alice"), world.user("bob"));
     alice.add(&bob);
     bob.add(&alice);
     bob.start();
-    let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
-    let daemon = if is_root {
-        let scratch = world.scratch.path();
-        fs::set_permissions(scratch, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::write(alice.root.with_extension("log"), "").unwrap();
-        for path in [&alice.root, &alice.root.with_extension("log")] {
-            assert!(Command::new("chown").arg("-R").arg("65534").arg(path).status().unwrap().success());
-        }
-        alice.spawn_as("65534")
-    } else {
-        alice.spawn()
-    };
+    alice.start_ordinarily();
     alice.drop_file("bob", "mine", "readable");
     fs::set_permissions(alice.at("outbox/bob"), fs::Permissions::from_mode(0o777)).unwrap();
     let secret = alice.at("tmp/secret");
     fs::write(&secret, "secret").unwrap();
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
-    if is_root {
-        assert!(Command::new("chown").arg("65534").arg(alice.at("outbox/bob")).status().unwrap().success());
-    }
+    machine::give_to(machine::SOMEBODY, [alice.at("outbox/bob").as_path()]);
     fs::rename(&secret, alice.at("outbox/bob/secret")).unwrap();
     let error = alice.wait_for_file("outbox/bob/secret.error");
     assert!(error.contains("may not read") && error.contains("chmod"), "{error}");
@@ -129,7 +116,7 @@ fn a_file_that_the_daemon_may_not_read_gets_an_error_and_another_users_file_is_s
     fs::set_permissions(alice.at("outbox/bob/secret"), fs::Permissions::from_mode(0o644)).unwrap();
     bob.wait_for_message("secret");
     alice.wait_until_gone("outbox/bob/secret.error");
-    daemon.stop();
+    alice.stop();
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use support::strace::{self, Point, Tracer, calls};
-use support::{Process, User, World, entries, wait_for};
+use support::{Process, Signal, User, World, entries, is_left_out, wait_for};
 
 /// Points of each test if nothing else is asked for.
 const POINTS: usize = 4;
@@ -137,11 +137,11 @@ impl Field {
                     tracer
                 } else {
                     // Connections wait until we look on.
-                    server.signal("STOP");
+                    server.signal(Signal::STOP);
                     self.people.iter_mut().for_each(User::start);
                     self.people.iter().for_each(|user| drop(user.wait_for_status("daemon: running")));
                     let tracer = Tracer::attach(self.process(victim).as_ref().unwrap(), log, point);
-                    self.process(Victim::Server).as_ref().unwrap().signal("CONT");
+                    self.process(Victim::Server).as_ref().unwrap().signal(Signal::CONT);
                     tracer
                 };
                 self.traffic();
@@ -176,7 +176,7 @@ impl Field {
         let alive = self.wait_for_end(victim);
         let process = self.process(victim).take().unwrap();
         if alive {
-            process.signal("TERM");
+            process.signal(Signal::TERM);
         }
         let status = process.wait();
         if let Some(tracer) = tracer {
@@ -266,8 +266,7 @@ fn say(text: &str) {
 }
 
 fn kill_everywhere(victim: Victim, during: During) {
-    if let Some(reason) = strace::missing() {
-        say(&format!("SKIPPED {victim:?} {during:?}: nothing can be traced here: {reason}"));
+    if is_left_out(strace::missing()) {
         return;
     }
     let mut field = Field::new();
@@ -363,8 +362,8 @@ fn is_sync(name: &str) -> bool {
 
 #[test]
 fn a_message_in_a_standing_session_takes_one_sync_at_the_sender_one_at_the_server_and_one_at_the_recipient() {
-    if let Some(reason) = strace::missing() {
-        return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
+    if is_left_out(strace::missing()) {
+        return;
     }
     let mut field = Field::new();
     // An acknowledgement is another message, in the other direction.

@@ -7,46 +7,23 @@
 mod support;
 
 use std::fs::{self, Permissions};
-use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::strace::{self, Tracer};
-use support::{User, World, entries, wait_for};
-
-const NOBODY: &str = "65534";
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
+use support::{Signal, User, World, as_user, entries, is_left_out, wait_for};
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-}
-
-/// Starts a daemon under an ordinary user's id, so that permissions are not passed over as root's are.
-fn start(user: &mut User) {
-    if !is_root() {
-        return user.start();
-    }
-    let log = user.root.with_extension("log");
-    fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-    let changed = Command::new("chown").args(["-R", NOBODY]).args([&user.root, &log]).status().unwrap();
-    assert!(changed.success());
-    user.daemon = Some(user.spawn_as(NOBODY));
 }
 
 /// Drops a file as the user of that daemon.
 fn drop_as(user: &User, to: &str, name: &str, content: &str) {
     let script = r#"mkdir -p "$1" && printf %s "$3" >"$1/$2""#;
     let owner = fs::metadata(user.at("outbox")).unwrap().uid();
-    let mut command = Command::new("sh");
-    if owner != rustix::process::geteuid().as_raw() {
-        command.uid(owner).gid(owner);
-    }
-    command.args(["-c", script, "sh"]).arg(user.at("outbox").join(to)).args([name, content]);
+    let mut command = as_user(owner);
+    command.args(["sh", "-c", script, "sh"]).arg(user.at("outbox").join(to)).args([name, content]);
     assert!(command.status().unwrap().success());
 }
 
@@ -74,7 +51,7 @@ fn talk(alice: &User, bob: &User, about: &str) {
 fn talk_twice(alice: &User, bob: &mut User, about: &str) {
     talk(alice, bob, about);
     bob.stop();
-    start(bob);
+    bob.start_ordinarily();
     talk(alice, bob, &format!("{about}, behind a restart"));
 }
 
@@ -115,7 +92,7 @@ fn second(place: &Path) -> PathBuf {
 /// What a person makes of a stranger's request, behind which the next message goes into another directory.
 fn request_made_odd(make_odd: impl Fn(&Path), is_as_left: impl Fn(&Path) -> bool) {
     let world = World::new();
-    let ([alice, mut bob, carol], request) = with_request(&world, "first", start);
+    let ([alice, mut bob, carol], request) = with_request(&world, "first", User::start_ordinarily);
     make_odd(&request);
     carol.drop_file("bob", "x", "second");
     assert_eq!(request_with(&bob, "second"), second(&request));
@@ -173,7 +150,7 @@ fn a_file_in_the_place_of_what_tells_of_a_strangers_messages_stays_and_they_get_
 #[test]
 fn what_a_contact_writes_where_requests_take_nothing_waits_at_the_server() {
     let world = World::new();
-    let ([alice, mut bob, carol], request) = with_request(&world, "first", start);
+    let ([alice, mut bob, carol], request) = with_request(&world, "first", User::start_ordinarily);
     let card = fs::read(request.join("card")).unwrap();
     support::remove_tree(&request);
     talk(&alice, &bob, "what was rejected");
@@ -185,14 +162,14 @@ fn what_a_contact_writes_where_requests_take_nothing_waits_at_the_server() {
     talk_twice(&alice, &mut bob, "what cannot appear");
     mend_a_file(&bob.at("requests"));
     bob.stop();
-    start(&mut bob);
+    bob.start_ordinarily();
     bob.wait_for("what waited", || bob.heard_from("carol").contains(&"second".to_owned()).then_some(()));
 }
 
 #[test]
 fn what_waits_in_a_request_made_read_only_is_accepted_once_when_it_can_be_moved() {
     let world = World::new();
-    let ([alice, mut bob, _carol], request) = with_request(&world, "let me in", start);
+    let ([alice, mut bob, _carol], request) = with_request(&world, "let me in", User::start_ordinarily);
     set_mode(&request, 0o500);
     accept(&bob, &request);
     let paused = bob.wait_for_status("paused: ");
@@ -209,8 +186,7 @@ fn what_waits_in_a_request_made_read_only_is_accepted_once_when_it_can_be_moved(
 
 #[test]
 fn what_cannot_be_removed_from_a_request_is_moved_once() {
-    if let Some(reason) = strace::missing() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: nothing can be traced here: {reason}");
+    if is_left_out(strace::missing()) {
         return;
     }
     let world = World::new();
@@ -248,7 +224,7 @@ fn root_directory_made_odd(name: &str, says: &str, make_odd: impl Fn(&Path), men
     other.add(&bob);
     alice.start();
     other.start();
-    start(&mut bob);
+    bob.start_ordinarily();
     talk(&alice, &bob, "before it");
     make_odd(&bob.at(name));
     other.drop_file("bob", "x", "I am Alice");
@@ -269,7 +245,7 @@ fn root_directory_made_odd(name: &str, says: &str, make_odd: impl Fn(&Path), men
     if name == "requests" {
         // What was left at the server is pushed again on the next connection.
         bob.stop();
-        start(&mut bob);
+        bob.start_ordinarily();
         request_with(&bob, "I am Alice");
         bob.wait_for("the alert", || entries(&bob.at("alerts")).pop());
     }
@@ -321,7 +297,7 @@ fn an_outbox_directory_made_read_only_while_a_large_file_in_it_is_copied_keeps_i
     let world = World::new();
     let [mut alice, mut bob, _] = people(&world);
     alice.start();
-    start(&mut bob);
+    bob.start_ordinarily();
     talk(&alice, &bob, "before it");
     let (directory, file) = (bob.at("outbox/alice"), bob.at("outbox/alice/large"));
     let mut tries = 0..10;
@@ -336,9 +312,9 @@ fn an_outbox_directory_made_read_only_while_a_large_file_in_it_is_copied_keeps_i
             .unwrap();
         fs::rename(directory.join("new.tmp"), &file).unwrap();
         bob.wait_for("a copy", || (!entries(&bob.at("journal/large")).is_empty()).then_some(()));
-        bob.daemon.as_ref().unwrap().signal("STOP");
+        bob.daemon.as_ref().unwrap().signal(Signal::STOP);
         set_mode(&directory, 0o500);
-        bob.daemon.as_ref().unwrap().signal("CONT");
+        bob.daemon.as_ref().unwrap().signal(Signal::CONT);
         let is_refused = bob.wait_for("what became of it", || {
             let is_refused = bob.at("outbox/alice.error").exists();
             (is_refused || !file.exists()).then_some(is_refused)
@@ -359,7 +335,7 @@ fn an_outbox_directory_made_read_only_while_a_large_file_in_it_is_copied_keeps_i
     assert!(file.exists());
     assert_eq!(sent(&bob), before, "what cannot leave is not sent");
     bob.stop();
-    start(&mut bob);
+    bob.start_ordinarily();
     alice.drop_file("bob", "x", "behind a restart");
     bob.wait_for_message("behind a restart");
     assert!(file.exists());
@@ -373,8 +349,7 @@ fn an_outbox_directory_made_read_only_while_a_large_file_in_it_is_copied_keeps_i
 /// A directory that becomes read-only behind the last look at it, in front of the move.
 #[test]
 fn a_sent_file_that_cannot_leave_is_sent_once_and_holds_nothing_up() {
-    if let Some(reason) = strace::missing() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: nothing can be traced here: {reason}");
+    if is_left_out(strace::missing()) {
         return;
     }
     let world = World::new();
@@ -415,14 +390,13 @@ fn a_sent_file_that_cannot_leave_is_sent_once_and_holds_nothing_up() {
 /// What is recorded and cannot be written: the start waits for a person, and says what to do.
 #[test]
 fn a_start_waits_for_the_place_of_what_is_recorded_and_says_which() {
-    if let Some(reason) = strace::missing() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: nothing can be traced here: {reason}");
+    if is_left_out(strace::missing()) {
         return;
     }
     let world = World::new();
     let [mut alice, mut bob, _] = people(&world);
     alice.start();
-    start(&mut bob);
+    bob.start_ordinarily();
     talk(&alice, &bob, "before it");
     let place = entries(&bob.at("conversations")).pop().unwrap();
     let log = strace::log_in(world.scratch.path(), "refused");
@@ -434,7 +408,7 @@ fn a_start_waits_for_the_place_of_what_is_recorded_and_says_which() {
     tracer.detach();
     bob.kill();
     fs::remove_file(bob.at("status")).unwrap();
-    start(&mut bob);
+    bob.start_ordinarily();
     let paused = bob.wait_for_status("paused: applying a recorded transaction: ");
     assert!(paused.contains(place.to_str().unwrap()) && paused.contains("is yours and writable"), "{paused}");
     set_mode(&place, 0o700);

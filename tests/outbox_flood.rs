@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
 use support::outbox::Pair;
-use support::{User, wait_for};
+use support::{Signal, User, wait_for};
 
 /// Files of each test if nothing else is asked for.
 const FILES: usize = 600;
@@ -74,7 +74,7 @@ fn files_that_no_event_tells_of_are_found_before_what_comes_after_them() {
     }
     let daemon = pair.alice.daemon.as_ref().unwrap();
     let pid = daemon.pid();
-    daemon.signal("STOP");
+    daemon.signal(Signal::STOP);
     wait_for(&pair.alice.root, "the daemon to stand still", || {
         let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         state.rsplit_once(") ").unwrap().1.starts_with('T').then_some(())
@@ -91,7 +91,7 @@ fn files_that_no_event_tells_of_are_found_before_what_comes_after_them() {
         fs::write(outbox.join(format!("{number}")), &text).unwrap();
         pair.expect(text);
     }
-    pair.alice.daemon.as_ref().unwrap().signal("CONT");
+    pair.alice.daemon.as_ref().unwrap().signal(Signal::CONT);
     // The kernel tells of this one, or a look at everything finds it as the last by time and name. So what is found
     // only by a look must be found because events were lost, and not when it is next time for a look anyway.
     fs::write(outbox.join("z"), "told").unwrap();

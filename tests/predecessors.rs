@@ -21,7 +21,7 @@ use lying_server::wire::{Damage, HANDSHAKE, Harm, Way};
 use lying_server::{LyingServer, Trick};
 use peer::Peer;
 use support::strace::{self, Tracer, calls};
-use support::{User, World, entries};
+use support::{User, World, entries, is_left_out};
 
 /// The only conversation's twin in the outbox: the daemon made it, so it has a `metadata.toml`.
 fn twin(user: &User) -> String {
@@ -299,8 +299,7 @@ fn a_backlog_that_comes_backwards_arrives_whole_and_in_each_ones_order() {
     for one in 0..users.len() {
         (0..users.len()).filter(|other| *other != one).for_each(|other| users[one].add(&users[other]));
         // So that nothing but their messages is withheld.
-        let settings = fs::read_to_string(users[one].at("chatterbox.toml")).unwrap() + "acknowledge = false\n";
-        fs::write(users[one].at("chatterbox.toml"), settings).unwrap();
+        users[one].set("acknowledge = false");
     }
     users.iter_mut().for_each(User::start);
     let [mut alice, bob, carol] = users;
@@ -421,9 +420,7 @@ fn while_one_of_three_recipients_servers_is_down_the_others_get_each_message_onc
 /// only behind a sync of the record that holds it.
 #[test]
 fn no_file_leaves_the_outbox_and_no_message_appears_before_its_record_is_synced() {
-    if let Some(reason) = strace::missing() {
-        // For people too: what a test that succeeds prints is not shown otherwise.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: nothing can be traced here: {reason}");
+    if is_left_out(strace::missing()) {
         return;
     }
     let world = World::new();
@@ -575,8 +572,7 @@ fn an_unknown_recipient_and_peers_that_hang_up_in_the_handshake_end_no_daemon_an
 /// The mistake: every message read every contact's state from the disk.
 #[test]
 fn what_a_received_message_reads_from_the_disk_does_not_grow_with_the_contacts() {
-    if let Some(reason) = strace::missing() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: nothing can be traced here: {reason}");
+    if is_left_out(strace::missing()) {
         return;
     }
     let [few, many] = [3, 300].map(read_for_messages);

@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-use support::{User, World, entries};
+use support::{Signal, User, World, entries};
 
 /// Bob, and Carol who holds his card and of whom he has none.
 fn strangers(world: &World) -> [User; 2] {
@@ -221,11 +221,11 @@ fn a_request_that_was_decided_about_does_not_come_back_with_a_crash() {
     };
     crash("rejected", &|bob, request| {
         // What it has not emptied by now it cannot empty meanwhile.
-        bob.daemon.as_ref().unwrap().signal("STOP");
+        bob.daemon.as_ref().unwrap().signal(Signal::STOP);
         done(bob, &["request", "reject", &name_of(request)]);
     });
     crash("removed", &|bob, request| {
-        bob.daemon.as_ref().unwrap().signal("STOP");
+        bob.daemon.as_ref().unwrap().signal(Signal::STOP);
         fs::remove_dir_all(request).unwrap();
     });
     crash("accepted", &|bob, request| {

@@ -19,16 +19,7 @@ const DAY_S: i64 = 86_400;
 const LARGE: u64 = 40 * 1024 * 1024;
 
 fn expire(user: &User, age: &str) {
-    set(user, &format!("expire = \"{age}\""));
-}
-
-/// For the next start. Whole at once: a daemon that is starting may read it just now.
-fn set(user: &User, line: &str) {
-    let path = user.at("chatterbox.toml");
-    let text = fs::read_to_string(&path).unwrap();
-    let new = user.at("tmp/new-settings");
-    fs::write(&new, format!("{text}\n{line}\n")).unwrap();
-    fs::rename(new, path).unwrap();
+    user.set(&format!("expire = \"{age}\""));
 }
 
 /// Sends a message, and waits until the recipient's server has it.
@@ -183,7 +174,7 @@ fn what_is_known_of_a_deleted_message_goes_once_nothing_more_can_become_of_it() 
     alice.add(&bob);
     alice.add(&dave);
     bob.add(&alice);
-    set(&bob, "acknowledge = false");
+    bob.set("acknowledge = false");
     [&mut alice, &mut bob].into_iter().for_each(User::start);
     send(&bob, "alice", "from bob");
     let theirs = alice.wait_for_message("from bob");

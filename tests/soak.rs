@@ -16,7 +16,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use support::{User, World, entries, wait_patiently};
+use support::{User, World, entries, is_root, machine, wait_patiently};
 
 /// Messages if nothing else is asked for.
 const MESSAGES: usize = 300;
@@ -168,7 +168,7 @@ fn state(delivery: &str, name: &str) -> Option<(String, bool)> {
 
 /// A dropbox of alice's, for both others.
 fn dropbox(world: &World, alice: &User) -> (PathBuf, u32) {
-    let uid = if rustix::process::geteuid().is_root() { 54_321 } else { rustix::process::geteuid().as_raw() };
+    let uid = if is_root() { machine::SOMEBODY } else { machine::own_uid() };
     let directory = world.scratch.path().canonicalize().unwrap().join("alerts");
     let (text, owner) = (directory.to_str().unwrap(), uid.to_string());
     let box_of_hers = ["dropbox", "add", "alerts", "--to", "bob,carol", "--uid", &owner, "--rate", "10000/min"];

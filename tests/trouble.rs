@@ -10,21 +10,17 @@
 mod support;
 
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use chatterbox::clock::Timestamp;
 use support::clock::Clock;
 use support::disk::{self, Disk};
+use support::machine::{self, refusal};
 use support::strace::{self, Tracer, calls};
-use support::{User, World, entries, wait_for};
-
-/// For people too: what a test that succeeds prints is not shown otherwise.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
+use support::{User, World, entries, is_left_out, wait_for};
 
 const SENDER: usize = 0;
 const RECIPIENT: usize = 1;
@@ -225,8 +221,8 @@ fn refused(victim: usize, refused: &str, first: usize, status: Status) {
 
 /// The same for calls on some paths only, which are asked for each time.
 fn refused_on(victim: usize, refused: &str, first: usize, status: Status, only: impl Fn(&User) -> Vec<PathBuf>) {
-    if let Some(reason) = strace::missing() {
-        return say(&format!("SKIPPED {refused}: nothing can be traced here: {reason}"));
+    if is_left_out(strace::missing()) {
+        return;
     }
     let mut pair = Pair::new();
     for (error, text) in errors(first) {
@@ -314,8 +310,8 @@ fn a_recipient_who_can_make_no_directory_pauses_and_loses_and_doubles_nothing() 
 
 /// A disk that gives nothing back: not even what the daemon reads.
 fn dying_disk(victim: usize) {
-    if let Some(reason) = strace::missing() {
-        return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
+    if is_left_out(strace::missing()) {
+        return;
     }
     let mut pair = Pair::new();
     let from = pair.people[victim].log().len();
@@ -340,8 +336,8 @@ fn a_recipient_who_can_open_no_file_loses_and_doubles_nothing() {
 /// A message that cannot be read in the moment in which its request is accepted.
 #[test]
 fn a_message_of_a_request_that_cannot_be_read_just_now_is_not_left_behind() {
-    if let Some(reason) = strace::missing() {
-        return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
+    if is_left_out(strace::missing()) {
+        return;
     }
     let world = World::new();
     let [mut bob, mut carol] = [world.user("bob"), world.user("carol")];
@@ -371,8 +367,8 @@ fn a_message_of_a_request_that_cannot_be_read_just_now_is_not_left_behind() {
 /// Zeros that cannot be written over what was in the log, nor into the log that would follow it.
 #[test]
 fn a_log_that_takes_no_zeros_pauses_work_until_it_does() {
-    if let Some(reason) = strace::missing() {
-        return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
+    if is_left_out(strace::missing()) {
+        return;
     }
     for victim in victims(SENDER) {
         // An acknowledgement would come before the log is emptied, and its record would be refused instead.
@@ -430,8 +426,8 @@ fn holds_no_records(log: &Path) -> bool {
 /// What the kernel could not write once it may call written the next time: only a new file makes sure.
 #[test]
 fn a_log_whose_sync_failed_is_never_synced_again() {
-    if let Some(reason) = strace::missing() {
-        return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
+    if is_left_out(strace::missing()) {
+        return;
     }
     for victim in [SENDER, RECIPIENT] {
         let mut pair = Pair::new();
@@ -464,8 +460,8 @@ fn a_log_whose_sync_failed_is_never_synced_again() {
 /// Nobody sends anything meanwhile: what served is overwritten all the same, and a start finds nothing to replay.
 #[test]
 fn a_journal_that_could_not_be_emptied_is_emptied_when_the_disk_is_well_again() {
-    if let Some(reason) = strace::missing() {
-        return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
+    if is_left_out(strace::missing()) {
+        return;
     }
     let mut pair = Pair::new();
     let from = pair.people[SENDER].log().len();
@@ -482,8 +478,7 @@ fn a_journal_that_could_not_be_emptied_is_emptied_when_the_disk_is_well_again() 
 
 /// One of two people has a disk of 28 MiB.
 fn small_disk(victim: usize, options: &str) -> Option<(Disk, Pair)> {
-    if let Some(reason) = disk::missing() {
-        say(&format!("SKIPPED: nothing can be mounted here: {reason}"));
+    if is_left_out(disk::missing()) {
         return None;
     }
     let world = World::new();
@@ -589,8 +584,8 @@ fn a_daemon_started_on_a_read_only_disk_waits_until_it_can_write() {
 
 #[test]
 fn a_daemon_whose_first_syncs_fail_says_so_in_status_and_goes_on() {
-    if let Some(reason) = strace::missing() {
-        return say(&format!("SKIPPED: nothing can be traced here: {reason}"));
+    if is_left_out(strace::missing()) {
+        return;
     }
     let mut pair = Pair::new();
     for (error, text) in errors(0).into_iter().take(if is_long() { ERRORS.len() } else { 1 }) {
@@ -598,7 +593,7 @@ fn a_daemon_whose_first_syncs_fail_says_so_in_status_and_goes_on() {
         pair.drop_one(RECIPIENT);
         pair.drop_one(SENDER);
         let log = strace::log_in(pair.scratch(), "start");
-        let mut wrapper = std::process::Command::new("strace");
+        let mut wrapper = Command::new("strace");
         wrapper.args(["-D", "-f", "-qq", "-o"]).arg(&log);
         wrapper.args(["-e", "trace=fsync", "-e", &format!("inject=fsync:error={error}:when=1..3")]);
         pair.people[SENDER].start_under(wrapper);
@@ -690,25 +685,8 @@ fn pair_with_an_ordinary_user(victim: usize) -> Pair {
     people[0].add(&people[1]);
     people[1].add(&people[0]);
     people[1 - victim].start();
-    let user = &mut people[victim];
-    let is_root = std::process::Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
-    if is_root {
-        fs::set_permissions(world.scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::write(user.root.with_extension("log"), "").unwrap();
-        give_away(&user.root);
-        give_away(&user.root.with_extension("log"));
-        user.daemon = Some(user.spawn_as(NOBODY));
-    } else {
-        user.start();
-    }
+    people[victim].start_ordinarily();
     Pair { world, people, sent: [Vec::new(), Vec::new()], conversations: 0 }
-}
-
-const NOBODY: &str = "65534";
-
-fn give_away(path: &Path) {
-    // As an ordinary user it is ours and the daemon's already.
-    let _ = std::process::Command::new("chown").args(["-R", NOBODY]).arg(path).status().unwrap();
 }
 
 /// Where a conversation goes on whose directory takes nothing.
@@ -925,19 +903,27 @@ fn what_has_served_is_erased_though_the_clock_has_jumped_back() {
     });
 }
 
+/// Runs what comes behind it with so few watches. A user namespace has a limit of its own, below the system's.
+fn with_few_watches() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["-r", "sh", "-c", r#"echo 6 >/proc/sys/user/max_inotify_watches && exec "$@""#, "sh"]);
+    command
+}
+
 /// Directories that nobody watches are looked at each second.
 #[test]
 fn files_in_more_directories_than_the_kernel_watches_are_sent_and_status_says_so() {
     const DIRECTORIES: usize = 8;
+    let refused = refusal(with_few_watches().arg("true"));
+    if is_left_out(refused.map(|reason| format!("nobody can be given fewer watches here: {reason}"))) {
+        return;
+    }
     let world = World::new();
     let (mut alice, mut bob) = (world.user("alice"), world.user("bob"));
     alice.add(&bob);
     bob.add(&alice);
     bob.start();
-    // A user namespace has a limit of its own, below the system's.
-    let mut wrapper = std::process::Command::new("unshare");
-    wrapper.args(["-r", "sh", "-c", r#"echo 6 >/proc/sys/user/max_inotify_watches && exec "$@""#, "sh"]);
-    alice.start_under(wrapper);
+    alice.start_under(with_few_watches());
     alice.drop_file("bob", "x", "there");
     bob.wait_for_message("there");
     let mut pair = Pair { world, people: [alice, bob], sent: [Vec::new(), Vec::new()], conversations: 0 };
@@ -968,7 +954,7 @@ fn another_users_file_from_the_future_is_sent_when_it_has_been_quiet() {
     let alice = &pair.people[SENDER];
     let outbox = alice.at("outbox/bob");
     fs::create_dir(&outbox).unwrap();
-    give_away(&outbox);
+    machine::give_to(machine::SOMEBODY, [outbox.as_path()]);
     fs::write(alice.at("tmp/x"), "from the future").unwrap();
     let file = fs::File::options().write(true).open(alice.at("tmp/x")).unwrap();
     file.set_modified(SystemTime::now() + Duration::from_secs(3_600)).unwrap();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::holder::Holder;
+use super::machine::refusal;
 
 /// A `tmpfs` that only the processes of its namespace find under its path.
 pub struct Disk {
@@ -14,14 +15,20 @@ pub struct Disk {
     path: PathBuf,
 }
 
+/// What makes the namespace.
+const NAMESPACE: [&str; 4] = ["-r", "-m", "--propagation", "private"];
+
 /// Why no filesystem can be mounted here; `None` if it can.
 pub fn missing() -> Option<String> {
-    let tried = Command::new("unshare").args(["-r", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
-    match tried {
-        Err(error) => Some(format!("unshare: {error}")),
-        Ok(tried) if tried.status.success() => None,
-        Ok(tried) => Some(String::from_utf8_lossy(&tried.stderr).trim().to_owned()),
-    }
+    missing_in(&NAMESPACE)
+}
+
+/// The same for a namespace that `unshare` makes with other options.
+pub fn missing_in(options: &[&str]) -> Option<String> {
+    let place = tempfile::tempdir().unwrap();
+    let mut command = Command::new("unshare");
+    command.args(options).args(["mount", "-t", "tmpfs", "tmpfs"]).arg(place.path());
+    refusal(&mut command).map(|reason| format!("nothing can be mounted here: {reason}"))
 }
 
 impl Disk {
@@ -29,8 +36,7 @@ impl Disk {
     pub fn new(path: &Path, options: &str) -> Self {
         fs::create_dir(path).unwrap();
         let script = r#"mount -t tmpfs -o "$0" tmpfs "$1""#;
-        let options_of_unshare = ["-r", "-m", "--propagation", "private"];
-        let holder = Holder::new(&options_of_unshare, script, &[options.as_ref(), path.as_os_str()]);
+        let holder = Holder::new(&NAMESPACE, script, &[options.as_ref(), path.as_os_str()]);
         Self { holder, path: path.to_owned() }
     }
 

@@ -3,16 +3,18 @@
 //! Every test has a loopback address of its own, so that a server keeps its port across restarts and no two tests meet.
 //! Nothing here sleeps: a wait is for an event in a directory, and a deadline only ends a test that hangs.
 
-#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(dead_code, unused_imports, missing_docs, clippy::unwrap_used, clippy::panic)]
 
 pub mod clock;
 pub mod disk;
 pub mod holder;
+pub mod machine;
 pub mod outbox;
 pub mod strace;
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -20,7 +22,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+pub use machine::{as_user, is_left_out, is_root};
 use notify::{RecursiveMode, Watcher as _};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use tempfile::TempDir;
 
 /// Longer than anything that works takes, on a busy machine too.
@@ -109,9 +114,8 @@ impl Process {
         self.0.id()
     }
 
-    pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status().unwrap();
-        assert!(sent.success());
+    pub fn signal(&self, signal: Signal) {
+        send_signal(&self.0, signal);
     }
 
     /// SIGKILL, and until it is gone.
@@ -122,7 +126,7 @@ impl Process {
 
     /// SIGTERM, and until it has stopped; it must do so without a complaint.
     pub fn stop(mut self) {
-        self.signal("TERM");
+        self.signal(Signal::TERM);
         let status = self.0.wait().unwrap();
         assert!(status.success(), "{status}");
     }
@@ -158,6 +162,11 @@ impl Drop for Process {
         let _ = self.0.wait();
         clock::tidy_after(self.pid());
     }
+}
+
+/// Not by the program `kill`, which not every system has.
+pub fn send_signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
 }
 
 /// A home server with its directory.
@@ -301,12 +310,19 @@ impl User {
         Process(command.arg("--root").arg(&self.root).stdin(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
-    /// The daemon under another user's id.
-    pub fn spawn_as(&self, uid: &str) -> Process {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.root.with_extension("log")).unwrap();
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid", uid, "--regid", uid, "--clear-groups", DAEMON, "--root"]).arg(&self.root);
-        Process(command.stdin(Stdio::null()).stderr(log).spawn().unwrap())
+    /// As an ordinary user, so that permissions are not passed over as root's are: where we are root, another one, to whom
+    /// everything is given.
+    pub fn start_ordinarily(&mut self) {
+        if !is_root() {
+            return self.start();
+        }
+        let (scratch, log) = (self.root.parent().unwrap(), self.root.with_extension("log"));
+        fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        machine::open_to_all(scratch);
+        machine::give_to(machine::SOMEBODY, [self.root.as_path(), &log]);
+        let mut command = as_user(machine::SOMEBODY);
+        command.arg(machine::installed(scratch));
+        self.start_as(command);
     }
 
     /// Runs the daemon to its end.
@@ -355,10 +371,24 @@ impl User {
         String::from_utf8(shown.stdout).unwrap()
     }
 
-    /// Adds a line to the settings; the daemon reads them when it starts.
+    /// Adds a line to the settings; the daemon reads them when it starts. Whole at once: one that is starting may read them
+    /// just now.
     pub fn set(&self, setting: &str) {
-        let mut settings = fs::OpenOptions::new().append(true).open(self.at("chatterbox.toml")).unwrap();
-        writeln!(settings, "{setting}").unwrap();
+        self.change_settings(|text| format!("{text}\n{setting}\n"));
+    }
+
+    /// Takes back what was set by such lines.
+    pub fn unset(&self, setting: &str) {
+        self.change_settings(|text| text.replace(&format!("\n{setting}\n"), ""));
+    }
+
+    fn change_settings(&self, change: impl FnOnce(&str) -> String) {
+        let (path, new) = (self.at("chatterbox.toml"), self.at("tmp/new-settings"));
+        let known = fs::metadata(&path).unwrap();
+        fs::write(&new, change(&fs::read_to_string(&path).unwrap())).unwrap();
+        fs::set_permissions(&new, known.permissions()).unwrap();
+        chown(&new, Some(known.uid()), Some(known.gid())).unwrap();
+        fs::rename(new, path).unwrap();
     }
 
     /// Adds somebody's card under their own name.

@@ -36,8 +36,7 @@ impl Pair {
         alice.add(&bob);
         bob.add(&alice);
         // So that what is too large is soon made.
-        let settings = fs::read_to_string(alice.at("chatterbox.toml")).unwrap() + "send_limit = \"10 KiB\"\n";
-        fs::write(alice.at("chatterbox.toml"), settings).unwrap();
+        alice.set("send_limit = \"10 KiB\"");
         bob.start();
         Self { alice, bob, world, expected: Vec::new(), fences: 0 }
     }

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::{Process, wait_for};
+use super::{Process, Signal, send_signal, wait_for};
 
 /// Calls that change a filesystem or make a change durable. The process is killed before the call has done anything,
 /// so that between them they stand for every instant that leaves the disk in another state. Not `openat`: it creates
@@ -31,14 +32,31 @@ impl Point {
     }
 }
 
-/// Why nothing can be traced here; `None` if it can.
+/// Why nothing can be traced here; `None` if it can. Some systems let a process trace its children alone: so it is tried as
+/// [`Tracer::attach`] does it, with a process that is no child of strace's.
 pub fn missing() -> Option<String> {
-    let tried = Command::new("strace").args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=none", "true"]).output();
-    match tried {
+    // It ends with its input.
+    let mut traced = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-e", "trace=none", "-o", "/dev/null", "-p", &traced.id().to_string()]);
+    let reason = match strace.stdin(Stdio::null()).stderr(Stdio::piped()).spawn() {
         Err(error) => Some(format!("strace: {error}")),
-        Ok(tried) if tried.status.success() => None,
-        Ok(tried) => Some(String::from_utf8_lossy(&tried.stderr).trim().to_owned()),
-    }
+        Ok(mut tracer) => {
+            let mut lines = BufReader::new(tracer.stderr.take().unwrap()).lines().map_while(Result::ok);
+            let mut said = Vec::new();
+            let is_attached = lines.by_ref().any(|line| {
+                said.push(line);
+                said.last().is_some_and(|line| line.contains("attached"))
+            });
+            drop(traced.stdin.take());
+            lines.for_each(drop);
+            tracer.wait().unwrap();
+            (!is_attached).then(|| said.join("; "))
+        }
+    };
+    drop(traced.stdin.take());
+    traced.wait().unwrap();
+    reason.map(|reason| format!("nothing can be traced here: {reason}"))
 }
 
 /// A command line that a program is appended to: it runs as our own child, and ends at `point`.
@@ -100,8 +118,7 @@ impl Tracer {
 
     /// Lets the process go on without. Not by SIGKILL: a call that is just being refused would not be told why.
     pub fn detach(mut self) {
-        let sent = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        send_signal(&self.0, Signal::INT);
         self.0.wait().unwrap();
     }
 

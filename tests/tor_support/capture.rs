@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::namespace::Namespace;
 use super::packets::{self, Packet};
-use crate::support::wait_for;
+use crate::support::{Signal, send_signal, wait_for};
 
 /// Nobody listens there, in any namespace.
 const DISCARD: u16 = 9;
@@ -74,8 +74,7 @@ impl Capture {
             packets.iter().any(is_last).then_some(packets)
         });
         packets.truncate(packets.iter().position(is_last).unwrap());
-        let sent = Command::new("kill").args(["-INT", &self.tcpdump.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        send_signal(&self.tcpdump, Signal::INT);
         let mut rest = String::new();
         self.said.read_to_string(&mut rest).unwrap();
         assert!(rest.contains("\n0 packets dropped by kernel"), "{rest}");

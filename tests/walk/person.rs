@@ -5,11 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::document::{self, Document};
-use crate::support::{DAEMON, User, World};
-
-/// Nobody's on a usual machine. Where the test is root's, people and daemons are of this user: root may do everything, and would
-/// never see what is forbidden.
-const UID: &str = "54321";
+use crate::support::machine::{SOMEBODY, give_to, installed};
+use crate::support::{User, World, as_user};
 
 /// What every script of theirs begins with.
 const PRELUDE: &str = r#"
@@ -30,28 +27,10 @@ const LOOK: &str = "grep -s '' /dev/null status alerts/* conversations/*/.delive
     requests/*/.delivery/* outbox/*.error outbox/*/*.error outbox/.cancel/*.error conversations/*/*.error contacts/*.error blocked/*.error \
     dropboxes/*.error ui_info/sh/hook-* || true";
 
-pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// A command line for what comes behind it, to be run as an ordinary user.
+/// A command line for what comes behind it, to be run as an ordinary user: root may do everything, and would never see what is
+/// forbidden.
 pub fn ordinary() -> Command {
-    let mut command = Command::new("env");
-    if is_root() {
-        command.args(["setpriv", "--reuid", UID, "--regid", UID, "--clear-groups"]);
-    }
-    command
-}
-
-/// The daemon, installed where everybody may run it: what cargo builds can lie below a directory that is its owner's alone, such
-/// as root's home.
-fn installed(world: &World) -> PathBuf {
-    let program = world.scratch.path().join("bin/chatterboxd");
-    if !program.exists() {
-        let install = Command::new("install").args(["-D", DAEMON]).arg(&program).status();
-        assert!(install.unwrap().success());
-    }
-    program
+    as_user(SOMEBODY)
 }
 
 /// What has been seen of what the document promises, and what it does not tell of.
@@ -165,12 +144,9 @@ impl Person {
         let user = User { name: directory.to_owned(), root: world.scratch.path().join(directory), daemon: None };
         let made = user.cli(&["init", name, "--server", server, "--dialer", "direct"]);
         assert!(made.status.success(), "{made:?}");
-        if is_root() {
-            let owned = Command::new("chown").args(["-R", &format!("{UID}:{UID}")]).arg(&user.root).status();
-            assert!(owned.unwrap().success());
-        }
+        give_to(SOMEBODY, [user.root.as_path()]);
         let card = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
-        Self { user, card, daemon: installed(world) }
+        Self { user, card, daemon: installed(world.scratch.path()) }
     }
 
     pub fn try_sh(&self, script: &str) -> Output {
