@@ -54,10 +54,11 @@ fn whatever_tool_makes_a_file_it_arrives_once_byte_for_byte() {
         // though everything was written.
         ("install", |draft, target| drop(Command::new("install").arg(draft).arg(target).output().unwrap())),
         ("vim", |draft, target| {
-            // By its name alone: a path with a space in it would be two.
-            let name = target.file_name().unwrap().display();
-            let script = format!("0read !cat '{}'\n$delete\nwrite {name}\nquit\n", draft.display());
-            vim(target.parent().unwrap(), &[], &script);
+            let directory = target.parent().unwrap();
+            // A space would end the name. Not through `!cat`: vim hands its own scratch file to a shell without quotes.
+            let [draft, target] = [draft, target].map(|path| path.to_str().unwrap().replace(' ', "\\ "));
+            let script = format!("0read {draft}\n$delete\nwrite {target}\nquit\n");
+            vim(directory, &[], &script);
         }),
     ];
     for round in 0..2 {
