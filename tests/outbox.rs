@@ -57,7 +57,7 @@ fn whatever_tool_makes_a_file_it_arrives_once_byte_for_byte() {
             let directory = target.parent().unwrap();
             // A space would end the name. Not through `!cat`: vim hands its own scratch file to a shell without quotes.
             let [draft, target] = [draft, target].map(|path| path.to_str().unwrap().replace(' ', "\\ "));
-            let script = format!("0read {draft}\n$delete\nwrite {target}\nquit\n");
+            let script = format!("0read {draft}\nwrite {target}\nquit\n");
             vim(directory, &[], &script);
         }),
     ];
