@@ -13,10 +13,11 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use support::agreement;
 use support::strace::{self, Point, Tracer, calls};
-use support::{Process, Signal, User, World, entries, is_left_out, wait_for};
+use support::{Process, Signal, User, World, is_left_out, wait_for};
 
 /// Points of each test if nothing else is asked for.
 const POINTS: usize = 4;
@@ -100,7 +101,7 @@ impl Field {
     fn drop_one(&mut self, from: usize, by_rename: bool) {
         let number = self.sent[from].len();
         let to = self.people[1 - from].name.clone();
-        let content = format!("{number} from {}\n{}", self.people[from].name, "and more\n".repeat(number % 7 * 150));
+        let content = agreement::content(number, &self.people[from].name);
         let drop_it = if by_rename { User::move_file } else { User::drop_file };
         drop_it(&self.people[from], &to, &format!("{number}.txt"), content.clone());
         self.sent[from].push(content);
@@ -116,12 +117,9 @@ impl Field {
 
     /// Whether everything that was dropped stands at both sides and nobody waits for anything.
     fn is_quiet(&self) -> bool {
-        (0..2).all(|from| {
-            let user = &self.people[from];
-            let status = fs::read_to_string(user.at("status")).unwrap_or_default();
-            let has_all = |at: &User| at.heard_from(&user.name).len() >= self.sent[from].len();
-            has_all(user) && has_all(&self.people[1 - from]) && status.contains("\nqueue: 0\n")
-        })
+        let is_idle =
+            |user: &User| fs::read_to_string(user.at("status")).is_ok_and(|text| text.contains("\nqueue: 0\n"));
+        agreement::has_arrived(&self.people, &self.sent) && self.people.iter().all(is_idle)
     }
 
     /// Runs the victim up to `point`, or, if it is never reached, through everything and a clean stop. True if it was
@@ -215,37 +213,14 @@ impl Field {
         // What is sent twice is on its way before this: in order, it would have come when these have.
         self.drop_one(0, true);
         self.drop_one(1, true);
-        let scratch = self.world.scratch.path();
-        let people = &self.people;
-        wait_for(scratch, "everything to arrive", || self.is_quiet().then_some(()));
-        for (from, user) in people.iter().enumerate() {
-            for (at, place) in [(user, "the sender's"), (&people[1 - from], "the recipient's")] {
-                let (mut heard, mut sent) = (at.heard_from(&user.name), self.sent[from].clone());
-                heard.sort();
-                sent.sort();
-                assert_eq!(heard, sent, "{place}, of {}\n{}", user.name, support::tree(&at.root));
-            }
-            assert_eq!(user.messages().len(), self.sent[0].len() + self.sent[1].len());
-            for empty in ["alerts", "requests", "journal/unopened"] {
-                assert!(entries(&user.at(empty)).is_empty(), "{empty}\n{}", support::tree(&user.root));
-            }
-            let files = |directory: PathBuf| {
-                let names = entries(&directory).into_iter().filter_map(|path| Some(path.file_name()?.to_owned()));
-                names.filter_map(|name| name.into_string().ok()).collect::<Vec<_>>()
-            };
-            user.wait_for("an empty outbox", || {
-                let dropped = entries(&user.at("outbox")).into_iter().filter(|path| path.is_dir()).flat_map(files);
-                dropped.into_iter().all(|name| name.starts_with('.') || name == "metadata.toml").then_some(())
-            });
+        agreement::everything_arrives(self.world.scratch.path(), &self.people, &self.sent);
+        for user in &self.people {
             user.wait_for("every message to be known as delivered", || {
                 let messages = user.messages().into_iter();
-                let own = messages.filter(|(_, name, _)| name.ends_with(&format!("Z-{}-", user.name)));
+                let own = messages.filter(|(_, name, _)| name.contains(&format!("Z-{}-", user.name)));
                 let states =
                     own.map(|(directory, name, _)| user.delivery(&user.at("conversations").join(directory).join(name)));
                 states.into_iter().all(|text| text.contains(" delivered ")).then_some(())
-            });
-            user.wait_for("a tidy tmp/chatterboxd", || {
-                files(user.at("tmp/chatterboxd")).iter().all(|name| name.starts_with("journal-")).then_some(())
             });
         }
     }

@@ -16,6 +16,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use chatterbox::clock::Timestamp;
+use support::agreement;
 use support::clock::Clock;
 use support::disk::{self, Disk};
 use support::machine::{self, refusal};
@@ -61,7 +62,7 @@ impl Pair {
 
     fn content(&mut self, from: usize) -> (String, String) {
         let number = self.sent[from].len();
-        let content = format!("{number} from {}\n{}", self.people[from].name, "and more\n".repeat(number % 7 * 150));
+        let content = agreement::content(number, &self.people[from].name);
         self.sent[from].push(content.clone());
         (format!("{number}.txt"), content)
     }
@@ -118,49 +119,7 @@ impl Pair {
         // What is sent twice is on its way before this: in order, it would have come when these have.
         self.drop_one(SENDER);
         self.drop_one(RECIPIENT);
-        let heard = |at: &User, from: usize| {
-            let mut heard = at.heard_from(&self.people[from].name);
-            heard.sort_by_key(|text| text.split(' ').next().and_then(|number| number.parse::<usize>().ok()));
-            heard
-        };
-        let scratch = self.scratch();
-        for (from, user) in self.people.iter().enumerate() {
-            for at in &self.people {
-                wait_for(scratch, &format!("all of {} at {}'s", user.name, at.name), || {
-                    (heard(at, from).len() >= self.sent[from].len()).then_some(())
-                });
-                assert_eq!(
-                    heard(at, from),
-                    self.sent[from],
-                    "{} at {}\n{}",
-                    user.name,
-                    at.name,
-                    support::tree(&at.root)
-                );
-            }
-        }
-        for user in &self.people {
-            user.wait_for("a status without a queue or a pause", || {
-                let text = fs::read_to_string(user.at("status")).ok()?;
-                (text.contains("\nqueue: 0\n") && !text.contains("\npaused: ")).then_some(())
-            });
-            user.wait_for("an empty outbox", || {
-                let directories = entries(&user.at("outbox")).into_iter();
-                let mut names = directories.flat_map(|directory| entries(&directory)).filter_map(|path| {
-                    let name = path.file_name()?.to_str()?.to_owned();
-                    (!name.starts_with('.') && name != "metadata.toml").then_some(())
-                });
-                names.next().is_none().then_some(())
-            });
-            user.wait_for("a tidy tmp/chatterboxd", || {
-                let left = entries(&user.at("tmp/chatterboxd")).into_iter();
-                let mut left = left.filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with("journal-"));
-                left.next().is_none().then_some(())
-            });
-            for empty in ["alerts", "requests", "journal/unopened"] {
-                assert!(entries(&user.at(empty)).is_empty(), "{empty}\n{}", support::tree(&user.root));
-            }
-        }
+        agreement::everything_arrives(self.scratch(), &self.people, &self.sent);
     }
 
     /// Waits for something, as long as this daemon runs.

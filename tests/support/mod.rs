@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unused_imports, missing_docs, clippy::unwrap_used, clippy::panic)]
 
+pub mod agreement;
 pub mod clock;
 pub mod disk;
 pub mod holder;
