@@ -16,7 +16,7 @@ use crate::wire::sent::{Fate, SentKey};
 
 /// The reasons of what has failed meanwhile: what was known of it then stands in its alert.
 const GIVEN_UP: &str = "given up while this could not be written; it is not known whether it arrived";
-const REFUSED: &str = "refused or cancelled while this could not be written";
+const REFUSED: &str = "refused, cancelled or not sent to its end while this could not be written";
 const FORGOTTEN: &str = "what became of it could not be written here, and is not known any more; it may have arrived";
 
 impl Engine {

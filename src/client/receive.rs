@@ -173,9 +173,7 @@ impl Engine {
     }
 
     fn carry_out(&mut self, author: Fingerprint, verdict: Verdict, now: Timestamp) {
-        if !matches!(verdict, Verdict::Ignored | Verdict::Unseen(_)) {
-            self.acknowledging.note_heard(author, now);
-        }
+        let is_heard = !matches!(verdict, Verdict::Ignored | Verdict::Unseen(_));
         match verdict {
             Verdict::Message(payload) => {
                 let introduced_by_contact = payload.introduction.is_some() && self.people.is_contact(&author);
@@ -210,6 +208,10 @@ impl Engine {
                 let about = author.short(8);
                 alerts::raise(&self.root, &mut self.pending, now, "discarded", &about, &text);
             }
+        }
+        // Behind that: the first acknowledgement of somebody is a word of theirs as well, and may be the last for long.
+        if is_heard {
+            self.acknowledging.note_heard(author, now);
         }
     }
 

@@ -251,7 +251,7 @@ fn a_large_content_whose_copy_is_lost_meanwhile_does_not_look_accepted() {
     look(&mut bench);
     way.clear();
     look(&mut bench);
-    assert_eq!(lines(&bench, 1..=1), [GIVEN_UP]);
+    assert_eq!(lines(&bench, 1..=1), [REFUSED]);
     assert_eq!(bench.alerts().len(), 1);
 }
 

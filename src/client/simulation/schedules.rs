@@ -173,6 +173,12 @@ fn an_acknowledgement_that_a_server_lost_is_given_again() {
 }
 
 #[test]
+fn whose_first_acknowledgement_is_their_last_word_was_heard() {
+    // Of two acknowledgements the server loses the first, and nothing comes after the second.
+    holds(2, true, &[Write { from: 1, to: 0 }, Withhold(1), Rounds(3), Swallow { to: 1, at: 3 }]);
+}
+
+#[test]
 fn two_who_lost_state_in_the_same_hour_are_both_told() {
     // What the one says first goes into a session through a prekey that the other has lost.
     holds(2, true, &[LoseKeys(1), LoseKeys(0)]);

@@ -361,6 +361,7 @@ fn what_was_given_up_before_it_was_sealed_comes_if_it_stands_and_else_is_said_no
     for _ in 0..300 {
         bob.now = bob.now.after(Duration::from_secs(1));
         bob.engine.steady.pass(bob.now);
+        bob.engine.counter.pass(bob.now, 0);
         bob.engine.give_up_when_due(bob.now);
     }
     bob.settle();
