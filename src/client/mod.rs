@@ -156,6 +156,7 @@ mod recorder;
 mod recovery;
 #[cfg(feature = "daemon")]
 mod renewing;
+#[cfg(feature = "daemon")]
 mod reporting;
 #[cfg(feature = "daemon")]
 mod requests;
