@@ -5,12 +5,14 @@
 //!
 //! [`ConversationRecord::behind`]: crate::wire::conversation::ConversationRecord::behind
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use super::delivery::{self, Recipient, State};
 use super::engine::Engine;
 use super::outcome::Told;
 use crate::clock::Timestamp;
+use crate::limits::CATCH_UP_FILES_MAX;
 use crate::wire::identity::ConversationId;
 use crate::wire::sent::{Fate, SentKey};
 
@@ -20,27 +22,37 @@ const REFUSED: &str = "refused, cancelled or not sent to its end while this coul
 const FORGOTTEN: &str = "what became of it could not be written here, and is not known any more; it may have arrived";
 
 impl Engine {
-    /// Brings `.delivery/` up to date where it stands and takes files again. Where it is not done it is gone on with later.
+    /// Brings `.delivery/` up to date where it stands and takes files again: so many files of it, and the next ones with the next
+    /// look.
     pub(super) fn catch_up(&mut self, place: &Path, id: &ConversationId, now: Timestamp) {
         let directory = place.join(delivery::DIRECTORY);
         let Ok(names) = self.listed(&directory) else { return };
-        for name in names {
-            if self.is_full() {
+        let last = self.tidying.caught_up.get(id);
+        let mut names: Vec<OsString> = names.into_iter().filter(|name| last.is_none_or(|last| name > last)).collect();
+        names.sort_unstable();
+        let is_last = names.len() <= CATCH_UP_FILES_MAX;
+        for name in names.into_iter().take(CATCH_UP_FILES_MAX) {
+            if self.is_full() || !self.catch_up_file(&directory, &name, id, now) {
                 return;
             }
-            let path = directory.join(&name);
-            let changed = self.deliveries.get(&path).cloned();
-            let Some(delivery) = changed.or_else(|| self.delivery_of(&path, &name)) else { continue };
-            for line in &delivery.recipients {
-                let key = SentKey { recipient: line.fingerprint, conversation: *id, message: delivery.id };
-                if let Some(state) = self.known_state(&key, line)
-                    && self.set_state(id, &delivery.file, &key.recipient, state, now) == Told::Nowhere
-                {
-                    return;
-                }
-            }
+            self.tidying.caught_up.insert(*id, name);
         }
-        self.conversations.set_behind(id, false);
+        if is_last {
+            self.tidying.caught_up.remove(id);
+            self.conversations.set_behind(id, false);
+        }
+    }
+
+    /// False if it cannot be written after all.
+    fn catch_up_file(&mut self, directory: &Path, name: &OsString, id: &ConversationId, now: Timestamp) -> bool {
+        let path = directory.join(name);
+        let changed = self.deliveries.get(&path).cloned();
+        let Some(delivery) = changed.or_else(|| self.delivery_of(&path, name)) else { return true };
+        delivery.recipients.iter().all(|line| {
+            let key = SentKey { recipient: line.fingerprint, conversation: *id, message: delivery.id };
+            let state = self.known_state(&key, line);
+            state.is_none_or(|state| self.set_state(id, &delivery.file, &key.recipient, state, now) != Told::Nowhere)
+        })
     }
 
     /// What a line should say, if that is known and it says something else.

@@ -160,7 +160,9 @@ impl Engine {
         let mut open = self.sent.open_before(limit.seconds(), expects);
         // Of those who are blocked nothing is heard: their silence says nothing, also once they are not blocked any more.
         let unheard = |key: &SentKey| self.people.is_blocked(&key.recipient);
-        for entry in self.sent.open_before(now.seconds(), unheard).into_iter().take(GIVEN_UP_MAX) {
+        let unheard = self.sent.open_before(now.seconds(), unheard).into_iter();
+        // What has still to be written into `.delivery/` goes by what is decided: that was accepted, and not given up.
+        for entry in unheard.filter(|entry| !self.conversations.is_behind(&entry.conversation)).take(GIVEN_UP_MAX) {
             self.sent.decide(&entry.key(), Fate::Failed, &mut self.pending);
         }
         open.sort_unstable_by_key(|entry| (entry.sealed, entry.time));

@@ -1,5 +1,6 @@
 //! How far a message got with each of its recipients, as its `.delivery/` file says it (design, section 2, "Sending").
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::delivery::{self, Delivery, Recipient, State};
@@ -87,10 +88,19 @@ impl Engine {
             }
             told == Told::Changed
         });
-        if told == Told::Nowhere {
+        if told == Told::Nowhere && !self.is_deleted_here(conversation, file) {
             self.conversations.set_behind(conversation, true);
+            // Also what it has come by.
+            self.tidying.caught_up.remove(conversation);
         }
         told
+    }
+
+    /// Whether a person has deleted `.delivery/FILE` where the conversation stands: there is nothing that could catch up.
+    fn is_deleted_here(&mut self, conversation: &ConversationId, file: &str) -> bool {
+        let place = self.conversations.current_place(&self.root, conversation);
+        let path = place.map(|place| self.root.join(place.join(delivery::DIRECTORY).join(file)));
+        path.is_some_and(|path| self.root.disk().stat(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound))
     }
 
     /// What `.delivery/FILE` says of a recipient, and since when.

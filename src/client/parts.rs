@@ -184,8 +184,10 @@ impl Engine {
     /// message: so this one is not sent any more, to nobody who asks for it either, and who has a part of it waits for no other.
     fn fail_large(&mut self, message: &MessageId, reason: &str, now: Timestamp) {
         let Some(large) = self.large.get(message).cloned() else { return };
-        let conversation = large.conversation;
-        for LargeRecipient { fingerprint: recipient, next, .. } in large.recipients.iter().copied() {
+        let (conversation, parts) = (large.conversation, large.parts());
+        // Whoever has all of it sealed needs no copy any more.
+        let lacking = large.recipients.iter().copied().filter(|known| known.next < parts);
+        for LargeRecipient { fingerprint: recipient, next, .. } in lacking {
             self.note_unsealed_large(recipient, message, now);
             let places = self.spool.places_of(&recipient, &[(conversation, *message)].into());
             self.let_go(recipient, &places, Because::GivenUp, now);

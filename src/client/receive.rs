@@ -61,9 +61,7 @@ impl Engine {
                 if self.left <= REQUESTS_LEFT_MAX {
                     return;
                 }
-                let text = "Strangers wrote more than requests/ holds, and some of it was given up.\n\
-                            Decide about the requests that are there, or remove them.";
-                alerts::raise(&self.root, &mut self.pending, now, "requests", "", text);
+                self.alert_strangers_given_up(now);
             }
             Became::PartLeft(left) => return self.parts_left.add(hash, left),
             Became::Done => {}
@@ -132,8 +130,12 @@ impl Engine {
         match judged {
             // Not left either, nor kept: a peer who jumps far ahead each time makes every look at them dear. An honest message
             // that far ahead is missing once others are here, and is asked for again.
-            Err(NotOpened::TooFar(peer)) => {
-                self.alert_too_far(&peer, now);
+            Err(NotOpened::TooFar { peer, may_jump }) => {
+                match may_jump {
+                    true => self.alert_too_far(&peer, now),
+                    false if self.people.is_blocked(&peer) => {}
+                    false => self.alert_strangers_given_up(now),
+                }
                 Became::Done
             }
             Err(NotOpened::NotNow(room::LEFT)) => match room.leaves.take() {
@@ -215,11 +217,13 @@ impl Engine {
         }
     }
 
-    /// Strangers and who is blocked raise no alert.
+    fn alert_strangers_given_up(&mut self, now: Timestamp) {
+        let text = "Strangers wrote more than requests/ holds, and some of it was given up.\n\
+                    Decide about the requests that are there, or remove them.";
+        alerts::raise(&self.root, &mut self.pending, now, "requests", "", text);
+    }
+
     fn alert_too_far(&mut self, peer: &Fingerprint, now: Timestamp) {
-        if !self.is_known(peer) {
-            return;
-        }
         let text = format!(
             "An envelope from {} came too far ahead of others of theirs that are not here, and was given up.\n\
              If somebody says that you did not get their message, ask them to send it again.",

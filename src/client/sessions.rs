@@ -87,7 +87,12 @@ pub enum NotOpened {
     /// It jumps over more messages of its session, which is with this peer, than it may: in any case; or for one that is not taken
     /// now; or for a peer who is nobody to us, then without a look at it.
     #[error("it jumps too far ahead")]
-    TooFar(Fingerprint),
+    TooFar {
+        /// Who has sealed it.
+        peer: Fingerprint,
+        /// Whether they are somebody to us.
+        may_jump: bool,
+    },
     /// Its body is not its author's.
     #[error("its body is refused: {0}")]
     Body(#[from] BodyError),
@@ -260,7 +265,7 @@ impl Sessions {
         let session = session.ok_or(NotOpened::NoSession(Tried::All))?;
         let jump = session.jump(at, &header);
         if jump > STRANGER_JUMP_MAX && !(hints.may_jump)(&peer) {
-            return Err(NotOpened::TooFar(peer));
+            return Err(NotOpened::TooFar { peer, may_jump: false });
         }
         if jump <= CHAIN_JUMP_MAX {
             self.steps = self.steps.wrapping_add(jump);
@@ -276,8 +281,8 @@ impl Sessions {
             NotOpened::Body(_) | NotOpened::Refused(Refused::Inconsistent | Refused::BadKey(_)) => {
                 NotOpened::Damaged(peer)
             }
-            NotOpened::Refused(Refused::TooFarAhead) => NotOpened::TooFar(peer),
-            NotOpened::NotNow(_) | NotOpened::Early(_) if is_far => NotOpened::TooFar(peer),
+            NotOpened::Refused(Refused::TooFarAhead) => NotOpened::TooFar { peer, may_jump: true },
+            NotOpened::NotNow(_) | NotOpened::Early(_) if is_far => NotOpened::TooFar { peer, may_jump: true },
             error => error,
         })?;
         if at == ChainAt::Next {

@@ -37,6 +37,8 @@ pub struct Tidying {
     seen: HashSet<DirectoryIdentity>,
     /// Large messages that this batch sets aside, to be overwritten.
     aside: Vec<PathBuf>,
+    /// The last name that has caught up, of conversations that are about to.
+    pub(super) caught_up: HashMap<ConversationId, OsString>,
     /// Seconds of this run.
     ticks: u64,
 }

@@ -12,10 +12,10 @@ pub const RECEIVING_CHAINS_MAX: usize = 32;
 /// steps of a chain are 50 ms of work.
 pub const CHAIN_JUMP_MAX: u64 = 65_536;
 
-/// The same for somebody who is neither a contact nor takes part in an accepted conversation of ours, or is blocked: 0.4 ms, before
-/// it is known what they say. More than a stranger can have under way that comes to anything: what a request takes, and what
-/// stays at our server for want of room there, are 356 messages.
-pub const STRANGER_JUMP_MAX: u64 = 512;
+/// The same for somebody who is neither a contact nor takes part in an accepted conversation of ours, or is blocked: 1.5 ms, before
+/// it is known what they say. As many as one session keeps keys of: what a stranger has under way that may come to anything, what a
+/// request takes and what stays at our server for want of room there, is a fifth of it.
+pub const STRANGER_JUMP_MAX: u64 = SKIPPED_KEYS_MAX as u64;
 
 /// How many tags ahead of the last message a session announces in the peer's open chain, at most; at least it is half as
 /// many: the disorder in which an envelope is still found without trial decryption.

@@ -232,6 +232,41 @@ fn what_became_of_messages_between_two_looks_is_written_too() {
 }
 
 #[test]
+fn of_many_files_some_are_read_at_a_time_and_all_in_the_end() {
+    let mut bench = conversation();
+    let here = bench.conversation.id;
+    says(&mut bench, 1, State::Sealed);
+    remember(&mut bench, 1);
+    for number in 0..2 * CATCH_UP_FILES_MAX {
+        fs::write(bench.root.join(CONVERSATION).join(format!(".delivery/another {number}")), "").unwrap();
+    }
+    bench.engine.conversations.set_behind(&here, true);
+    bench.settle();
+    for turn in 0..3 {
+        assert_eq!(lines(&bench, 1..=1), ["sealed"], "in turn {turn}");
+        bench.engine.catch_up(Path::new(CONVERSATION), &here, bench.now);
+        bench.settle();
+        assert_eq!(bench.engine.conversations.is_behind(&here), turn < 2);
+    }
+    assert_eq!(lines(&bench, 1..=1), ["accepted"]);
+    // What is lost once more is looked for from the first name on.
+    bench.engine.conversations.set_behind(&here, true);
+    bench.engine.catch_up(Path::new(CONVERSATION), &here, bench.now);
+    let way = Way::blocked(&bench, true);
+    bench.engine.set_state(&here, "file 1", &bench.alice.clone(), State::Delivered, bench.now);
+    way.clear();
+    assert!(bench.engine.tidying.caught_up.is_empty());
+}
+
+#[test]
+fn of_what_a_person_has_deleted_nothing_catches_up() {
+    let mut bench = conversation();
+    let (here, alice) = (bench.conversation.id, bench.alice);
+    assert_eq!(bench.engine.set_state(&here, "deleted", &alice, State::Delivered, bench.now), Told::Nowhere);
+    assert!(!bench.engine.conversations.is_behind(&here));
+}
+
+#[test]
 fn what_nothing_was_lost_of_is_not_judged() {
     let mut bench = conversation();
     says(&mut bench, 1, State::Sealed);

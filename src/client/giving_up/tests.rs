@@ -81,6 +81,11 @@ fn the_silence_of_somebody_who_is_blocked_says_nothing_also_afterwards() {
     std::fs::rename(bench.root.join("contacts/alice.card"), bench.root.join("blocked/alice.card")).unwrap();
     bench.engine.handle(Event::Hint(Hint::Rescan), bench.now).unwrap();
     assert!(bench.engine.people.is_blocked(&bench.alice));
+    let conversation = bench.conversation.id;
+    bench.engine.conversations.set_behind(&conversation, true);
+    bench.engine.give_up_unacknowledged(bench.now, bench.now);
+    assert_eq!(bench.engine.sent.open(|_| true).len(), 1, "what became of it is still to be written");
+    bench.engine.conversations.set_behind(&conversation, false);
     bench.engine.give_up_unacknowledged(bench.now, bench.now);
     assert!(bench.engine.sent.open(|_| true).is_empty(), "it is not looked at any more");
     bench.settle();

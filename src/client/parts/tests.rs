@@ -313,6 +313,22 @@ fn a_copy_that_is_gone_or_damaged_fails_the_message_and_says_so() {
 }
 
 #[test]
+fn who_has_all_of_it_sealed_needs_no_copy_and_gets_it() {
+    let mut alice = Alice::new();
+    let content = content(LARGE_AHEAD);
+    alice.drop_file("large", &content);
+    let bob = alice.bob.account.profile.identity().fingerprint();
+    while alice.engine.spool.parts(&bob) < LARGE_AHEAD {
+        alice.second(usize::from(alice.engine.spool.parts(&bob) == 0) * usize::MAX);
+    }
+    let id = alice.engine.large.iter().next().unwrap().message;
+    alice.engine.fail_large(&id, "another lacks it", Timestamp::from_micros(alice.now));
+    alice.finish();
+    assert_eq!(alice.bob.whole(), content);
+    assert!(alice.bob.cancelled.is_empty() && alice.delivery().contains(" accepted "), "{}", alice.delivery());
+}
+
+#[test]
 fn a_file_over_the_limit_is_refused_at_once_and_the_setting_is_named() {
     let mut alice = Alice::new();
     alice.engine.policy.send_limit = 20_000;

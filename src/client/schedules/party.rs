@@ -328,7 +328,7 @@ impl Party {
                 Became::Opened(author, text, opened)
             }
             Err(NotOpened::Refused(Refused::AlreadyUsed) | NotOpened::Repeated(_)) => Became::Repeated,
-            Err(NotOpened::Damaged(_) | NotOpened::TooFar(_)) => Became::Damaged,
+            Err(NotOpened::Damaged(_) | NotOpened::TooFar { .. }) => Became::Damaged,
             Err(NotOpened::NoSession(tried)) => Became::Kept(tried),
             Err(_) => Became::Kept(Tried::All),
         }
