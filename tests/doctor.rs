@@ -479,7 +479,7 @@ fn conversations(name: &str, message: &str) -> Vec<Damage> {
             let copied = Command::new("cp").arg("-a").arg(user.at(&moved)).arg(user.at("conversations/copy")).status();
             assert!(copied.unwrap().success());
         }),
-        damage("note", "gone", &gone, ["is gone", "makes it anew"], move |user| {
+        damage("note", "gone", &gone, ["is gone", "put it back"], move |user| {
             fs::remove_dir_all(user.at(&orphaned)).unwrap();
         }),
         overwritten("delivery", &delivery, "id: 7\n", ["cannot be understood", "message itself is not touched"]),

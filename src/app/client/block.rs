@@ -103,8 +103,8 @@ pub(super) fn note_conversations(context: &Context, shown: &str, who: &Fingerpri
     if count > 0 {
         let few = if count == 1 { "a conversation".to_owned() } else { format!("{count} conversations") };
         output::note(format!(
-            "note: {shown} takes part in {few} that you have, and can still write there; to hear nothing more of them, add \
-             the card again and `chatterbox contact block {shown}`"
+            "note: {shown} takes part in {few} that you have: they can still write there, and what you put into its directory in \
+             outbox/ still goes to them; to hear nothing more of them, add the card again and `chatterbox contact block {shown}`"
         ));
     }
 }

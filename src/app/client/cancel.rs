@@ -75,11 +75,16 @@ fn take_back(context: &Context, doing: &str, sent: &Sent, output: &mut Output) -
         let remedy = "Start chatterboxd: it does this before it sends anything.";
         return Err(Failure::new(Exit::TemporaryFailure, doing, "chatterboxd is not running", remedy));
     }
-    let mut late = Vec::new();
+    let (mut late, mut untold) = (Vec::new(), Vec::new());
     for recipient in sent.now().recipients {
         let name = output::safe(&recipient.name).into_owned();
         match &recipient.state {
             State::Failed(reason) => output.text(&format!("{name}: {}\n", output::safe(reason)))?,
+            // Done or not, it would not say so any more: its state could not be written here.
+            state @ (State::Queued | State::Sealed) => {
+                output.text(&format!("{name}: not known, it still says {state}\n"))?;
+                untold.push(name);
+            }
             state => {
                 output.text(&format!("{name}: too late, it is {state}\n"))?;
                 late.push(name);
@@ -87,6 +92,12 @@ fn take_back(context: &Context, doing: &str, sent: &Sent, output: &mut Output) -
         }
     }
     match late.is_empty() {
+        true if !untold.is_empty() => {
+            let cause = format!("what became of it could not be written here for {}", untold.join(", "));
+            let remedy = "Look again in a minute. Where its conversation has two directories, states are kept up in the newer one \
+                          alone: `chatterbox doctor` names them.";
+            Err(Failure::new(Exit::TemporaryFailure, doing, cause, remedy))
+        }
         true => Ok(()),
         false => {
             let cause = format!("it was too late for {}", late.join(", "));

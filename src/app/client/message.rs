@@ -90,7 +90,8 @@ pub(super) fn find(context: &Context, doing: &str, wanted: &Path) -> Result<Name
     };
     by_path.or_else(by_name).map(Named::Sent).ok_or_else(|| {
         let cause = format!("there is no message of ours called {}", output::shown(wanted));
-        let remedy = "Name its path in conversations/, its name there, or the path that `chatterbox send` printed.";
+        let remedy = "Name its path in conversations/, its name there, or the path that `chatterbox send` printed. Where its conversation was moved \
+                      away, put that back.";
         Failure::new(Exit::NoInput, doing, cause, remedy)
     })
 }

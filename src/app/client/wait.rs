@@ -196,7 +196,7 @@ impl Watch {
         loop {
             if !sent.follow(context) {
                 bar.end();
-                let cause = "its file in .delivery/ is gone: it was deleted here, and nothing more is known of it";
+                let cause = "its file in .delivery/ is gone: it was deleted here, or its conversation was moved away";
                 return Err(Failure::new(Exit::NoInput, &*self.doing, cause, ""));
             }
             let Delivery { recipients, .. } = &sent.delivery;

@@ -38,7 +38,7 @@ pub(super) fn check(checkup: &mut Checkup<'_>, known: &Known) {
         match places.get(&id).filter(|other| is_there(checkup, other)) {
             Some(other) => {
                 let problem = format!("it has the same id as {}", other.display());
-                let remedy = "Only one of them gets new messages. Move the messages and .delivery/ of one into the \
+                let remedy = "Only one of them gets new messages, and states are kept up there alone. Move the messages and .delivery/ of one into the \
                               other, and delete it.";
                 checkup.warning("duplicate", &entry.path, problem, remedy);
             }
@@ -130,7 +130,9 @@ fn check_records(checkup: &mut Checkup<'_>, known: &Known, places: &HashMap<Conv
         // One that is there all the same was just made, or has been said to have no good metadata.
         if !is_there(checkup, &directory) {
             let problem = format!("the directory of conversation {id} is gone");
-            checkup.note("gone", &directory, problem, "The next message makes it anew, unless you do not want that.");
+            let remedy = "If you have moved it, put it back before the next message: that makes another, and states in this one \
+                          are not kept up then. If you have deleted it, there is nothing to do.";
+            checkup.note("gone", &directory, problem, remedy);
         }
     }
 }
