@@ -106,6 +106,30 @@ fn what_somebody_has_stays_with_them_and_the_exit_code_says_so() {
 }
 
 #[test]
+fn what_came_of_a_message_whose_states_are_kept_up_no_more_is_not_called_too_late() {
+    let (mut world, alice, bob) = acquainted();
+    world.server.kill();
+    alice.move_file("bob", "regret", "regret");
+    alice.wait_until_gone("outbox/bob/regret");
+    let message = copy(&alice, b"regret");
+    alice.wait_for_states(&message, &["sealed"]);
+    let (place, away) = (message.parent().unwrap().to_owned(), alice.root.with_extension("away"));
+    fs::rename(&place, &away).unwrap();
+    // The conversation goes on in another directory.
+    alice.move_file("bob", "another", "another");
+    alice.wait_for_message("another");
+    let old = place.with_file_name("old");
+    fs::rename(&away, &old).unwrap();
+    let cancelled = cancel(&alice, old.join(message.file_name().unwrap()));
+    assert_eq!(cancelled.status.code(), Some(NOT_NOW), "{cancelled:?}");
+    let said = says(&cancelled);
+    assert!(said.contains("bob: not known, it still says sealed") && said.contains("two directories"), "{said}");
+    world.server.start();
+    bob.wait_for_message("another");
+    assert!(!has(&bob, b"regret"));
+}
+
+#[test]
 fn without_a_daemon_a_file_is_removed_and_the_rest_is_done_by_the_next_start() {
     let (mut world, mut alice, bob) = acquainted();
     world.server.kill();
